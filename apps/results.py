@@ -1,0 +1,187 @@
+"""The folder of a run: what is in it while the run goes on, and how the results get their names."""
+
+import csv
+import json
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+
+import keras
+
+from apps.config import RunConfig
+
+FILES = ("model.keras", "model.tflite", "history.csv", "training.png", "results.json")
+
+COLUMNS = (
+    "epoch",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "sparsity",
+    "frozen_blocks",
+    "active_samples",
+    "flops_share",
+    "seconds",
+)
+
+
+class RunFolder:
+    """The output folder. All is written in its subfolder `unfinished` and renamed at the end.
+
+    So a killed run can be resumed from there, and the results of an earlier run stay whole
+    until those of a new one are.
+
+    Args:
+        config: the run; `config.folder` is made when the run opens it.
+
+    Example:
+
+    >>> folder = RunFolder(RunConfig(output_dir="runs/example"))
+    >>> folder.check()
+    >>> folder.unfinished.name
+    'unfinished'
+    """
+
+    def __init__(self, config: RunConfig):
+        self.config = config
+        self.path = pathlib.Path(config.folder)
+        self.unfinished = self.path / "unfinished"
+
+    def check(self) -> None:
+        """Looks whether the run may write here and can be resumed, and changes nothing.
+
+        Raises:
+            ValueError: the folder cannot be written, there is nothing to resume, or what is
+                there was started with other options.
+        """
+        existing = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+            raise ValueError(
+                f"`output_dir` must be a folder that can be written. Received: {self.path}"
+            )
+        if not self.config.resume:
+            return
+        started_with = self.unfinished / "config.json"
+        if not started_with.is_file():
+            raise ValueError(
+                f"`resume` needs an unfinished run in {self.path}. Found none; "
+                "start one without --resume"
+            )
+        self.config.check_resumes(json.loads(started_with.read_text()))
+
+    def open(self) -> None:
+        """Makes the folder for the run to write in; without `resume`, an empty one.
+
+        Raises:
+            ValueError: the folder cannot be made.
+        """
+        try:
+            if not self.config.resume and self.unfinished.exists():
+                shutil.rmtree(self.unfinished)
+            self.unfinished.mkdir(parents=True, exist_ok=True)
+            _replace(self.unfinished / "config.json", self.config.to_json())
+        except OSError as error:
+            raise ValueError(
+                f"`output_dir` must be a folder that can be written. "
+                f"Received: {self.path} ({error.strerror})"
+            ) from None
+
+    def publish(self) -> None:
+        """Gives the finished files their names, `results.json` last, and removes the rest."""
+        for name in FILES:
+            os.replace(self.unfinished / name, self.path / name)
+        shutil.rmtree(self.unfinished)
+
+
+class Recorder(keras.callbacks.Callback):
+    """Writes a row of `history.csv` after each epoch; a resumed run goes on with the file.
+
+    Must stand behind the callbacks whose logs it writes and in front of the one that backs up
+    the epoch, so that no epoch that was backed up lacks its row.
+
+    Args:
+        path: the CSV file.
+
+    Example:
+
+    >>> recorder = Recorder("runs/example/history.csv")
+    >>> recorder.rows
+    []
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__()
+        self._path = pathlib.Path(path)
+        self._begun = self._validation = 0.0
+        self.rows = []
+        """One dictionary of `COLUMNS` per epoch; epochs count from 1."""
+        self.seconds_before = 0.0
+        """Training time of the epochs before the run was resumed."""
+
+    def on_train_begin(self, logs=None):
+        if self._path.is_file():
+            self.rows = read_history(self._path)
+        self.seconds_before = sum(row["seconds"] for row in self.rows)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # A run may be killed when an epoch has its row but no backup yet.
+        del self.rows[epoch:]
+        self._validation = 0.0
+        self._begun = time.perf_counter()
+
+    def on_test_begin(self, logs=None):
+        self._validation -= time.perf_counter()
+
+    def on_test_end(self, logs=None):
+        self._validation += time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self._begun - self._validation
+        values = {**(logs or {}), "epoch": epoch + 1, "seconds": round(seconds, 3)}
+        self.rows.append({name: float(values[name]) for name in COLUMNS if name in values})
+        write_history(self._path, self.rows)
+
+
+def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
+    """Returns the rows of a `history.csv`."""
+    with open(path, newline="") as file:
+        return [
+            {name: float(text) for name, text in row.items() if text}
+            for row in csv.DictReader(file)
+        ]
+
+
+def write_history(path: str | os.PathLike, rows: Iterable[Mapping[str, float]]) -> None:
+    """Writes rows as a `history.csv`, whole numbers as such, and all digits of the others."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f"{path.name}.tmp")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: int(v) if v.is_integer() else v for k, v in row.items()})
+    os.replace(temporary, path)
+
+
+def table(results: Mapping) -> str:
+    """Returns the results as a short table to print."""
+    lines = [
+        ("test accuracy", "{test_accuracy:.4f}"),
+        ("test accuracy, .tflite", "{tflite_test_accuracy:.4f}"),
+        ("sparsity", "{sparsity:.4f}"),
+        ("training FLOPs", "{training_flops:.3g}, {flops_share:.3f} of dense"),
+        ("samples in use", "{active_samples} of {train_samples}"),
+        ("frozen blocks", "{frozen_blocks} of {blocks}"),
+        (".tflite", "{tflite_bytes:,} bytes, {tflite_share:.3f} of dense"),
+        ("time", "{wall_time_s:.0f} s"),
+    ]
+    return "\n".join(f"{name:<24}{text.format(**results)}" for name, text in lines)
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

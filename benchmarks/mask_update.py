@@ -1,0 +1,122 @@
+"""Times one update of all masks of ResNet-50, for every updater and scheme.
+
+Each update drops and grows units of every kernel but the stem's: 25.5 million weights. The
+gradients that MEST and RigL look at are random and not part of the time, for a training step
+computes them.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import spfde_keras
+from apps import models
+from benchmarks import report
+from spfde_keras import schemes, updaters
+from spfde_keras.masking import Mask, find_masks
+
+UPDATERS = ("static", "set", "rigl", "mest_em", "mest_ems", "magnitude")
+SCHEMES = ("unstructured", "block", "pattern", "channel", "filter", "2:4", "1:8")
+INPUT_SHAPES = {"resnet50": (224, 224, 3)}
+CIFAR_SHAPE = (32, 32, 3)
+GOAL_S = 2.0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Times every pair, prints the table and writes the results."""
+    options = parse(arguments)
+    keras.utils.set_random_seed(0)
+    shape = INPUT_SHAPES.get(options.model, CIFAR_SHAPE)
+    dense = models.build(options.model, shape, 1000)
+    seconds: dict[str, dict[str, list[float]]] = {}
+    weights = 0
+    for scheme in options.schemes:
+        seconds[scheme] = {}
+        for initial, names in by_initial(options.updaters).items():
+            model = spfde_keras.sparsify(
+                dense, sparsity(scheme, options), scheme, dense="first", initial=initial
+            )
+            masks = find_masks(model)
+            weights = sum(mask.layout.size for mask in masks)
+            for name in names:
+                seconds[scheme][name] = time_updates(masks, name, options.repeats)
+    show(seconds, weights, options)
+    if options.json:
+        settings = {k: v for k, v in vars(options).items() if k != "json"}
+        result = {"settings": settings, "weights": weights, "seconds": seconds}
+        report.write_json(options.json, result)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Reads the command line, or `arguments` if there are any."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=report.json_path, help="file to write the results to")
+    parser.add_argument("--model", choices=models.names(), default="resnet50")
+    parser.add_argument("--sparsity", type=float, default=0.9, help="not used by N:M")
+    parser.add_argument("--updaters", nargs="+", choices=UPDATERS, default=UPDATERS)
+    parser.add_argument("--schemes", nargs="+", default=SCHEMES)
+    parser.add_argument("--repeats", type=report.count, default=3, help="updates of each pair")
+    return parser.parse_args(arguments)
+
+
+def by_initial(names: list[str]) -> dict[str, list[str]]:
+    """Groups updaters by the masks they start from."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(updaters.get(name).initial, []).append(name)
+    return groups
+
+
+def sparsity(scheme: str, options: argparse.Namespace) -> float | None:
+    """The target, or None where the scheme fixes it."""
+    return options.sparsity if schemes.get(scheme).density is None else None
+
+
+def time_updates(masks: list[Mask], name: str, repeats: int) -> list[float]:
+    """Seconds that each of `repeats` successive updates of all masks takes."""
+    updater, rng = updaters.get(name), np.random.default_rng(0)
+    gradients = [random_gradient(mask, updater.gradient, rng) for mask in masks]
+    seconds = []
+    for t in np.linspace(0.1, 0.5, repeats):
+        start = time.perf_counter()
+        for mask, gradient in zip(masks, gradients, strict=True):
+            updater.update(mask, float(t), rng, gradient)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def random_gradient(mask: Mask, kind: str | None, rng: np.random.Generator) -> np.ndarray | None:
+    """A gradient of the kind the updater asks for."""
+    if kind is None:
+        return None
+    gradient = rng.normal(size=mask.layout.shape).astype("float32")
+    return gradient if kind == "dense" else np.where(mask.read()[1][0], gradient, 0)
+
+
+def show(seconds: dict, weights: int, options: argparse.Namespace) -> None:
+    """Prints the table and the slowest pair."""
+    medians = {
+        (scheme, name): float(np.median(times))
+        for scheme, row in seconds.items()
+        for name, times in row.items()
+    }
+    print(
+        f"{options.model}, {weights / 1e6:.1f} M masked weights: seconds of one update, "
+        f"median of {options.repeats}"
+    )
+    rows = [[s, *[f"{medians[s, name]:.2f}" for name in options.updaters]] for s in seconds]
+    report.print_table(["", *options.updaters], rows)
+    slowest = max(medians, key=medians.get)
+    print(
+        f"slowest: {' with '.join(reversed(slowest))}, {medians[slowest]:.2f} s (goal {GOAL_S:g} s)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Times one training step: dense Keras, sparse, sparse and partly frozen, and tfmot's pruning.
+
+All variants run in one process and in turns, so that a machine that slows down or speeds up
+does so for all of them; ratios are medians over the rounds of the ratio within a round.
+"""
+
+import argparse
+import inspect
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import spfde_keras
+from apps import models
+from benchmarks import report
+from spfde_keras.blocks import find_blocks
+from spfde_keras.cost import profile
+from spfde_keras.masking import find_masks
+
+INPUT_SHAPE, CLASSES = (32, 32, 3), 100
+WARM_UP = 2
+
+Step = Callable[[Iterator], dict]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Builds every variant, times them in turns, prints the table and writes the results."""
+    options = parse(arguments)
+    keras.utils.set_random_seed(0)
+    batch = random_batch(options.batch_size)
+    dense = models.build(options.model, INPUT_SHAPE, CLASSES, width=options.width)
+    sparse = spfde_keras.sparsify(
+        dense, sparsity=options.sparsity, dense=models.dense_layers(options.model)
+    )
+    pruned, tf_keras, callbacks = tfmot_twin(dense, sparse, options.sparsity)
+
+    steps = {"dense": train_step(dense, keras, batch)}
+    steps["tfmot"] = train_step(pruned, tf_keras, batch, callbacks)
+    steps["sparse"] = train_step(sparse, keras, batch)
+    # Profiled before anything is frozen. Masked kernels take as long as dense ones: {}.
+    cost = profile(sparse)
+    predicted = {"sparse": 1.0}
+    for name, frozen, step in frozen_steps(sparse, batch):
+        steps[name] = step
+        predicted[name] = cost.training({}, frozen) / cost.training({})
+
+    times = measure(steps, batch, options.steps)
+    results = summarize(times, predicted)
+    show(results, options)
+    if options.json:
+        settings = {k: v for k, v in vars(options).items() if k != "json"}
+        report.write_json(options.json, {"settings": settings, "variants": results})
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Reads the command line, or `arguments` if there are any."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=report.json_path, help="file to write the results to")
+    parser.add_argument("--model", choices=models.names(), default="resnet32")
+    parser.add_argument("--width", type=float, default=2.0, help="factor on all channel counts")
+    parser.add_argument("--sparsity", type=float, default=0.9)
+    parser.add_argument("--batch_size", type=report.count, default=64)
+    parser.add_argument("--steps", type=report.count, default=15, help="timed steps per variant")
+    return parser.parse_args(arguments)
+
+
+def random_batch(size: int) -> tf.data.Dataset:
+    """The same batch of CIFAR-like noise, for ever."""
+    random = np.random.default_rng(0)
+    images = random.normal(size=(size, *INPUT_SHAPE)).astype("float32")
+    labels = random.integers(0, CLASSES, size)
+    return tf.data.Dataset.from_tensors((images, labels)).repeat()
+
+
+def train_step(model, library, batch: tf.data.Dataset, callbacks: tuple = ()) -> Step:
+    """The compiled training step of a Keras 2 or 3 model, built by `fit` as a user would."""
+    model.compile(
+        optimizer=library.optimizers.SGD(0.1, momentum=0.9),
+        loss=library.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    model.fit(batch, steps_per_epoch=1, shuffle=False, verbose=0, callbacks=list(callbacks))
+    return model.train_function
+
+
+def frozen_steps(model: keras.Model, batch: tf.data.Dataset) -> Iterator[tuple[str, int, Step]]:
+    """Freezes a third, then two thirds of the blocks: (name, frozen blocks, traced step)."""
+    blocks = find_blocks(model)
+    for thirds in (1, 2):
+        frozen = round(len(blocks) * thirds / 3)
+        for layer in itertools.chain(*blocks[:frozen]):
+            layer.trainable = False
+        model.make_train_function(force=True)
+        # Traced here, because tracing reads which layers are trainable.
+        model.train_function(iter(batch))
+        yield f"sparse, {thirds}/3 frozen", frozen, model.train_function
+
+
+def tfmot_twin(dense: keras.Model, sparse: keras.Model, sparsity: float) -> tuple:
+    """The dense model in Keras 2, pruned by tfmot where `sparse` has masks.
+
+    Returns:
+        The model, Keras 2 and the callbacks that pruning needs, the arguments of
+        `train_step` but the batch.
+    """
+    try:
+        import tensorflow_model_optimization as tfmot
+        import tf_keras
+    except ImportError as error:
+        sys.exit(f"{error}. Install the baselines: pip install -e '.[baselines]'")
+    masked = {mask.kernel_path.rsplit("/", 1)[0] for mask in find_masks(sparse)}
+    # Masks are set in the first step, which is not timed, and every 100 steps from there.
+    schedule = tfmot.sparsity.keras.ConstantSparsity(sparsity, begin_step=1)
+
+    def prune(layer):
+        if layer.name not in masked:
+            return layer
+        return tfmot.sparsity.keras.prune_low_magnitude(layer, schedule)
+
+    model = tf_keras.models.clone_model(keras2_twin(dense, tf_keras), clone_function=prune)
+    return model, tf_keras, (tfmot.sparsity.keras.UpdatePruningStep(),)
+
+
+def keras2_twin(model: keras.Model, tf_keras):
+    """The same functional model in Keras 2, with the same weights."""
+    tensors = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            tensors[id(layer.output)] = tf_keras.Input(layer.output.shape[1:], name=layer.name)
+            continue
+        twin_class = getattr(tf_keras.layers, type(layer).__name__)
+        known = {*inspect.signature(twin_class).parameters, "name"}
+        # Nested configurations are initializers, whose work is done: weights are copied.
+        config = {
+            key: value
+            for key, value in layer.get_config().items()
+            if key in known and not isinstance(value, dict)
+        }
+        twin = twin_class(**config)
+        inputs = tf.nest.map_structure(lambda tensor: tensors[id(tensor)], layer.input)
+        tensors[id(layer.output)] = twin(inputs)
+        twin.set_weights(layer.get_weights())
+    return tf_keras.Model(tensors[id(model.input)], tensors[id(model.output)])
+
+
+def measure(steps: dict[str, Step], batch: tf.data.Dataset, rounds: int) -> dict[str, list]:
+    """Seconds of every step in every round, after untimed rounds to warm up."""
+    iterators = {name: iter(batch) for name in steps}
+    times = {name: [] for name in steps}
+    for _ in range(WARM_UP + rounds):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            float(step(iterators[name])["loss"])
+            times[name].append(time.perf_counter() - start)
+    return {name: seconds[WARM_UP:] for name, seconds in times.items()}
+
+
+def summarize(times: dict[str, list], shares: dict[str, float]) -> dict[str, dict]:
+    """Medians, ratios to the baselines, and what freezing was predicted to leave."""
+
+    def ratio(name: str, other: str) -> float:
+        return float(np.median(np.divide(times[name], times[other])))
+
+    results = {}
+    for name, seconds in times.items():
+        results[name] = {
+            "median_s": float(np.median(seconds)),
+            "quartiles_s": np.percentile(seconds, [25, 75]).tolist(),
+            "to_dense": ratio(name, "dense"),
+            "to_tfmot": ratio(name, "tfmot"),
+        }
+        if name in shares:
+            results[name]["to_sparse"] = ratio(name, "sparse")
+            results[name]["predicted_to_sparse"] = shares[name]
+    return results
+
+
+def show(results: dict[str, dict], options: argparse.Namespace) -> None:
+    """Prints the table."""
+    print(
+        f"{options.model}, width {options.width:g}, batch {options.batch_size}, "
+        f"{options.sparsity:.0%} sparse, median of {options.steps} steps"
+    )
+    headers = ["", "s/step", "/ dense", "/ tfmot", "/ sparse", "predicted", "off by"]
+    rows = []
+    for name, result in results.items():
+        cells = [f"{result[key]:.3f}" for key in ("median_s", "to_dense", "to_tfmot")]
+        if "to_sparse" in result:
+            measured, predicted = result["to_sparse"], result["predicted_to_sparse"]
+            cells += [f"{measured:.3f}", f"{predicted:.3f}", f"{measured / predicted - 1:+.0%}"]
+        rows.append([name, *cells, *[""] * (6 - len(cells))])
+    report.print_table(headers, rows)
+    print("predicted: training FLOPs left by freezing, masked kernels counted as dense ones")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Sparse training in Keras 3: masks, mutation, layer freezing, data sieving, TFLite export."""
+
+from spfde_keras.analysis import summary
+from spfde_keras.blocks import find_blocks
+from spfde_keras.callbacks import SpFDE
+from spfde_keras.export import export_tflite
+from spfde_keras.freezing import FreezePlan, Freezing
+from spfde_keras.layers import MaskedLayer, register_masked
+from spfde_keras.sieving import DataSieve
+from spfde_keras.sparsify import densify, sparsify, wrap
+from spfde_keras.training import SparseModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DataSieve",
+    "FreezePlan",
+    "Freezing",
+    "MaskedLayer",
+    "SpFDE",
+    "SparseModel",
+    "densify",
+    "export_tflite",
+    "find_blocks",
+    "register_masked",
+    "sparsify",
+    "summary",
+    "wrap",
+]

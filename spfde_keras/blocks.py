@@ -1,0 +1,155 @@
+"""A model as a sequence of blocks that can be frozen from the front."""
+
+import re
+from collections.abc import Sequence
+
+import keras
+
+from spfde_keras.graph import Call, Graph, trace
+
+Pattern = str | Sequence[str]
+
+
+def find_blocks(
+    model: keras.Model, blocks: Sequence[Pattern] | None = None
+) -> list[list[keras.layers.Layer]]:
+    """Divides the layers of a model into blocks such that any front blocks can be frozen alone.
+
+    Without `blocks` the graph is cut at each tensor through which all paths from the inputs to
+    the outputs pass. Parts without a kernel of their own (normalisation, activation, pooling,
+    addition) belong to the block in front. So a chain has one block per weight layer, a
+    residual net one per residual block, and what lies in front of the first tensor that
+    joins several inputs is one block. Blocks between two calls of a shared layer are one.
+
+    Args:
+        model: a functional or Sequential `keras.Model`, nested ones included.
+        blocks: None, or a list with an entry for each block, front to back: a layer name, a
+            regular expression, or a list of them. They are matched against a layer's name,
+            its path through nested models ("backbone/conv1"), and the paths of those nested
+            models, which stand for all their layers.
+
+    Returns:
+        A list of blocks, front to back; each a list of the layers that own weights.
+
+    Raises:
+        ValueError: if the model has no graph or no weights; if a pattern matches nothing, a
+            layer is in no block or in two, or a block feeds one in front of it.
+
+    Example:
+
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="a"),
+    ...                         keras.layers.BatchNormalization(name="norm"),
+    ...                         keras.layers.Dense(2, name="b")])
+    >>> [[layer.name for layer in block] for block in find_blocks(mlp)]
+    [['a', 'norm'], ['b']]
+
+    Source: SpFDE (Yuan et al., NeurIPS 2022), Algorithm 1: blocks of consecutive layers.
+    """
+    graph = trace(model)
+    owners = [call for call in graph.calls if _owns(call.layer)]
+    if not owners:
+        raise ValueError(f"`model` must own weights. Received: {model.name!r} without any")
+    indices = _automatic(graph) if blocks is None else _by_patterns(graph, owners, blocks)
+    found: list[list[keras.layers.Layer]] = [[] for _ in range(max(indices.values()) + 1)]
+    for layer in {id(call.layer): call.layer for call in owners}.values():
+        found[indices[id(layer)]].append(layer)
+    return found
+
+
+def _owns(layer: keras.Operation) -> bool:
+    return isinstance(layer, keras.layers.Layer) and bool(layer.weights)
+
+
+def _owns_kernel(layer: keras.Operation) -> bool:
+    return _owns(layer) and any(
+        weight.name.endswith(("kernel", "embeddings")) for weight in layer.weights
+    )
+
+
+def _automatic(graph: Graph) -> dict[int, int]:
+    """Block of each weight-owning layer, by `id`."""
+    groups: list[list[Call]] = []
+    for segment in _segments(graph):
+        heads_block = any(_owns_kernel(call.layer) for call in segment)
+        # What precedes the first kernel waits in the first group for it.
+        if not groups or (heads_block and any(_owns_kernel(c.layer) for c in groups[-1])):
+            groups.append([])
+        groups[-1] += segment
+    first: dict[int, int] = {}
+    joined = list(range(len(groups)))  # group -> first group of its block
+    for index, group in enumerate(groups):
+        for call in filter(lambda call: _owns(call.layer), group):
+            # A layer called again ties everything since its first call into one block.
+            start = joined[first.setdefault(id(call.layer), index)]
+            joined[start : index + 1] = [start] * (index + 1 - start)
+    numbers: dict[int, int] = {}
+    for layer, index in first.items():
+        first[layer] = numbers.setdefault(joined[index], len(numbers))
+    return first
+
+
+def _segments(graph: Graph) -> list[list[Call]]:
+    """The calls, cut wherever a single tensor carries all that is needed later."""
+    last_use = {id(tensor): len(graph.calls) for tensor in graph.outputs}
+    for index, call in reversed(list(enumerate(graph.calls))):
+        for tensor in call.inputs:
+            last_use.setdefault(id(tensor), index)
+    segments: list[list[Call]] = [[]]
+    live = {id(tensor) for tensor in graph.inputs if id(tensor) in last_use}
+    for index, call in enumerate(graph.calls):
+        segments[-1].append(call)
+        live |= {id(tensor) for tensor in call.outputs if id(tensor) in last_use}
+        live -= {id(tensor) for tensor in call.inputs if last_use[id(tensor)] == index}
+        if len(live) == 1:
+            segments.append([])
+    return [segment for segment in segments if segment]
+
+
+def _by_patterns(graph: Graph, owners: list[Call], blocks: Sequence[Pattern]) -> dict[int, int]:
+    """Block of each weight-owning layer, by `id`, as the user's patterns have it."""
+    if isinstance(blocks, str) or not blocks:
+        raise ValueError(f"`blocks` must be a list with an entry per block. Received: {blocks!r}")
+    indices: dict[int, int] = {}
+    for index, patterns in enumerate(blocks):
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            matched = [call for call in owners if _matches(pattern, call.path)]
+            if not matched:
+                raise ValueError(
+                    f"Each entry of `blocks` must match a layer that owns weights. Received: "
+                    f"{pattern!r}; the layers are {list(dict.fromkeys(c.path for c in owners))}"
+                )
+            for call in matched:
+                if indices.setdefault(id(call.layer), index) != index:
+                    raise ValueError(
+                        f"`blocks` must have each layer in one block. Received: {call.path!r} "
+                        f"in blocks {indices[id(call.layer)]} and {index}"
+                    )
+    missing = [call.path for call in owners if id(call.layer) not in indices]
+    if missing:
+        raise ValueError(
+            "`blocks` must have every layer that owns weights. Received: none for "
+            f"{list(dict.fromkeys(missing))}; add them, or patterns that match them"
+        )
+    _check_order(graph, indices)
+    return indices
+
+
+def _matches(pattern: str, path: str) -> bool:
+    parts = path.split("/")
+    ancestors = ["/".join(parts[: end + 1]) for end in range(len(parts))]
+    return any(re.fullmatch(pattern, name) for name in [parts[-1], *ancestors])
+
+
+def _check_order(graph: Graph, indices: dict[int, int]) -> None:
+    """Raises if a block needs the gradient that flows through a later one."""
+    latest: dict[int, tuple[int, str]] = {}  # tensor -> last block behind it, and its layer
+    for call in graph.calls:
+        behind = max((latest.get(id(x), (-1, "")) for x in call.inputs), default=(-1, ""))
+        own = indices.get(id(call.layer), -1) if _owns(call.layer) else behind[0]
+        if own < behind[0]:
+            raise ValueError(
+                f"`blocks` must follow the graph, front to back. Received: {call.path!r} in "
+                f"block {own}, behind {behind[1]!r} in block {behind[0]}"
+            )
+        here = (own, call.path) if _owns(call.layer) else behind
+        latest.update((id(x), here) for x in call.outputs)

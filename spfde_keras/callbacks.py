@@ -1,0 +1,236 @@
+"""Sparse training as a Keras callback: at each boundary sieve, mutate, freeze."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from spfde_keras import blocks as block_search
+from spfde_keras import cost, updaters
+from spfde_keras.freezer import Freezer
+from spfde_keras.freezing import Freezing
+from spfde_keras.learning_rate import reset_slots
+from spfde_keras.masking import Mask, find_masks
+from spfde_keras.plan_cost import TrainingPlan
+from spfde_keras.randomness import generator
+from spfde_keras.sieving import DataSieve
+from spfde_keras.training import Monitor, SparseModel, kernel_gradients
+
+
+class SpFDE(keras.callbacks.Callback):
+    """Trains a `SparseModel` sparse, freezes its blocks front to back and sieves its data.
+
+    Each part can be left out: `updater="static"` keeps the masks, without `freeze` no block is
+    frozen and the optimizer's learning rate stays the user's, without `sieve` all data is used.
+    With `freeze`, each block's learning rate follows a cosine over its own active epochs, which
+    multiplies the optimizer's rate or schedule; BatchNormalization of frozen blocks runs in
+    inference mode.
+
+    Keras' logs gain `sparsity`, `frozen_blocks`, `active_samples` and `flops_share` (training
+    FLOPs so far as a share of dense training on all data).
+
+    For exact resuming put `keras.callbacks.BackupAndRestore` behind this callback.
+
+    Args:
+        epochs: int, the length of training, as given to `fit`.
+        updater: an `Updater`, or its name: "static", "set", "rigl", "mest_em", "mest_ems",
+            "magnitude".
+        interval: int, epochs between updates of masks and data.
+        freeze: None, the share of training FLOPs to be saved by freezing, or a `Freezing`.
+        sieve: None, or the `DataSieve` whose batches are given to `fit`.
+        log_dir: None, or a folder for TensorBoard: the logs' scalars, and for each kernel
+            the share of kept weights that the last update left in place.
+        seed: int, seed of random growth and data exchange.
+
+    Raises:
+        ValueError: on arguments out of range, or, when `fit` starts, on a model not made by
+            `sparsify` or `wrap`, or a freeze target out of reach.
+
+    Example:
+
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16),
+    ...                         keras.layers.Dense(16), keras.layers.Dense(2)])
+    >>> model = sparsify(mlp, sparsity=0.75)
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit(np.zeros((4, 8)), np.zeros((4, 2)), epochs=4, verbose=0,
+    ...                     callbacks=[SpFDE(epochs=4, updater="set", interval=1)])
+    >>> history.history["sparsity"][-1]
+    0.75
+
+    Source: SpFDE (Yuan et al., NeurIPS 2022), Algorithms 1 and 2.
+    """
+
+    def __init__(
+        self,
+        epochs: int,
+        updater="mest_ems",
+        interval: int = 5,
+        freeze: float | Freezing | None = None,
+        sieve: DataSieve | None = None,
+        log_dir: str | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        for name, value in {"epochs": epochs, "interval": interval}.items():
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")
+        self.epochs, self.interval, self.seed = int(epochs), int(interval), seed
+        self.updater = updaters.get(updater)
+        self.freezing = Freezing.get(freeze)
+        self.sieve = sieve
+        self.log_dir = log_dir
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        _check_model(model)
+        self._masks = find_masks(model)
+        if self.updater.initial == "dense" and any(mask.density < 1 for mask in self._masks):
+            raise ValueError(
+                f"Updater {type(self.updater).__name__} starts from a dense model: pass "
+                "initial='dense' to `sparsify`."
+            )
+        if not model.optimizer.built:
+            # On all variables: an optimizer that does not know a block cannot thaw it.
+            model.optimizer.build(model.trainable_variables)
+        patterns = self.freezing.blocks if self.freezing else None
+        self._costs = cost.profile(model, patterns)
+        self._freezer = Freezer(block_search.find_blocks(model, patterns), self._make_plan())
+        self._writer = tf.summary.create_file_writer(self.log_dir) if self.log_dir else None
+
+    def on_train_begin(self, logs=None) -> None:
+        if self.params.get("epochs", self.epochs) != self.epochs:
+            raise ValueError(
+                f"`epochs` must be the same in `fit` and in the callback. Received: "
+                f"{self.params['epochs']} and {self.epochs}"
+            )
+        # Attached before the callbacks behind this one restore weights: so their state is, too.
+        keep_batch = bool(self._masks) and bool(self.updater.gradient)
+        self.model.attach(Monitor(keep_batch), self.sieve)
+        self._freezer.begin(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        monitor = self.model.monitor
+        completed = int(monitor.completed.numpy())
+        if completed != epoch:
+            raise ValueError(
+                f"Epoch {epoch} cannot follow {completed} completed epochs: to resume, put "
+                "keras.callbacks.BackupAndRestore behind the SpFDE callback."
+            )
+        if epoch == 0:
+            self._update(self._masks, 0.0, 0, self.updater.start)
+        monitor.samples.assign(0)
+        if self.sieve is not None:
+            self.sieve.start_epoch(epoch)
+        self._freezer.apply(self.model, epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        monitor, done = self.model.monitor, epoch + 1
+        samples = int(monitor.samples.numpy())
+        self._book(samples, self._costs.training(frozen=self._freezer.frozen(epoch)))
+        if done % self.interval == 0 or done == self.epochs:
+            self._boundary(done)
+        # Between epochs all is thawed, so that anything saved can be restored as a whole.
+        self._freezer.thaw()
+        monitor.completed.assign(done)
+        spent, dense = self._totals()
+        logs = {} if logs is None else logs
+        logs["sparsity"] = self._sparsity()
+        logs["frozen_blocks"] = self._freezer.frozen(epoch)
+        logs["active_samples"] = samples
+        logs["flops_share"] = spent / dense if dense else 0.0
+        self._write({name: value for name, value in logs.items() if np.isscalar(value)}, done)
+
+    def on_train_end(self, logs=None) -> None:
+        self._freezer.end(self.model)
+        self.training_flops, self.dense_training_flops = self._totals()
+        self.model.attach(None, None)
+        if self._writer:
+            self._writer.close()
+
+    def _boundary(self, done: int) -> None:
+        t = done / self.epochs
+        rest = self.updater.stop if self._masks and self.updater.stop > 0 else 1.0
+        if self.sieve is not None and t <= rest and done < self.epochs:
+            self.sieve.update(done, t)
+        previous = (done - 1) // self.interval * self.interval
+        if previous / self.epochs >= self.updater.stop:
+            return
+        # A kernel frozen from here on is settled; one frozen all through the last interval was.
+        settled = self._freezer.frozen_throughout(previous, done)
+        settling = self._freezer.frozen_throughout(done, done + self.interval)
+        if done == self.epochs:
+            settling = self._freezer.blocks
+        groups = {self.updater.settle: [], self.updater.update: []}
+        for mask in self._masks:
+            block = self._freezer.block_of(mask)
+            if block >= min(settled, settling):
+                step = self.updater.settle if block < settling else self.updater.update
+                groups[step].append(mask)
+        for step, masks in groups.items():
+            self._update(masks, t, done, step)
+
+    def _update(self, masks: list[Mask], t: float, event: int, step) -> None:
+        gradients = {}
+        if self.updater.gradient and event and masks:
+            dense = self.updater.gradient == "dense"
+            batch = self.model.monitor.last_batch()
+            gradients = kernel_gradients(self.model, batch, masks, dense)
+            self._book_gradient(batch, dense, event)
+        overlaps = {}
+        for mask in masks:
+            rng = generator(self.seed, event, mask.kernel_path)
+            change = step(mask, t, rng, gradients.get(mask.kernel_path))
+            if change.fresh.any():
+                reset_slots(self.model.optimizer, mask, change.fresh)
+            overlaps[f"mask_overlap/{mask.kernel_path}"] = change.overlap
+        self._write(overlaps, event)
+
+    def _make_plan(self):
+        if self.freezing is None:
+            return None
+        final = {mask.kernel_path: 1 - mask.sparsity for mask in self._masks}
+        plan = TrainingPlan(
+            self._costs, final, self.updater, self.epochs, self.interval, samples=1, batch_size=1
+        )
+        return self.freezing.plan(plan.flops, self._costs.block_sizes, self.epochs, self.interval)
+
+    def _book(self, samples: int, flops_per_sample: float) -> None:
+        total = self.sieve.total if self.sieve is not None else samples
+        booked = [samples * flops_per_sample, total * self._costs.training({})]
+        self.model.monitor.totals.assign_add(booked)
+
+    def _book_gradient(self, batch, dense: bool, epoch: int) -> None:
+        """Books the extra pass that an update takes its gradient from."""
+        samples = len(tf.nest.flatten(batch)[0])
+        parts = self._costs.by_block(frozen=self._freezer.frozen(epoch - 1))
+        if dense:
+            parts["weight_gradient"] = self._costs.by_block({})["weight_gradient"]
+        spent = samples * float(sum(part.sum() for part in parts.values()))
+        self.model.monitor.totals.assign_add([spent, 0.0])
+
+    def _totals(self) -> tuple[float, float]:
+        """FLOPs spent so far, and those of dense training on all data in as many epochs."""
+        return tuple(self.model.monitor.totals.numpy().tolist())
+
+    def _sparsity(self) -> float:
+        if not self._masks:
+            return 0.0
+        sizes = np.array([mask.layout.size for mask in self._masks])
+        densities = np.array([mask.density for mask in self._masks])
+        return float(1 - np.average(densities, weights=sizes))
+
+    def _write(self, scalars: dict, step: int) -> None:
+        if self._writer is None:
+            return
+        with self._writer.as_default(step=step):
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value)
+
+
+def _check_model(model: keras.Model) -> None:
+    if not isinstance(model, SparseModel):
+        raise ValueError(
+            "The SpFDE callback needs a model made by `spfde_keras.sparsify`, or by "
+            f"`spfde_keras.wrap` for one without masks. Received: {type(model).__name__}"
+        )
+    if model.optimizer is None:
+        raise ValueError("The model must be compiled with an optimizer before `fit`.")

@@ -1,0 +1,370 @@
+"""FLOPs and memory of training a model, and a ledger of what a run has spent.
+
+The rules, those of SpFDE (section 4) and RigL (appendix H), stated in `RULES`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import keras
+import numpy as np
+
+from spfde_keras.blocks import Pattern, find_blocks
+from spfde_keras.graph import Call, trace
+from spfde_keras.masking import Mask, find_masks
+
+RULES = (
+    "One multiply-accumulate (MAC) is 2 FLOPs. Only kernels count: biases, normalisation, "
+    "activations, pooling, attention products and data augmentation do not.",
+    "A kernel costs as many MACs per sample as it has non-zero weights, times the positions it is "
+    "applied at. Layers left dense count in full.",
+    "Training is the forward pass, the gradient of the weights and the gradient of the inputs, "
+    "each as many FLOPs as forward. The input gradient is not counted for kernels with nothing "
+    "trainable in front.",
+    "Frozen blocks cost their forward pass only.",
+    "Memory is fp32: non-zero kernel weights, outputs of the kernel layers times the batch size, "
+    "and the gradients of both; frozen blocks have no gradients. Indices of sparse weights and "
+    "optimizer slots are not counted.",
+)
+
+Densities = Mapping[str, float]
+"""Share of non-zero weights by kernel path; kernels not named are dense."""
+
+_FLOPS_PER_MAC = 2
+_BYTES = 4  # fp32
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelCost:
+    """What one kernel costs. MACs per sample = non-zero weights * positions.
+
+    Attributes:
+        path: str, path of the kernel's variable.
+        block: int, the block that its layer is in.
+        size: int, number of weights.
+        positions: int, how often each weight is used per sample, over all calls of the layer.
+        outputs: int, number of values per sample the kernel makes, over all calls of the layer.
+        upstream: int, the last block with a trainable weight in front of it, -1 if none.
+        trainable: bool, False where the user has set `trainable = False`.
+    """
+
+    path: str
+    block: int
+    size: int
+    positions: int
+    outputs: int
+    upstream: int
+    trainable: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCost:
+    """What a model costs per sample; made by `profile`.
+
+    Where a method takes `densities`, None stands for what the masks keep at that moment, and {}
+    for the dense model. `frozen` is the number of frozen front blocks.
+
+    Attributes:
+        kernels: tuple of `KernelCost` in the order of the graph.
+        blocks: int, number of blocks.
+        masks: tuple of the model's `Mask`.
+        uncounted: tuple of paths of kernels whose cost is not known: those of recurrent layers,
+            and those built for unknown shapes inside of other layers.
+    """
+
+    kernels: tuple[KernelCost, ...]
+    blocks: int
+    masks: tuple[Mask, ...] = ()
+    uncounted: tuple[str, ...] = ()
+
+    @property
+    def block_sizes(self) -> list[int]:
+        """The number of kernels in each block, front to back."""
+        return np.bincount(self._column("block"), minlength=self.blocks).tolist()
+
+    def densities(self) -> dict[str, float]:
+        """Returns what the masks keep now, by kernel path."""
+        return {mask.kernel_path: mask.density for mask in self.masks}
+
+    def forward(self, densities: Densities | None = None) -> float:
+        """Returns FLOPs of the forward pass per sample."""
+        return float(self.by_block(densities)["forward"].sum())
+
+    def training(self, densities: Densities | None = None, frozen: int = 0) -> float:
+        """Returns FLOPs of forward and backward pass per sample."""
+        return float(sum(part.sum() for part in self.by_block(densities, frozen).values()))
+
+    def by_block(
+        self, densities: Densities | None = None, frozen: int = 0
+    ) -> dict[str, np.ndarray]:
+        """Returns the parts of a training step, per sample and block.
+
+        Args:
+            densities: share of non-zero weights by kernel path.
+            frozen: int, number of frozen front blocks.
+
+        Returns:
+            {"forward", "weight_gradient", "input_gradient"} -> FLOPs, float array (blocks,).
+        """
+        flops = _FLOPS_PER_MAC * self._nonzero(densities) * self._column("positions")
+        trains = self._column("trainable") & (self._column("block") >= frozen)
+        passes_back = self._column("upstream") >= frozen
+        return {
+            "forward": self._per_block(flops),
+            "weight_gradient": self._per_block(flops * trains),
+            "input_gradient": self._per_block(flops * passes_back),
+        }
+
+    def memory(self, densities: Densities | None = None, frozen: int = 0, batch: int = 64) -> float:
+        """Returns bytes for weights, activations and the gradients of both."""
+        return float(self.memory_by_block(densities, frozen, batch).sum())
+
+    def memory_by_block(
+        self, densities: Densities | None = None, frozen: int = 0, batch: int = 64
+    ) -> np.ndarray:
+        """Returns what `memory` adds up, a float array (blocks,)."""
+        values = self._nonzero(densities) + batch * self._column("outputs")
+        copies = 1 + (self._column("block") >= frozen)
+        return self._per_block(_BYTES * values * copies)
+
+    def _nonzero(self, densities: Densities | None) -> np.ndarray:
+        densities = self.densities() if densities is None else densities
+        unknown = set(densities).difference((k.path for k in self.kernels), self.uncounted)
+        if unknown:
+            raise ValueError(
+                f"`densities` must name kernels of the model. Received: {sorted(unknown)}; the "
+                f"kernels are {[kernel.path for kernel in self.kernels]}"
+            )
+        kept = np.array([densities.get(kernel.path, 1.0) for kernel in self.kernels])
+        return self._column("size") * kept
+
+    def _column(self, name: str) -> np.ndarray:
+        return np.array([getattr(kernel, name) for kernel in self.kernels])
+
+    def _per_block(self, values: np.ndarray) -> np.ndarray:
+        return np.bincount(self._column("block"), values, self.blocks)
+
+
+def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> ModelCost:
+    """Returns what a model costs per sample.
+
+    Kernels of Conv, DepthwiseConv, SeparableConv, ConvTranspose, Dense and EinsumDense layers
+    and their masked forms count, also inside MultiHeadAttention, TimeDistributed and
+    subclassed layers (there with the shapes that their layers were built with). A layer that
+    is called twice counts twice. The products of queries, keys and values do not count.
+
+    Args:
+        model: a functional or Sequential `keras.Model`, plain or made by `sparsify`, in the state
+            in which it is to be trained: layers with `trainable = False` have no gradient.
+        blocks: as for `find_blocks`.
+
+    Returns:
+        A `ModelCost`.
+
+    Raises:
+        ValueError: if the model has no graph, `blocks` do not fit it, it has no kernel that can
+            be counted, or a shape is not known.
+
+    Example:
+
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    >>> cost = profile(mlp)
+    >>> cost.forward(), cost.training()
+    (80.0, 176.0)
+
+    Source: SpFDE (Yuan et al., NeurIPS 2022), section 4; RigL (Evci et al., 2020), appendix H.
+    """
+    found = find_blocks(model, blocks)
+    block_of = {id(layer): index for index, block in enumerate(found) for layer in block}
+    kernels: dict[int, KernelCost] = {}
+    uncounted: dict[str, None] = {}
+    upstream: dict[int, int] = {}  # tensor -> last block with a trainable weight in front
+    for call in trace(model).calls:
+        behind = max((upstream.get(id(x), -1) for x in call.inputs), default=-1)
+        block = block_of.get(id(call.layer))
+        if block is not None:
+            uses = list(_uses(call))
+            for use in uses:
+                _add(kernels, use, block, block if use.inner else behind)
+            counted = {id(use.kernel) for use in uses}
+            uncounted |= {
+                weight.path: None
+                for weight in call.layer.weights
+                if weight.name.endswith("kernel") and id(weight) not in counted
+            }
+            if call.layer.trainable_weights:
+                behind = max(behind, block)
+        upstream.update((id(x), behind) for x in call.outputs)
+    if not kernels:
+        raise ValueError(
+            "`model` must have a convolution, Dense or EinsumDense layer to count. Received: "
+            f"{model.name!r} without any"
+        )
+    return ModelCost(
+        tuple(kernels.values()), len(found), tuple(find_masks(model)), tuple(uncounted)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Use:
+    """A kernel in one call; `inner`: behind other weights of the same layer."""
+
+    kernel: keras.Variable
+    positions: int
+    outputs: int
+    inner: bool = False
+
+
+def _add(kernels: dict[int, KernelCost], use: _Use, block: int, upstream: int) -> None:
+    before = kernels.get(id(use.kernel))
+    kernels[id(use.kernel)] = KernelCost(
+        path=use.kernel.path,
+        block=block,
+        size=math.prod(use.kernel.shape),
+        positions=use.positions + (before.positions if before else 0),
+        outputs=use.outputs + (before.outputs if before else 0),
+        upstream=max(upstream, before.upstream if before else -1),
+        trainable=use.kernel.trainable,
+    )
+
+
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+_CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+)
+_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+_COUNTED = (
+    *_TRANSPOSED,
+    *_CONVOLUTIONS,
+    *_SEPARABLE,
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+)
+
+
+def _uses(call: Call) -> Iterator[_Use]:
+    if isinstance(call.layer, _COUNTED):
+        yield from _leaf_uses(call.layer, call.path, call.inputs[0].shape, call.outputs[0].shape)
+        return
+    repeated = isinstance(call.layer, keras.layers.TimeDistributed)
+    times = _known(call.inputs[0].shape, call.path)[0] if repeated else 1
+    for layer, shape in _hidden(call.layer):
+        if None not in shape[1:]:
+            outputs = layer.compute_output_shape(shape)
+            for use in _leaf_uses(layer, f"{call.path}/{layer.name}", shape, outputs):
+                yield _Use(use.kernel, times * use.positions, times * use.outputs, inner=True)
+
+
+def _hidden(layer: keras.layers.Layer) -> Iterator[tuple[keras.layers.Layer, tuple]]:
+    """The countable layers inside of `layer`, with the input shapes they were built for."""
+    for inner in layer._layers:
+        if not isinstance(inner, _COUNTED):
+            yield from _hidden(inner)
+            continue
+        shape = tuple(inner.get_build_config()["input_shape"])
+        if isinstance(layer, _ATTENTION) and inner is layer._output_dense:
+            # Keras builds it without the number of queries.
+            queries = layer._query_dense.get_build_config()["input_shape"]
+            shape = (*queries[:-1], *shape[-2:])
+        yield inner, shape
+
+
+def _leaf_uses(layer: keras.layers.Layer, path: str, inputs, outputs) -> Iterator[_Use]:
+    inputs = _known(inputs, path)
+    if isinstance(layer, keras.layers.EinsumDense):
+        # Its own idea of the output shape may have gaps (in attention): labels tell.
+        terms, result = layer.equation.replace(" ", "").split("->")
+        source, labels = terms.split(",")
+        labelled = list(zip(labels.replace(".", ""), layer.kernel.shape, strict=True))
+        read = math.prod(extent for label, extent in labelled if label in source)
+        made = math.prod(extent for label, extent in labelled if label in result)
+        positions = math.prod(inputs) // read
+        yield _Use(layer.kernel, positions, positions * made)
+        return
+    outputs = _known(outputs, path)
+    made = math.prod(outputs)
+    if isinstance(layer, _SEPARABLE):
+        positions = _spatial(layer, outputs)
+        depthwise = layer.depthwise_kernel
+        yield _Use(depthwise, positions, positions * math.prod(depthwise.shape[-2:]))
+        yield _Use(layer.pointwise_kernel, positions, made, inner=True)
+    elif isinstance(layer, _TRANSPOSED):
+        yield _Use(layer.kernel, _spatial(layer, inputs), made)
+    elif isinstance(layer, _CONVOLUTIONS):
+        yield _Use(layer.kernel, _spatial(layer, outputs), made)
+    else:
+        yield _Use(layer.kernel, math.prod(inputs[:-1]), made)
+
+
+def _spatial(layer: keras.layers.Layer, shape: tuple[int, ...]) -> int:
+    return math.prod(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
+
+
+def _known(shape: Sequence[int | None], path: str) -> tuple[int, ...]:
+    """`shape` without the batch axis."""
+    if None in shape[1:]:
+        raise ValueError(
+            f"Layer {path!r} must have known shapes for its FLOPs to be counted. Received: "
+            f"{tuple(shape)}; give the model's keras.Input a full shape"
+        )
+    return tuple(shape[1:])
+
+
+class Ledger:
+    """Adds up what a run really spends on training, and what a dense run would have.
+
+    Args:
+        dense_per_epoch: float, FLOPs of an epoch of the dense model on all samples.
+
+    Example:
+
+    >>> ledger = Ledger(dense_per_epoch=1000.0)
+    >>> ledger.add_epoch(samples=80, flops_per_sample=2.5)
+    >>> ledger.spent, ledger.share
+    (200.0, 0.2)
+    """
+
+    def __init__(self, dense_per_epoch: float):
+        self.dense_per_epoch = float(dense_per_epoch)
+        self.spent = 0.0
+        self.epochs = 0.0
+
+    def add_epoch(self, samples: float, flops_per_sample: float, extra: float = 0.0) -> None:
+        """Books an epoch.
+
+        Args:
+            samples: number of samples trained on.
+            flops_per_sample: float, `ModelCost.training` in that epoch.
+            extra: float, FLOPs besides, e.g. of dense gradients for mask updates.
+        """
+        self.spent += float(samples) * float(flops_per_sample) + float(extra)
+        self.epochs += 1.0
+
+    @property
+    def dense(self) -> float:
+        """FLOPs of the dense model on all samples in as many epochs."""
+        return self.epochs * self.dense_per_epoch
+
+    @property
+    def share(self) -> float:
+        """Training FLOPs so far as a share of `dense`; 0 before the first epoch."""
+        return self.spent / self.dense if self.epochs else 0.0
+
+    def state(self) -> dict[str, float]:
+        """Returns the state as plain floats."""
+        return {name: getattr(self, name) for name in ("dense_per_epoch", "spent", "epochs")}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Continues from what `state` returned."""
+        self.dense_per_epoch = state["dense_per_epoch"]
+        self.spent, self.epochs = state["spent"], state["epochs"]

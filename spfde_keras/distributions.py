@@ -1,0 +1,140 @@
+"""How much each layer keeps."""
+
+import re
+
+import keras
+
+from spfde_keras.layout import KernelLayout
+from spfde_keras.masking import check_sparsity
+
+
+class Distribution:
+    """Divides a sparsity among kernels: `distribution(layouts, sparsity)`.
+
+    Called with a dictionary from kernel path to `KernelLayout` and the sparsity of all
+    together, it returns a dictionary from kernel path to sparsity.
+    """
+
+    def __call__(self, layouts: dict[str, KernelLayout], sparsity: float) -> dict[str, float]:
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        """Returns the arguments that make an equal distribution."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Distribution":
+        """Returns the distribution that `get_config` described."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class Uniform(Distribution):
+    """The same sparsity for each kernel.
+
+    Example:
+
+    >>> Uniform()({"a": None, "b": None}, 0.9)
+    {'a': 0.9, 'b': 0.9}
+    """
+
+    def __call__(self, layouts: dict[str, KernelLayout], sparsity: float) -> dict[str, float]:
+        return dict.fromkeys(layouts, sparsity)
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class ERK(Distribution):
+    """Erdős-Rényi-Kernel: small kernels keep more.
+
+    A kernel's density is proportional to the sum over the product of its dimensions, at
+    most 1, and at least one weight for each output, so that no layer is left without a path.
+
+    Example:
+
+    >>> layout = KernelLayout((3, 3, 16, 16), (0, 1), (2,), (3,))
+    >>> round(ERK()({"only": layout}, 0.8)["only"], 3)
+    0.8
+
+    Source: RigL (Evci et al., ICML 2020), section 3.
+    """
+
+    def __call__(self, layouts: dict[str, KernelLayout], sparsity: float) -> dict[str, float]:
+        sizes = {path: layout.size for path, layout in layouts.items()}
+        raw = {path: sum(layout.shape) / layout.size for path, layout in layouts.items()}
+        least = {path: layout.canonical_shape[2] / layout.size for path, layout in layouts.items()}
+        budget = (1 - sparsity) * sum(sizes.values())
+        fixed: dict[str, float] = {}
+        while True:
+            free = [path for path in layouts if path not in fixed]
+            left = budget - sum(fixed[path] * sizes[path] for path in fixed)
+            scale = left / sum(raw[path] * sizes[path] for path in free) if free else 0.0
+            full = {path: 1.0 for path in free if scale * raw[path] > 1}
+            # Capping first frees budget, which may lift the smallest above their floor.
+            clipped = full or {p: least[p] for p in free if scale * raw[p] < least[p]}
+            if not clipped:
+                break
+            fixed |= clipped
+        densities = fixed | {path: scale * raw[path] for path in free}
+        return {path: max(0.0, 1 - densities[path]) for path in layouts}
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class PerLayer(Distribution):
+    """Sparsities by regular expression; kernels that none matches take the common sparsity.
+
+    Args:
+        sparsities: dictionary from regular expressions, searched in kernel paths, to floats
+            in [0, 1). The first that matches counts.
+
+    Raises:
+        ValueError: if a sparsity is out of range, or, when called, a pattern matches nothing.
+
+    Example:
+
+    >>> PerLayer({"stage1": 0.5})({"stage1_conv/kernel": None, "b/kernel": None}, 0.9)
+    {'stage1_conv/kernel': 0.5, 'b/kernel': 0.9}
+    """
+
+    def __init__(self, sparsities: dict[str, float]):
+        self.sparsities = {
+            pattern: check_sparsity(sparsity) for pattern, sparsity in sparsities.items()
+        }
+
+    def __call__(self, layouts: dict[str, KernelLayout], sparsity: float) -> dict[str, float]:
+        for pattern in self.sparsities:
+            if not any(re.search(pattern, path) for path in layouts):
+                raise ValueError(
+                    f"`distribution` must match masked kernels. Received: {pattern!r}; the "
+                    f"kernels are {list(layouts)}"
+                )
+        return {
+            path: next(
+                (share for pattern, share in self.sparsities.items() if re.search(pattern, path)),
+                sparsity,
+            )
+            for path in layouts
+        }
+
+    def get_config(self) -> dict:
+        return {"sparsities": dict(self.sparsities)}
+
+
+_NAMES = {"uniform": Uniform, "erk": ERK}
+
+
+def get(identifier) -> Distribution:
+    """Returns a `Distribution`: itself, one by name, or `PerLayer` from a dictionary.
+
+    Raises:
+        ValueError: for an unknown name or type.
+    """
+    if isinstance(identifier, Distribution):
+        return identifier
+    if isinstance(identifier, dict):
+        return PerLayer(identifier)
+    if identifier in _NAMES:
+        return _NAMES[identifier]()
+    raise ValueError(
+        f"`distribution` must be one of {sorted(_NAMES)}, a dictionary or a Distribution. "
+        f"Received: {identifier!r}"
+    )

@@ -1,0 +1,270 @@
+"""Runs a TFLite file in LiteRT and compares it with the Keras model it was made from."""
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+THREADS = 2
+
+
+def run_tflite(path, x) -> np.ndarray | dict[str, np.ndarray]:
+    """Runs a file on samples, one after the other, as a phone does.
+
+    A file keeps its batch of 1: resizing it to run whole batches gains nothing on a CPU and
+    fails where a reshape has its shape written into the file.
+
+    Args:
+        path: the .tflite file.
+        x: array (samples, *input shape), or for several inputs a dictionary of them by the
+            name of the input in the file.
+
+    Returns:
+        The outputs, (samples, *output shape); for several outputs a dictionary by name.
+
+    Raises:
+        ValueError: if the file does not exist, or `x` does not fit its inputs.
+        RuntimeError: if LiteRT cannot load the file.
+
+    Example:
+
+    >>> _ = export_tflite(model, "model.tflite")
+    >>> run_tflite("model.tflite", np.zeros((5, 8, 8, 1))).shape
+    (5, 10)
+    """
+    runner = _load(path)
+    details = runner.get_input_details()
+    inputs = x if isinstance(x, dict) else dict.fromkeys(details, x) if len(details) == 1 else {}
+    if inputs.keys() != details.keys():
+        raise ValueError(
+            f"`x` must be a dictionary with the inputs {sorted(details)} of {path}. "
+            f"Received: {sorted(inputs) or type(x).__name__}"
+        )
+    inputs = {
+        name: _fitted(x, details[name]["shape"][1:], details[name]["dtype"], name)
+        for name, x in inputs.items()
+    }
+    count = _sample_count(inputs)
+    results = [runner(**{name: x[i : i + 1] for name, x in inputs.items()}) for i in range(count)]
+    outputs = {name: np.concatenate([r[name] for r in results]) for name in results[0]}
+    return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+
+def verify_tflite(path, model: keras.Model, samples, tolerance: float) -> float:
+    """Compares a file with the Keras model it was made from.
+
+    The error of an output is its largest absolute difference, divided by the largest magnitude
+    that the Keras model gives for that output on these samples.
+
+    Args:
+        path: the .tflite file.
+        model: the functional or Sequential model.
+        samples: a batch as the model takes it, (samples, *input shape); both run it whole.
+        tolerance: float, the largest error accepted.
+
+    Returns:
+        The largest error over all outputs.
+
+    Raises:
+        ValueError: if the samples do not fit or the Keras model gives NaN or infinity.
+        RuntimeError: if the file cannot be loaded or its error is above `tolerance` or NaN.
+
+    Example:
+
+    >>> _ = export_tflite(model, "model.tflite")
+    >>> verify_tflite("model.tflite", model, np.ones((5, 8, 8, 1)), tolerance=1e-4) <= 1e-4
+    True
+    """
+    inputs = named_inputs(model, samples)
+    return compare(path, inputs, reference(model, inputs), tolerance)
+
+
+def evaluate_tflite(path, x, y) -> float:
+    """Returns the accuracy of a classifier's file.
+
+    Args:
+        path: the .tflite file, with one output: (samples, classes), or (samples, 1) for the
+            probability of class 1.
+        x: array (samples, *input shape).
+        y: labels, integers (samples,) or (samples, 1), or one-hot (samples, classes).
+
+    Returns:
+        The share of samples whose label the file gives, from 0 to 1.
+
+    Raises:
+        ValueError: if `x` or `y` do not fit.
+
+    Example:
+
+    >>> _ = export_tflite(model, "model.tflite")
+    >>> 0 <= evaluate_tflite("model.tflite", np.ones((5, 8, 8, 1)), np.zeros(5)) <= 1
+    True
+    """
+    outputs, y = run_tflite(path, x), np.asarray(y)
+    if isinstance(outputs, dict):
+        raise ValueError(f"{path} must have one output. Received: {sorted(outputs)}")
+    if outputs.shape[-1] == 1:
+        predictions = outputs[..., 0] > 0.5
+    else:
+        predictions = outputs.argmax(-1)
+        y = y.argmax(-1) if y.shape == outputs.shape else y
+    if y.size != predictions.size:
+        raise ValueError(f"`y` must hold {predictions.size} labels. Received: shape {y.shape}")
+    return float(np.mean(predictions == y.reshape(predictions.shape)))
+
+
+def named_inputs(model: keras.Model, x) -> dict[str, np.ndarray]:
+    """Returns a batch by the names that the model's inputs have in a file.
+
+    Args:
+        model: the functional or Sequential model.
+        x: an array, or a list or dictionary of them, as the model takes it.
+
+    Returns:
+        Arrays (samples, *input shape), in the inputs' dtypes.
+
+    Raises:
+        ValueError: if the number of inputs or a shape does not fit.
+    """
+    by_name = isinstance(x, dict) and x.keys() == {tensor.name for tensor in model.inputs}
+    arrays = [x[t.name] for t in model.inputs] if by_name else keras.tree.flatten(x)
+    if len(arrays) != len(model.inputs):
+        raise ValueError(
+            f"Samples must have {len(model.inputs)} inputs, {[t.name for t in model.inputs]}. "
+            f"Received: {len(arrays)}"
+        )
+    inputs = {
+        name: _fitted(array, tensor.shape[1:], tensor.dtype, tensor.name)
+        for name, tensor, array in zip(input_names(model), model.inputs, arrays, strict=True)
+    }
+    _sample_count(inputs)
+    return inputs
+
+
+def input_names(model: keras.Model) -> list[str]:
+    """Returns the names of a model's inputs in the file, in the model's order.
+
+    They are the inputs' own, made identifiers; an input without a name of its own, which Keras
+    numbers anew in every process, is input_0, input_1, ...
+
+    Args:
+        model: the functional or Sequential model.
+    """
+    return [
+        f"input_{i}"
+        if re.fullmatch(r"(keras_tensor|input_layer)(_\d+)?", tensor.name)
+        else re.sub(r"\W", "_", tensor.name)
+        for i, tensor in enumerate(model.inputs)
+    ]
+
+
+def reference(model: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns what the Keras model gives in inference, by the names of outputs in a file.
+
+    Args:
+        model: the functional or Sequential model.
+        inputs: as `named_inputs` returns them.
+
+    Returns:
+        Arrays (samples, *output shape).
+
+    Raises:
+        ValueError: if one of them holds NaN or infinity.
+    """
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    arrays = [inputs[name] for name in input_names(model)]
+    outputs = model(keras.tree.pack_sequence_as(structure, arrays), training=False)
+    if not isinstance(outputs, dict):
+        outputs = {f"output_{i}": output for i, output in enumerate(keras.tree.flatten(outputs))}
+    outputs = {name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()}
+    for name, output in outputs.items():
+        if not np.all(np.isfinite(output.astype("float32"))):
+            raise ValueError(
+                f"The Keras model itself gives NaN or infinity (output {name!r}): check its "
+                "weights, or pass `representative_data` if random samples do not suit it."
+            )
+    return outputs
+
+
+def compare(path, inputs: dict, expected: dict, tolerance: float) -> float:
+    """Returns the file's largest error on `inputs`; see `verify_tflite`.
+
+    Args:
+        path: the .tflite file.
+        inputs: as `named_inputs` returns them.
+        expected: as `reference` returns them.
+        tolerance: float, the largest error accepted.
+
+    Raises:
+        RuntimeError: if the file cannot be loaded or its error is above `tolerance` or NaN.
+    """
+    outputs = run_tflite(path, inputs)
+    outputs = outputs if isinstance(outputs, dict) else dict.fromkeys(expected, outputs)
+    if outputs.keys() != expected.keys():
+        raise RuntimeError(f"the outputs are {sorted(outputs)}, not {sorted(expected)}")
+    error = max(_relative_error(outputs[name], expected[name]) for name in expected)
+    if not error <= tolerance:
+        raise RuntimeError(
+            f"the outputs are off by {error:.2g} of their scale, more than {tolerance:g}"
+        )
+    return error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the converter's and LiteRT's C++ log lines, written to file 2, off the console."""
+    sys.stderr.flush()
+    console = os.dup(2)
+    with open(os.devnull, "wb") as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(console, 2)
+            os.close(console)
+
+
+def _load(path):
+    if not os.path.isfile(path):
+        raise ValueError(f"`path` must be a .tflite file. Received: {path}")
+    try:
+        with quiet():
+            interpreter = Interpreter(model_path=str(path), num_threads=THREADS)
+            interpreter.allocate_tensors()
+            return interpreter.get_signature_runner()
+    except ValueError as error:  # LiteRT's answer to a file that is no model
+        raise RuntimeError(f"LiteRT cannot load {path}: {error}") from error
+
+
+def _fitted(array, shape, dtype, name: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.ndim != len(shape) + 1 or any(
+        size not in (None, given) for size, given in zip(shape, array.shape[1:], strict=True)
+    ):
+        expected = ", ".join(str(size) for size in ("samples", *shape))
+        raise ValueError(f"Input {name!r} must be ({expected}). Received: shape {array.shape}")
+    return array.astype(dtype)
+
+
+def _sample_count(inputs: dict[str, np.ndarray]) -> int:
+    counts = {len(array) for array in inputs.values()}
+    if len(counts) > 1 or counts == {0}:
+        raise ValueError(
+            "Every input must hold the same number of samples, at least one. "
+            f"Received: {sorted(counts)}"
+        )
+    return counts.pop()
+
+
+def _relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    if found.shape != expected.shape:
+        raise RuntimeError(f"an output has shape {found.shape}, not {expected.shape}")
+    expected = expected.astype("float64")
+    scale = np.abs(expected).max() or 1.0
+    return float(np.abs(found.astype("float64") - expected).max() / scale)

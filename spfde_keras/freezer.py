@@ -1,0 +1,83 @@
+"""Carries out a freeze plan on a model while it trains."""
+
+import keras
+import numpy as np
+
+from spfde_keras.freezing import FreezePlan
+from spfde_keras.learning_rate import BlockwiseLearningRate
+from spfde_keras.masking import Mask, find_masks
+
+
+class Freezer:
+    """Freezes and thaws the front blocks of a model, epoch by epoch.
+
+    A frozen block's layers are not trainable: no gradient is computed in front of the first
+    thawed block, and its BatchNormalization runs in inference mode. Layers that the user had
+    frozen before stay so.
+
+    Args:
+        blocks: list of lists of layers, front to back.
+        plan: the `FreezePlan`, or None for a model that is never frozen.
+    """
+
+    def __init__(self, blocks: list[list[keras.layers.Layer]], plan: FreezePlan | None):
+        self.blocks = len(blocks)
+        self._plan = plan
+        self._layers = [[layer for layer in block if layer.trainable] for block in blocks]
+        self._block_of = {
+            mask.kernel_path: index
+            for index, block in enumerate(blocks)
+            for layer in block
+            for mask in find_masks(layer)
+        }
+        self._compiled_for = 0
+        self._rate = None
+
+    def block_of(self, mask: Mask) -> int:
+        """Returns the index of the block a kernel is in."""
+        return self._block_of[mask.kernel_path]
+
+    def frozen(self, epoch: int) -> int:
+        """Returns the number of front blocks frozen in an epoch."""
+        return 0 if self._plan is None else int(self._plan.frozen[epoch])
+
+    def frozen_throughout(self, start: int, stop: int) -> int:
+        """Returns the number of front blocks frozen in each epoch from `start` to `stop`."""
+        return (
+            0 if self._plan is None else int(np.min(self._plan.frozen[start:stop], initial=10**9))
+        )
+
+    def begin(self, model: keras.Model) -> None:
+        """Gives each block its learning rate; to be called with everything thawed."""
+        if self._plan is not None:
+            variables = [
+                [variable for layer in block for variable in layer.trainable_variables]
+                for block in self._layers
+            ]
+            self._rate = BlockwiseLearningRate(model.optimizer, variables).__enter__()
+
+    def apply(self, model: keras.Model, epoch: int) -> None:
+        """Freezes what the plan has frozen in this epoch; compiles anew only if that changed."""
+        frozen = self.frozen(epoch)
+        self._set(frozen)
+        if self._rate is not None:
+            self._rate.assign(self._plan.multipliers(epoch))
+        if frozen != self._compiled_for:
+            model.make_train_function(force=True)
+            self._compiled_for = frozen
+
+    def thaw(self) -> None:
+        """Thaws all blocks, leaving the compiled train function as it is."""
+        self._set(0)
+
+    def end(self, model: keras.Model) -> None:
+        """Leaves the model as it was: thawed, with the optimizer's own learning rate."""
+        self.thaw()
+        if self._rate is not None:
+            self._rate.__exit__()
+        model.train_function = None
+
+    def _set(self, frozen: int) -> None:
+        for index, block in enumerate(self._layers):
+            for layer in block:
+                layer.trainable = index >= frozen

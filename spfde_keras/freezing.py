@@ -1,0 +1,314 @@
+"""Progressive layer freezing: which front blocks are frozen in which epoch."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+
+EpochCost = Callable[[int, int], float]
+"""(epoch, number of frozen front blocks) -> FLOPs of training that epoch."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FreezePlan:
+    """Which blocks are frozen when. The frozen ones are always the front ones.
+
+    Args:
+        frozen: int array (epochs,), the number of frozen front blocks in each epoch.
+        blocks: int, the number of blocks of the model.
+
+    Raises:
+        ValueError: if an entry of `frozen` is outside [0, blocks].
+
+    Example:
+
+    >>> plan = FreezePlan([0, 0, 1, 1], blocks=2)
+    >>> plan.multipliers(1).round(3).tolist()
+    [0.5, 0.854]
+    """
+
+    frozen: np.ndarray
+    blocks: int
+
+    def __post_init__(self):
+        frozen = np.array(self.frozen, dtype=int)
+        if frozen.ndim != 1 or np.any((frozen < 0) | (frozen > self.blocks)):
+            raise ValueError(
+                f"`frozen` must have an entry in [0, {self.blocks}] per epoch. "
+                f"Received: {frozen.tolist()}"
+            )
+        frozen.flags.writeable = False
+        object.__setattr__(self, "frozen", frozen)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs planned."""
+        return len(self.frozen)
+
+    def multipliers(self, epoch: int) -> np.ndarray:
+        """Returns what each block's learning rate is multiplied with in `epoch`.
+
+        A block trained in A epochs gets (1 + cos(pi a / A)) / 2 in the epoch before which it
+        was trained a times: it starts at 1 and has come down to 0 when it is frozen for good. Time
+        spent frozen in between does not count.
+
+        Args:
+            epoch: int in [0, epochs).
+
+        Returns:
+            A float array (blocks,).
+
+        Source: SpFDE, section 3.2 (layer-wise cosine learning rate).
+        """
+        active = self.frozen[:, None] <= np.arange(self.blocks)
+        trained, total = active[:epoch].sum(axis=0), active.sum(axis=0)
+        return (1 + np.cos(np.pi * trained / np.maximum(total, 1))) / 2
+
+    def to_dict(self) -> dict:
+        """Returns the plan as plain ints and lists."""
+        return {"frozen": self.frozen.tolist(), "blocks": self.blocks}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "FreezePlan":
+        """Returns the plan that `to_dict` described."""
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Horizon:
+    """What a freezing scheme must know: how long, how often, and how far to the back.
+
+    Attributes:
+        epochs: int, length of training.
+        interval: int, epochs between mask updates; freezing only changes at its multiples.
+        half: int, number of front blocks that hold half of the share that may be frozen.
+        limit: int, number of front blocks that may be frozen.
+    """
+
+    epochs: int
+    interval: int
+    half: int
+    limit: int
+
+    @property
+    def starts(self) -> range:
+        """The epochs in which freezing can begin."""
+        return range(self.interval, self.epochs, self.interval)
+
+    def intervals_since(self, start: int) -> np.ndarray:
+        """Returns for each epoch how many whole intervals `start` is ago; negative before it."""
+        return (np.arange(self.epochs) - start) // self.interval
+
+
+class SingleShot:
+    """From `start` on one block more is frozen every interval, for good.
+
+    Source: SpFDE, section 3.2 and Algorithm 1.
+    """
+
+    def starts(self, horizon: Horizon) -> Sequence[int]:
+        """Returns the values of `start` to choose from, in rising order."""
+        return horizon.starts
+
+    def frozen(self, horizon: Horizon, start: int) -> np.ndarray:
+        """Returns the number of frozen front blocks in each epoch, an int array (epochs,)."""
+        return np.clip(horizon.intervals_since(start) + 1, 0, horizon.limit)
+
+
+class SingleShotResume(SingleShot):
+    """As `SingleShot`, but all blocks are thawed for the last t epochs.
+
+    The same reduction then needs each freezing about t epochs earlier. t is a tenth of the epochs,
+    rounded to whole intervals and at least one.
+
+    Source: SpFDE, appendix (freezing schemes).
+    """
+
+    def starts(self, horizon: Horizon) -> Sequence[int]:
+        return range(horizon.interval, self._thaw(horizon), horizon.interval)
+
+    def frozen(self, horizon: Horizon, start: int) -> np.ndarray:
+        frozen = super().frozen(horizon, start)
+        frozen[self._thaw(horizon) :] = 0
+        return frozen
+
+    def _thaw(self, horizon: Horizon) -> int:
+        """The epoch from which everything trains again."""
+        intervals = max(1, round(horizon.epochs / 10 / horizon.interval))
+        return horizon.interval * (horizon.epochs // horizon.interval - intervals)
+
+
+class DelayedPeriodic:
+    """All blocks train until `start`; then the front ones train one interval in 4 or 2.
+
+    The front half of the freezable blocks trains in every fourth interval, the other half in
+    every second one, the rest always. The periods are powers of two, so that what is in front
+    of a frozen block is frozen too.
+
+    Source: SpFDE, appendix (freezing schemes).
+    """
+
+    def starts(self, horizon: Horizon) -> Sequence[int]:
+        return horizon.starts
+
+    def frozen(self, horizon: Horizon, start: int) -> np.ndarray:
+        since = horizon.intervals_since(start) + 1
+        turns = np.select([since % 4 == 0, since % 2 == 0], [0, horizon.half], horizon.limit)
+        return np.where(since > 0, turns, 0)
+
+
+class Periodic(DelayedPeriodic):
+    """`DelayedPeriodic` from the first interval on, in which all blocks train.
+
+    Source: SpFDE, appendix (freezing schemes).
+    """
+
+    def starts(self, horizon: Horizon) -> Sequence[int]:
+        return horizon.starts[:1]
+
+
+_SCHEMES = {
+    "single_shot": SingleShot(),
+    "single_shot_resume": SingleShotResume(),
+    "periodic": Periodic(),
+    "delayed_periodic": DelayedPeriodic(),
+}
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class Freezing:
+    """How a model is to be frozen while it trains.
+
+    Freezing changes at multiples of the mask-update interval only, never in epoch 0.
+
+    Args:
+        reduction: float in (0, 1), the share of the unfrozen run's training FLOPs to save; the
+            time from which blocks are frozen follows from it. None: nothing to be solved,
+            the whole pattern runs; for `scheme="periodic"` only.
+        scheme: "single_shot" (from some epoch on one block more every interval),
+            "single_shot_resume" (the same, earlier, and everything thawed at the end),
+            "periodic" (of the three thirds of the layers the front one trains one interval in 4,
+            the middle one 1 in 2, the last one always) or "delayed_periodic" (everything
+            trains, then periodic). "periodic" with a reduction leaves trailing blocks out
+            while the reduction is still met.
+        blocks: None for the model's own blocks, or a list as `find_blocks` takes it.
+        share: float in (0, 1), the share of the model's kernels that may be frozen.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+
+    >>> plan = Freezing(0.25).plan(lambda epoch, frozen: 4.0 - frozen, [1, 1, 1, 1], 12, 2)
+    >>> plan.frozen.tolist()
+    [0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2]
+
+    Source: SpFDE (Yuan et al., NeurIPS 2022), section 3.2, Algorithm 1 and appendix.
+    """
+
+    def __init__(
+        self,
+        reduction: float | None = 0.2,
+        scheme: str = "single_shot",
+        blocks: Sequence | None = None,
+        share: float = 2 / 3,
+    ):
+        if scheme not in _SCHEMES:
+            raise ValueError(f"`scheme` must be one of {', '.join(_SCHEMES)}. Received: {scheme!r}")
+        if reduction is None and scheme != "periodic":
+            raise ValueError(f"`reduction` must be a number with scheme={scheme!r}. Received: None")
+        if reduction is not None and not 0 < reduction < 1:
+            raise ValueError(f"`reduction` must be in (0, 1). Received: {reduction}")
+        if not 0 < share < 1:
+            raise ValueError(f"`share` must be in (0, 1). Received: {share}")
+        self.reduction = reduction
+        self.scheme = scheme
+        self.blocks = blocks
+        self.share = share
+
+    @classmethod
+    def get(cls, identifier: "float | Freezing | None") -> "Freezing | None":
+        """Returns a `Freezing` as it is, one with that reduction for a number, None for None."""
+        if identifier is None or isinstance(identifier, cls):
+            return identifier
+        if isinstance(identifier, bool) or not isinstance(identifier, int | float | np.number):
+            raise ValueError(
+                f"`freeze` must be None, a number in (0, 1) or a Freezing. Received: {identifier!r}"
+            )
+        return cls(float(identifier))
+
+    def plan(
+        self, cost: EpochCost, block_sizes: Sequence[int], epochs: int, interval: int
+    ) -> FreezePlan:
+        """Returns the plan that freezes as late, and then as little, as the reduction allows.
+
+        Args:
+            cost: callable, (epoch, frozen front blocks) -> training FLOPs of that epoch.
+            block_sizes: ints, the number of kernels in each block, front to back.
+            epochs: int, length of training.
+            interval: int, epochs between mask updates.
+
+        Returns:
+            A `FreezePlan`.
+
+        Raises:
+            ValueError: if there are fewer than two blocks, or no second interval; or if the
+                reduction is out of reach, with the largest that is not.
+        """
+        if len(block_sizes) < 2:
+            raise ValueError(
+                f"Freezing needs a model of at least 2 blocks. Received: {len(block_sizes)}; "
+                "pass `blocks`, or train without freezing"
+            )
+        half, limit = (_front(block_sizes, share) for share in (self.share / 2, self.share))
+        horizon, scheme = Horizon(epochs, interval, half, limit), _SCHEMES[self.scheme]
+        starts = scheme.starts(horizon)
+        if not starts:
+            raise ValueError(
+                f"`epochs` must leave an interval in which scheme {self.scheme!r} can freeze. "
+                f"Received: epochs={epochs}, interval={interval}"
+            )
+
+        table = np.array([[cost(e, n) for n in range(limit + 1)] for e in range(epochs)])
+
+        def reduction(frozen):
+            return 1 - table[np.arange(epochs), frozen].sum() / table[:, 0].sum()
+
+        def reaches(frozen):
+            # What is reached on paper must not be missed by the last bit.
+            return reduction(frozen) >= self.reduction - 1e-9
+
+        candidates = [scheme.frozen(horizon, start) for start in starts]
+        if self.reduction is None:
+            return FreezePlan(candidates[0], len(block_sizes))
+        reached = [frozen for frozen in candidates if reaches(frozen)]
+        if not reached:
+            largest = max(map(reduction, candidates))
+            raise ValueError(
+                f"`reduction` must be at most {np.floor(largest * 1000 + 1e-6) / 1000:.3f} with "
+                f"scheme={self.scheme!r}, {epochs} epochs and interval {interval}. "
+                f"Received: {self.reduction:g}; reduce less, shorten the interval or raise `share`"
+            )
+        fewer = (np.minimum(reached[-1], count) for count in range(1, limit + 1))
+        return FreezePlan(next(filter(reaches, fewer)), len(block_sizes))
+
+    def get_config(self) -> dict:
+        """Returns the arguments that make an equal `Freezing`."""
+        return {
+            "reduction": self.reduction,
+            "scheme": self.scheme,
+            "blocks": self.blocks,
+            "share": self.share,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Freezing":
+        """Returns the `Freezing` that `get_config` described."""
+        return cls(**config)
+
+
+def _front(block_sizes: Sequence[int], share: float) -> int:
+    """How many front blocks hold at most `share` of the kernels; some, but never all."""
+    held = np.cumsum(block_sizes) / np.sum(block_sizes)
+    return int(np.clip(np.sum(held <= share + 1e-9), 1, len(block_sizes) - 1))

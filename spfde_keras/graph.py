@@ -1,0 +1,107 @@
+"""The layer calls of a functional model in execution order, nested models expanded."""
+
+import dataclasses
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of one layer or operation.
+
+    Attributes:
+        layer: the `keras.layers.Layer` (or other `keras.Operation`) that is called.
+        path: str, its name behind those of the nested models around it: "backbone/conv1".
+        inputs: tuple of `keras.KerasTensor`, each the output of another call or an input.
+        outputs: tuple of `keras.KerasTensor`; every call has its own.
+    """
+
+    layer: keras.Operation
+    path: str
+    inputs: tuple[keras.KerasTensor, ...]
+    outputs: tuple[keras.KerasTensor, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """The calls of a model, from its `inputs` to its `outputs`."""
+
+    calls: tuple[Call, ...]
+    inputs: tuple[keras.KerasTensor, ...]
+    outputs: tuple[keras.KerasTensor, ...]
+
+
+def trace(model: keras.Model) -> Graph:
+    """Returns the graph of `model` down to its leaf layers.
+
+    Nested functional and Sequential models are replaced by their layers, once per call and
+    with the shapes of that call. A layer that hides its sublayers (MultiHeadAttention, a
+    subclassed model) is one call.
+
+    Args:
+        model: a functional or built Sequential `keras.Model`.
+
+    Returns:
+        A `Graph`; tensors are told apart by identity.
+
+    Raises:
+        ValueError: if the model has no graph.
+
+    Example:
+
+    >>> inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="fc")], name="net")
+    >>> x = keras.Input((4,))
+    >>> [call.path for call in trace(keras.Model(x, inner(inner(x)))).calls]
+    ['net/fc', 'net/fc']
+    """
+    function = _function(model)
+    if function is None:
+        raise ValueError(
+            "`model` must be functional, or a Sequential model with a known input shape, so "
+            f"that its graph can be read. Received: {type(model).__name__} "
+            f"{getattr(model, 'name', model)!r}; build it from keras.Input."
+        )
+    calls: list[Call] = []
+    outputs = _expand(function, function.inputs, "", calls)
+    return Graph(tuple(calls), tuple(function.inputs), tuple(outputs))
+
+
+def _function(operation: object) -> keras.Function | None:
+    if isinstance(operation, keras.Sequential):
+        # Sequential keeps its graph, and tensors other than `inputs` of its own, in here.
+        operation = operation._functional
+    return operation if isinstance(operation, keras.Function) else None
+
+
+def _expand(
+    function: keras.Function, inputs: list[keras.KerasTensor], prefix: str, calls: list[Call]
+) -> list[keras.KerasTensor]:
+    """Appends the calls that `function` makes on `inputs`; returns its outputs."""
+    known = dict(zip(map(id, function.inputs), inputs, strict=True))
+    for depth in sorted(function._nodes_by_depth, reverse=True):
+        for node in function._nodes_by_depth[depth]:
+            if node.is_input:
+                continue
+            args, kwargs = node.arguments.fill_in(known)
+            outputs = _call(node, args, kwargs, prefix, calls)
+            known.update(zip(map(id, node.outputs), outputs, strict=True))
+    return [known[id(tensor)] for tensor in function.outputs]
+
+
+def _call(node, args, kwargs, prefix, calls) -> list[keras.KerasTensor]:
+    operation, path = node.operation, f"{prefix}{node.operation.name}"
+    inputs = _tensors((args, kwargs))
+    nested = _function(operation)
+    if nested is not None:
+        return _expand(nested, inputs[: len(nested.inputs)], f"{path}/", calls)
+    outputs = node.outputs
+    if [x.shape for x in inputs] != [x.shape for x in node.input_tensors]:
+        # A nested model may be called with other shapes than those it was defined with.
+        outputs = _tensors(operation.compute_output_spec(*args, **kwargs))
+    outputs = [keras.KerasTensor(x.shape, x.dtype) for x in outputs]
+    calls.append(Call(operation, path, tuple(inputs), tuple(outputs)))
+    return outputs
+
+
+def _tensors(structure) -> list[keras.KerasTensor]:
+    return [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]

@@ -1,0 +1,115 @@
+"""How a Keras layer becomes a masked one, and which layers can."""
+
+import keras
+
+from spfde_keras import schemes
+from spfde_keras.layout import KernelLayout
+from spfde_keras.masking import Mask
+
+_MASKED: dict[type, type] = {}
+
+
+class MaskedLayer:
+    """Mixin, in front of a Keras layer class, that runs the layer with masked kernels.
+
+    A subclass names its kernels in `masked_weights` and tells their axes in
+    `kernel_layout`. The layer's own `call` stays as it is: it reads masked values.
+
+    Args:
+        *args: arguments of the Keras layer.
+        scheme: a `Scheme` or its name, how zeros are grouped.
+        sparsity: float in [0, 1), or a dictionary from the names in `masked_weights` to
+            floats; weights not named in it get no mask.
+        **kwargs: arguments of the Keras layer.
+
+    Raises:
+        ValueError: if `sparsity` is out of range or names a weight the layer does not mask.
+    """
+
+    masked_weights: tuple[str, ...] = ("kernel",)
+
+    def __init__(self, *args, scheme="unstructured", sparsity=0.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        if isinstance(scheme, dict):
+            scheme = keras.saving.deserialize_keras_object(scheme)
+        self.scheme = schemes.get(scheme)
+        if not isinstance(sparsity, dict):
+            sparsity = dict.fromkeys(self.masked_weights, sparsity)
+        unknown = set(sparsity) - set(self.masked_weights)
+        if unknown:
+            raise ValueError(
+                f"`sparsity` must name weights among {self.masked_weights}. "
+                f"Received: {sorted(unknown)}"
+            )
+        self.sparsity = dict(sparsity)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        for weight, sparsity in self.sparsity.items():
+            mask = Mask(self.scheme, sparsity, name=f"{weight}_mask", dtype="float32")
+            mask.attach(getattr(self, weight), self.kernel_layout(weight))
+            setattr(self, mask.name, mask)
+
+    def kernel_layout(self, weight: str) -> KernelLayout:
+        """Returns the axes of the kernel called `weight`."""
+        raise NotImplementedError
+
+    @property
+    def masks(self) -> list[Mask]:
+        """The masks of this layer's kernels."""
+        return [getattr(self, f"{weight}_mask") for weight in self.sparsity]
+
+    def call(self, inputs, *args, **kwargs):
+        # A stateless scope answers for every variable read in it, so it gets them all.
+        values = {id(v): (v, v.value) for v in self._trainable_variables}
+        values |= {id(v): (v, v.value) for v in self._non_trainable_variables}
+        for mask in self.masks:
+            values[id(mask.kernel)] = (mask.kernel, mask(mask.kernel.value))
+        with keras.StatelessScope(state_mapping=values.values()):
+            return super().call(inputs, *args, **kwargs)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config["scheme"] = keras.saving.serialize_keras_object(self.scheme)
+        config["sparsity"] = dict(self.sparsity)
+        return config
+
+
+def register_masked(layer_class: type):
+    """Class decorator that makes `sparsify` turn `layer_class` into the decorated class.
+
+    Args:
+        layer_class: the Keras layer class (exact type) to be replaced.
+
+    Returns:
+        A decorator that registers a `MaskedLayer` subclass, also for saving.
+
+    Example:
+
+    >>> class Scale(keras.layers.Layer):
+    ...     def build(self, input_shape):
+    ...         self.w = self.add_weight(shape=(input_shape[-1], 8))
+    ...     def call(self, inputs):
+    ...         return inputs @ self.w
+    >>> @register_masked(Scale)
+    ... class MaskedScale(MaskedLayer, Scale):
+    ...     masked_weights = ("w",)
+    ...     def kernel_layout(self, weight):
+    ...         return KernelLayout(tuple(self.w.shape), (), (0,), (1,))
+    """
+
+    def register(masked_class: type) -> type:
+        _MASKED[layer_class] = masked_class
+        return keras.saving.register_keras_serializable("spfde_keras")(masked_class)
+
+    return register
+
+
+def masked_class(layer: keras.layers.Layer) -> type | None:
+    """Returns the masked class for a layer, None if it has none."""
+    return _MASKED.get(type(layer))
+
+
+def plain_class(layer: keras.layers.Layer) -> type | None:
+    """Returns the Keras class behind a masked layer, None if it is not one."""
+    return next((plain for plain, masked in _MASKED.items() if masked is type(layer)), None)

@@ -1,0 +1,78 @@
+"""Batch normalization that computes what Keras' does with TensorFlow's fused kernel."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+# cuDNN refuses a smaller epsilon; 1e-5 itself is rounded down in single precision.
+_MINIMUM_EPSILON = 1.001e-5
+
+
+@keras.saving.register_keras_serializable(package="spfde_keras")
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` in one kernel instead of a dozen.
+
+    Weights, configuration and results are those of `keras.layers.BatchNormalization`, moving
+    statistics included, so either layer can take the other's place. Inputs that the kernel does
+    not take (other ranks or axes, float64, a mask, renormalization, statistics synchronized
+    over replicas) are left to Keras. In inference, frozen layers included, TensorFlow merges
+    the kernel with the convolution in front of it.
+
+    Args:
+        *args, **kwargs: As of `keras.layers.BatchNormalization`.
+
+    Call arguments:
+        inputs: Float tensor; of shape (batch, rows, columns, channels) where the kernel is used.
+        training: Whether to normalize with the statistics of the batch and to update the moving
+            ones; a layer that is not trainable never does.
+        mask: Bool tensor of shape `inputs.shape[:-1]`, True where statistics are computed.
+
+    Returns:
+        Tensor of the inputs' shape.
+
+    Example:
+
+    >>> layer = FusedBatchNormalization()
+    >>> layer(np.ones((2, 4, 4, 3), "float32"), training=True).shape
+    TensorShape([2, 4, 4, 3])
+
+    Reference: Ioffe and Szegedy, "Batch Normalization", 2015, algorithms 1 and 2.
+    """
+
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        if mask is not None or not self._fits_kernel(inputs):
+            return super().call(inputs, training=training, mask=mask)
+        use_batch = bool(training) and self.trainable
+        moving_mean = ops.cast(self.moving_mean, "float32")
+        moving_variance = ops.cast(self.moving_variance, "float32")
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            scale=ops.cast(self.gamma, "float32") if self.scale else tf.ones_like(moving_mean),
+            offset=ops.cast(self.beta, "float32") if self.center else tf.zeros_like(moving_mean),
+            mean=None if use_batch else moving_mean,
+            variance=None if use_batch else moving_variance,
+            epsilon=self.epsilon,
+            is_training=use_batch,
+        )
+        if use_batch:
+            # The kernel returns the sample variance (n - 1); Keras averages the population's (n).
+            count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), "float32")
+            variance = tf.math.multiply_no_nan(variance, (count - 1.0) / count)
+            self._average(self.moving_mean, moving_mean, mean)
+            self._average(self.moving_variance, moving_variance, variance)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _fits_kernel(self, inputs: tf.Tensor) -> bool:
+        return (
+            len(inputs.shape) == 4
+            and self.axis in (-1, 3)
+            and keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16", "float32")
+            and self.epsilon >= _MINIMUM_EPSILON
+            and not self.renorm
+            and not self.synchronized
+        )
+
+    def _average(self, variable: keras.Variable, old: tf.Tensor, new: tf.Tensor) -> None:
+        variable.assign(old * self.momentum + new * (1.0 - self.momentum))

@@ -1,0 +1,108 @@
+"""FLOPs and memory of a whole training run, before it starts."""
+
+import dataclasses
+
+import numpy as np
+
+from spfde_keras.cost import Densities, ModelCost
+from spfde_keras.freezing import FreezePlan
+from spfde_keras.updaters.base import Updater
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanCost:
+    """What a planned run costs.
+
+    Attributes:
+        flops: float array (epochs,), training FLOPs of each epoch.
+        memory: float array (epochs,), bytes in each epoch.
+    """
+
+    flops: np.ndarray
+    memory: np.ndarray
+
+    @property
+    def total(self) -> float:
+        """Training FLOPs of the run."""
+        return float(self.flops.sum())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingPlan:
+    """A run as the cost model sees it: how dense, how long, on how many samples.
+
+    Density of a kernel: what `updater` trains with in the current interval; its final density
+    while its block is frozen (a block takes its last mask update when it is frozen). An updater
+    that asks for gradients takes them from one extra pass over a batch at each mask update, with
+    the weight gradient of the dense model if it asks for that.
+
+    Args:
+        model: the `ModelCost` of the model.
+        densities: final densities by kernel path; kernels not named are dense.
+        updater: an `Updater`, or None: densities stay as they are.
+        epochs: int, length of training.
+        interval: int, epochs between mask updates.
+        samples: float, number of samples trained on per epoch.
+        batch_size: int.
+
+    Example:
+
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    >>> plan = TrainingPlan(profile(mlp), {}, None, epochs=3, interval=1, samples=10)
+    >>> plan.flops(0, frozen=0), plan.flops(0, frozen=1)
+    (1760.0, 960.0)
+    >>> plan.cost().total
+    5280.0
+
+    Source: SpFDE (Yuan et al., NeurIPS 2022), section 4.
+    """
+
+    model: ModelCost
+    densities: Densities
+    updater: Updater | None
+    epochs: int
+    interval: int
+    samples: float
+    batch_size: int = 64
+
+    def flops(self, epoch: int, frozen: int) -> float:
+        """Returns FLOPs of training one epoch with `frozen` front blocks, mask updates left out.
+
+        This is what `Freezing.plan` asks for.
+        """
+        return self.samples * self.model.training(self._densities(epoch, frozen), frozen)
+
+    def memory(self, epoch: int, frozen: int) -> float:
+        """Returns bytes needed in one epoch with `frozen` front blocks."""
+        return self.model.memory(self._densities(epoch, frozen), frozen, self.batch_size)
+
+    def cost(self, freeze: FreezePlan | None = None) -> PlanCost:
+        """Returns what the run costs, frozen as `freeze` has it (None: not at all)."""
+        frozen = np.zeros(self.epochs, int) if freeze is None else freeze.frozen
+        steps = [(epoch, int(count)) for epoch, count in enumerate(frozen)]
+        return PlanCost(
+            flops=np.array([self.flops(*step) + self._update_gradient(*step) for step in steps]),
+            memory=np.array([self.memory(*step) for step in steps]),
+        )
+
+    def _densities(self, epoch: int, frozen: int) -> dict[str, float]:
+        if self.updater is None:
+            return dict(self.densities)
+        thawed = {kernel.path for kernel in self.model.kernels if kernel.block >= frozen}
+        updated = epoch // self.interval * self.interval
+        return {
+            path: self.updater.density(updated / self.epochs, final) if path in thawed else final
+            for path, final in self.densities.items()
+        }
+
+    def _update_gradient(self, epoch: int, frozen: int) -> float:
+        """FLOPs of the extra pass for the mask update in front of `epoch`."""
+        wanted = None if self.updater is None else self.updater.gradient
+        # Masks change last at the first boundary that is not before `stop`.
+        last = self.updater.stop * self.epochs + self.interval if wanted else 0
+        if epoch % self.interval or not 0 < epoch < last:
+            return 0.0
+        parts = self.model.by_block(self._densities(epoch, frozen), frozen)
+        if wanted == "dense":
+            parts["weight_gradient"] = self.model.by_block({}, frozen)["weight_gradient"]
+        return self.batch_size * float(sum(part.sum() for part in parts.values()))

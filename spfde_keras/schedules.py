@@ -1,0 +1,173 @@
+"""Numbers over the time of training, which runs from 0 to 1."""
+
+import math
+
+import keras
+
+
+class Schedule:
+    """A number over time: `schedule(t)` with t in [0, 1], the fraction of training done."""
+
+    def __call__(self, t: float) -> float:
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        """Returns the arguments that make an equal schedule."""
+        return {name: getattr(self, name) for name in vars(self)}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Schedule":
+        """Returns the schedule that `get_config` described."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class Constant(Schedule):
+    """The same `value` all the time.
+
+    Example:
+
+    >>> Constant(0.3)(0.5)
+    0.3
+    """
+
+    def __init__(self, value: float):
+        self.value = value
+
+    def __call__(self, t: float) -> float:
+        return self.value
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class Step(Schedule):
+    """`values[i]` from `boundaries[i - 1]` on.
+
+    Args:
+        values: sequence of floats.
+        boundaries: increasing fractions of training, one fewer than `values`.
+
+    Raises:
+        ValueError: if the lengths do not fit or boundaries do not increase.
+
+    Example:
+
+    >>> Step((0.05, 0.025, 0.0), (0.5, 0.75))(0.5)
+    0.025
+    """
+
+    def __init__(self, values, boundaries):
+        self.values, self.boundaries = tuple(values), tuple(boundaries)
+        if len(self.values) != len(self.boundaries) + 1:
+            raise ValueError(
+                "`values` must have one entry more than `boundaries`. Received: "
+                f"values={self.values}, boundaries={self.boundaries}"
+            )
+        if list(self.boundaries) != sorted(set(self.boundaries)):
+            raise ValueError(f"`boundaries` must increase. Received: {self.boundaries}")
+
+    def __call__(self, t: float) -> float:
+        # Epoch counts divided by totals must reach a boundary they equal on paper.
+        return self.values[sum(t >= boundary - 1e-9 for boundary in self.boundaries)]
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class Polynomial(Schedule):
+    """From `initial` to `final` between times `begin` and `end`, as (1 - progress) ** power.
+
+    Args:
+        initial: float, value until `begin`.
+        final: float, value from `end` on.
+        power: float > 0.
+        begin: float, fraction of training.
+        end: float, fraction of training, larger than `begin`.
+
+    Raises:
+        ValueError: if `begin` and `end` are out of order or `power` is not positive.
+
+    Example:
+
+    >>> Polynomial(1.0, 0.0, power=1)(0.25)
+    0.75
+    """
+
+    def __init__(self, initial, final, power=1.0, begin=0.0, end=1.0):
+        _check_span(begin, end)
+        if power <= 0:
+            raise ValueError(f"`power` must be positive. Received: {power}")
+        self.initial, self.final, self.power = initial, final, power
+        self.begin, self.end = begin, end
+
+    def __call__(self, t: float) -> float:
+        left = 1 - _progress(t, self.begin, self.end)
+        return self.final + (self.initial - self.final) * left**self.power
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class Cubic(Polynomial):
+    """A `Polynomial` of power 3, the ramp of gradual pruning (Zhu & Gupta, 2017).
+
+    Example:
+
+    >>> Cubic(1.0, 0.0)(0.5)
+    0.125
+    """
+
+    def __init__(self, initial, final, begin=0.0, end=1.0):
+        super().__init__(initial, final, 3.0, begin, end)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config.pop("power")
+        return config
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class Cosine(Schedule):
+    """From `initial` to `final` between times `begin` and `end` on half a cosine.
+
+    Args:
+        initial: float, value until `begin`.
+        final: float, value from `end` on.
+        begin: float, fraction of training.
+        end: float, fraction of training, larger than `begin`.
+
+    Raises:
+        ValueError: if `begin` and `end` are out of order.
+
+    Example:
+
+    >>> round(Cosine(0.3, 0.0)(0.5), 3)
+    0.15
+    """
+
+    def __init__(self, initial, final=0.0, begin=0.0, end=1.0):
+        _check_span(begin, end)
+        self.initial, self.final, self.begin, self.end = initial, final, begin, end
+
+    def __call__(self, t: float) -> float:
+        wave = (1 + math.cos(math.pi * _progress(t, self.begin, self.end))) / 2
+        return self.final + (self.initial - self.final) * wave
+
+
+def get(identifier) -> Schedule:
+    """Returns a `Schedule`: itself, one from its configuration, or a `Constant` from a number.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(identifier, Schedule):
+        return identifier
+    if isinstance(identifier, dict):
+        return keras.saving.deserialize_keras_object(identifier)
+    if isinstance(identifier, (int, float)):
+        return Constant(float(identifier))
+    raise ValueError(f"A schedule must be a number or a Schedule. Received: {identifier!r}")
+
+
+def _check_span(begin: float, end: float) -> None:
+    if not begin < end:
+        raise ValueError(f"`begin` must be before `end`. Received: begin={begin}, end={end}")
+
+
+def _progress(t: float, begin: float, end: float) -> float:
+    return min(1.0, max(0.0, (t - begin) / (end - begin)))

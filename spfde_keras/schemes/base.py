@@ -1,0 +1,169 @@
+"""What every sparsity scheme offers: units that are kept or dropped whole."""
+
+import math
+import numbers
+
+import numpy as np
+
+from spfde_keras.layout import KernelLayout
+
+Shape = tuple[int, int, int]
+
+
+class Scheme:
+    """Geometry of sparsity: which weights are kept or dropped together.
+
+    A scheme sees kernels as NumPy arrays of shape (positions, inputs, outputs) and
+    divides them into units. Updaters think in units only, so that every updater works
+    with every scheme.
+    """
+
+    density: float | None = None
+    """The density that the scheme itself fixes (N:M), or None."""
+
+    def validate(self, layout: KernelLayout, path: str, density: float) -> None:
+        """Raises ValueError, naming `path`, if the kernel cannot have `density` by this scheme."""
+
+    def scores(self, elements: np.ndarray) -> np.ndarray:
+        """Returns each unit's importance: the L2 norm of its elements' importances."""
+        raise NotImplementedError
+
+    def reduce(self, mask: np.ndarray) -> np.ndarray:
+        """Returns which units of a (positions, inputs, outputs) bool mask are active."""
+        raise NotImplementedError
+
+    def expand(self, units: np.ndarray, shape: Shape) -> np.ndarray:
+        """Returns the bool mask of `shape` in which exactly the active `units` are kept."""
+        raise NotImplementedError
+
+    def units(self, layout: KernelLayout) -> int:
+        """Returns how many units the kernel may keep at most."""
+        raise NotImplementedError
+
+    def count(self, layout: KernelLayout, density: float) -> int:
+        """Returns how many units make up `density`: at least one, at most all."""
+        units = self.units(layout)
+        return min(units, max(1, round(density * units)))
+
+    def select(self, unit_scores: np.ndarray, count: int, shape: Shape) -> np.ndarray:
+        """Returns the `count` best units allowed together; -inf is never, +inf always chosen."""
+        return top(unit_scores, count)
+
+    def get_config(self) -> dict:
+        """Returns the arguments that make an equal scheme."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Scheme":
+        """Returns the scheme that `get_config` described."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def top(scores: np.ndarray, count: int) -> np.ndarray:
+    """Returns a bool array that marks the `count` largest entries of `scores`.
+
+    Args:
+        scores: float array of any shape. -inf and NaN are never marked; +inf always, even
+            where there are more of them than `count`. Of equal entries the first come first.
+        count: int, how many to mark; all eligible ones where there are fewer.
+
+    Returns:
+        Bool array of the shape of `scores`.
+
+    Example:
+
+    >>> top(np.array([0.5, -np.inf, 2.0, 2.0]), 2).tolist()
+    [False, False, True, True]
+    """
+    flat = scores.ravel()
+    # A pruned kernel's scores are mostly -inf, and partitioning is slow on so many ties.
+    candidates = flat[np.isfinite(flat)]
+    wanted = count - np.count_nonzero(flat == np.inf)
+    if wanted <= 0:
+        return scores == np.inf
+    if wanted >= candidates.size:
+        return scores > -np.inf
+    threshold = np.partition(candidates, -wanted)[-wanted]
+    chosen = flat > threshold
+    ties = np.flatnonzero(flat == threshold)
+    chosen[ties[: count - np.count_nonzero(chosen)]] = True
+    return chosen.reshape(scores.shape)
+
+
+def top_along(scores: np.ndarray, count: int, axis: int) -> np.ndarray:
+    """Returns a bool array that marks the `count` largest entries of each line along `axis`.
+
+    Args:
+        scores: float array of any shape. -inf and NaN are never marked; +inf always, even
+            where there are more of them than `count`. Of equal entries the first come first.
+        count: int from 1 to the extent of `axis`.
+        axis: int, the axis to compare along.
+
+    Returns:
+        Bool array of the shape of `scores`.
+
+    Example:
+
+    >>> top_along(np.array([[0.5, 3.0], [2.0, 1.0]]), 1, axis=0).tolist()
+    [[False, True], [True, False]]
+    """
+    # Sorting contiguous lines beats partitioning, which is slow on many ties at -inf.
+    lines = np.sort(np.moveaxis(scores, axis, -1), axis=-1)
+    threshold = np.expand_dims(lines[..., -count], axis)
+    chosen = (scores >= threshold) & (scores > -np.inf) | (scores == np.inf)
+    surplus = np.count_nonzero(chosen, axis=axis, keepdims=True) - count
+    if np.any(surplus > 0):
+        ties = (scores == threshold) & (scores < np.inf)
+        before = np.cumsum(ties, axis=axis, dtype=np.int32)
+        chosen &= ~ties | (before <= np.count_nonzero(ties, axis=axis, keepdims=True) - surplus)
+    return chosen
+
+
+def top_within(scores: np.ndarray, count: int, least: int, axis: int) -> np.ndarray:
+    """Returns a bool array that marks the `count` largest entries, evenly along `axis`.
+
+    Args:
+        scores: float array of any shape, as in `top`.
+        count: int, how many to mark in all.
+        least: int, how many each line along `axis` may hold even where `count` needs fewer.
+        axis: int. No line along it holds more than its even share of `count`, rounded up.
+
+    Returns:
+        Bool array of the shape of `scores`.
+
+    Example:
+
+    >>> top_within(np.array([[4.0, 1.0], [3.0, 2.0]]), count=2, least=1, axis=0).tolist()
+    [[True, False], [False, True]]
+    """
+    extent = scores.shape[axis]
+    lines = scores.size // extent
+    most = min(extent, max(least, math.ceil(count / lines)))
+    allowed = top_along(scores, most, axis)
+    if np.count_nonzero(allowed) <= count:
+        return allowed
+    return top(np.where(allowed, scores, -np.inf), count)
+
+
+def l2_norm(elements: np.ndarray, axis: tuple[int, ...]) -> np.ndarray:
+    """Returns the L2 norm of `elements` over `axis`."""
+    return np.sqrt(np.square(elements).sum(axis=axis))
+
+
+def positive_int(name: str, value: int) -> int:
+    """Returns `value` as an int, or raises ValueError unless it is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {value!r}")
+    return int(value)
+
+
+def refusal(scheme: Scheme, path: str, rule: str, received: str, remedy: str) -> ValueError:
+    """Returns the error that says why `scheme` cannot divide the kernel at `path`."""
+    return ValueError(
+        f"Scheme {scheme} needs {rule}. Received: kernel '{path}' with {received}. "
+        f"{remedy}, or leave the layer dense by naming it in `dense=`."
+    )

@@ -1,0 +1,76 @@
+"""At most N of M consecutive inputs are kept."""
+
+import keras
+import numpy as np
+
+from spfde_keras.layout import KernelLayout
+from spfde_keras.schemes.base import Scheme, Shape, positive_int, refusal, top_within
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class NM(Scheme):
+    """Keeps N of each M consecutive inputs of one output at one kernel position.
+
+    Each weight is a unit of its own; the rule lies in which of them may be kept together. The
+    density is always N/M. A mask that holds more between updates spreads the surplus evenly
+    over the groups.
+
+    Args:
+        n: int, weights kept in each group.
+        m: int, weights in each group.
+
+    Raises:
+        ValueError: if they are not positive integers with n < m.
+
+    Source: Zhou et al., "Learning N:M fine-grained structured sparse neural networks from
+    scratch", ICLR 2021, arXiv 2102.04010; AST (Yang et al., NeurIPS 2022) trains with it.
+
+    Example:
+
+    >>> scores = np.array([1.0, 4.0, 3.0, 2.0]).reshape(1, 4, 1)
+    >>> NM(2, 4).select(scores, count=2, shape=scores.shape).ravel().tolist()
+    [False, True, True, False]
+    """
+
+    def __init__(self, n: int, m: int):
+        self.n = positive_int("n", n)
+        self.m = positive_int("m", m)
+        if self.n >= self.m:
+            raise ValueError(f"`n` must be smaller than `m`. Received: {self.n}:{self.m}")
+
+    @property
+    def density(self) -> float:
+        """The share of weights kept, N/M."""
+        return self.n / self.m
+
+    def validate(self, layout: KernelLayout, path: str, density: float) -> None:
+        inputs = layout.canonical_shape[1]
+        if inputs % self.m:
+            raise refusal(
+                self,
+                path,
+                rule=f"a multiple of {self.m} inputs",
+                received=f"{inputs} input{'s' * (inputs > 1)}",
+                remedy=f"Use an M that divides {inputs}, another scheme",
+            )
+
+    def scores(self, elements: np.ndarray) -> np.ndarray:
+        return np.abs(elements)
+
+    def reduce(self, mask: np.ndarray) -> np.ndarray:
+        return mask
+
+    def expand(self, units: np.ndarray, shape: Shape) -> np.ndarray:
+        return units
+
+    def units(self, layout: KernelLayout) -> int:
+        return layout.size
+
+    def select(self, unit_scores: np.ndarray, count: int, shape: Shape) -> np.ndarray:
+        """Returns the `count` best weights, at most N (or the even share of `count`) a group."""
+        positions, inputs, outputs = shape
+        groups = unit_scores.reshape(positions, inputs // self.m, self.m, outputs)
+        return top_within(groups, count, least=self.n, axis=2).reshape(shape)
+
+    def get_config(self) -> dict:
+        return {"n": self.n, "m": self.m}

@@ -1,0 +1,54 @@
+"""Keras epochs as long as the samples of a `DataSieve` last."""
+
+import keras
+
+from spfde_keras.sieving import DataSieve
+
+# Truthy, and told apart from the True by which other callbacks end the whole training.
+_EPOCH_DONE = "epoch done"
+
+
+class SieveEpochs(keras.callbacks.Callback):
+    """Starts and ends each epoch of `fit` with the samples of a `DataSieve`.
+
+    The number of an epoch decides its order of samples, so that a resumed training repeats an
+    uninterrupted one. And where the policy changes the number of samples, the epoch ends when
+    they are used up: Keras takes the number of steps only once, when `fit` starts, so such a
+    dataset leaves it unknown, and without this callback Keras warns in each epoch that the
+    input ran out of data.
+
+    `SpFDE` does this for its own sieve.
+
+    Args:
+        sieve: the `DataSieve` whose `batches` are given to `fit`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> sieve = DataSieve((np.zeros((8, 2)), np.zeros(8)), policy="one_time")
+    >>> batches = sieve.batches(4).map(lambda x, y: (x.inputs, y))
+    >>> history = model.fit(batches, verbose=0, callbacks=[SieveEpochs(sieve)])
+    """
+
+    def __init__(self, sieve: DataSieve):
+        super().__init__()
+        self.sieve = sieve
+        self._last_start = None
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        self.sieve.start_epoch(epoch)
+        if not self.sieve.fixed_size:
+            self._last_start = self.sieve.epoch_steps - self.model.steps_per_execution
+
+    def on_train_batch_begin(self, batch: int, logs=None) -> None:
+        # Before the step, not after it: Keras calls the hooks after a step late, or has to
+        # wait for the step's results.
+        last = self._last_start is not None and batch >= self._last_start
+        if last and not self.model.stop_training:
+            self.model.stop_training = _EPOCH_DONE
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        if self.model.stop_training is _EPOCH_DONE:
+            self.model.stop_training = False

@@ -1,0 +1,183 @@
+"""Sieve policies: which samples leave the training data, which come back, and when."""
+
+import math
+
+import keras
+import numpy as np
+
+
+class SievePolicy:
+    """Rule by which a `DataSieve` exchanges samples; subclasses define `start` and `exchange`.
+
+    A policy sees one array, the queue of removed samples: everything not in it is trained on.
+
+    Attributes:
+        fixed_size: bool, whether the number of removed samples stays the same from the start.
+        restarts: bool, whether forgetting is counted anew after each update.
+    """
+
+    fixed_size: bool
+    restarts: bool
+
+    def start(self, removed: np.ndarray) -> np.ndarray:
+        """Returns the queue when training starts.
+
+        Args:
+            removed: int64 array, ids drawn at random, as many as are to be removed.
+
+        Returns:
+            Int64 array of the shape of `removed`: ids, or -1 where no sample is removed yet.
+        """
+        raise NotImplementedError
+
+    def exchange(
+        self,
+        queue: np.ndarray,
+        easiest: np.ndarray,
+        retrieved: int,
+        t: float,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Returns the queue after an update.
+
+        Args:
+            queue: int64 array (removed,), removed ids, first in first, -1 for none.
+            easiest: int64 array, all ids in training, the easiest first.
+            retrieved: int, how many samples have come back so far.
+            t: float in [0, 1], fraction of training done.
+            rng: generator to draw from.
+
+        Returns:
+            Int64 array of the shape of `queue`.
+        """
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        """Returns the arguments that make an equal policy."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "SievePolicy":
+        """Returns the policy that `get_config` described."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class Circular(SievePolicy):
+    """Removed samples come back in turn, for the samples that are easiest by then.
+
+    Training starts without a random share of the samples. At each update the easiest samples
+    in training join the tail of the removed ones, and as many return from the head. Once all
+    samples removed at the start have returned, the removed ones are shuffled after each update.
+    So every sample is trained on, and the number of samples in training never changes.
+
+    Args:
+        exchange: float in (0, 1], the share of the removed samples that returns at an update
+            (rounded up). 1, as in the paper, exchanges them all.
+
+    Raises:
+        ValueError: if `exchange` is out of range.
+
+    Example:
+
+    >>> rng = np.random.default_rng(0)
+    >>> Circular(exchange=0.5).exchange(np.array([5, 2]), np.array([0, 3, 1, 4]), 0, 0.5, rng)
+    array([2, 0])
+
+    Source: SpFDE (Yuan et al., NeurIPS 2022), section 3.3, "circular data sieving".
+    """
+
+    fixed_size = True
+    restarts = True
+
+    def __init__(self, exchange: float = 1.0):
+        if not 0 < exchange <= 1:
+            raise ValueError(f"`exchange` must be in (0, 1]. Received: {exchange!r}")
+        self.share = float(exchange)
+
+    def start(self, removed: np.ndarray) -> np.ndarray:
+        return removed
+
+    def exchange(self, queue, easiest, retrieved, t, rng):
+        count = min(math.ceil(self.share * queue.size), easiest.size)
+        queue = np.concatenate([queue, easiest[:count]])[count:]
+        return rng.permutation(queue) if retrieved + count >= queue.size else queue
+
+    def get_config(self) -> dict:
+        return {"exchange": self.share}
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class OneTime(SievePolicy):
+    """The easiest samples leave once, for good, after all have been trained on for a while.
+
+    Forgetting is counted from the first epoch on.
+
+    Args:
+        at: float in [0, 1], fraction of training after which the next update removes them.
+
+    Raises:
+        ValueError: if `at` is out of range.
+
+    Example:
+
+    >>> OneTime(at=0.5).exchange(np.array([-1, -1]), np.array([3, 0, 1, 2]), 0, 0.5, None)
+    array([3, 0])
+
+    Source: MEST (Yuan et al., NeurIPS 2021), section 3.4, "data efficiency": 12 000 of 50 000
+    samples at epoch 70 of 160.
+    """
+
+    fixed_size = False
+    restarts = False
+
+    def __init__(self, at: float = 70 / 160):
+        if not 0 <= at <= 1:
+            raise ValueError(f"`at` must be in [0, 1]. Received: {at!r}")
+        self.at = float(at)
+
+    def start(self, removed: np.ndarray) -> np.ndarray:
+        return np.full_like(removed, -1)
+
+    def exchange(self, queue, easiest, retrieved, t, rng):
+        waiting = t < self.at or (queue >= 0).all()
+        return queue if waiting else easiest[: queue.size]
+
+    def get_config(self) -> dict:
+        return {"at": self.at}
+
+
+_NAMED = {"circular": Circular, "one_time": OneTime}
+
+
+def get(identifier: str | dict | SievePolicy) -> SievePolicy:
+    """Returns the policy that `identifier` stands for.
+
+    Args:
+        identifier: a `SievePolicy`, "circular", "one_time", or a serialized configuration.
+
+    Returns:
+        A `SievePolicy`.
+
+    Raises:
+        ValueError: if there is no such policy.
+
+    Example:
+
+    >>> get("circular")
+    Circular(exchange=1.0)
+    """
+    if isinstance(identifier, SievePolicy):
+        return identifier
+    if isinstance(identifier, dict):
+        return keras.saving.deserialize_keras_object(identifier)
+    if isinstance(identifier, str) and identifier in _NAMED:
+        return _NAMED[identifier]()
+    raise ValueError(
+        f"`policy` must be a SievePolicy or one of {', '.join(map(repr, _NAMED))}. "
+        f"Received: {identifier!r}"
+    )

@@ -1,0 +1,296 @@
+"""Data sieving: train on the samples that are still hard, and let the others rest."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from spfde_keras import sieve_policies
+from spfde_keras.correctness import correctly_classified
+from spfde_keras.randomness import generator
+from spfde_keras.samples import Identified
+from spfde_keras.sieve_inputs import as_dataset
+from spfde_keras.sieve_policies import SievePolicy
+
+# Samples held in memory for shuffling a dataset that may not fit as a whole.
+_SHUFFLE_BUFFER = 50_000
+
+
+class DataSieve(keras.layers.Layer):
+    """Chooses the samples to train on by how often the model forgets them.
+
+    A forgetting event is a sample classified correctly at one visit and wrongly at the next.
+    At each update the samples with the fewest events are exchanged against removed ones; a
+    sample that was never classified correctly is not easy and stays. Ties break at random.
+
+    A layer only so that its state is saved and restored with the model it is an attribute of.
+
+    Args:
+        samples: the training data: a `tf.data.Dataset` of (x, y) or (x, y, sample_weight),
+            not batched and not shuffled, in the same order at each reading and of known
+            cardinality; or a tuple of such arrays. `x` may be nested. A sample's position is
+            its id.
+        fraction: float in [0, 1), the share of the samples that is removed.
+        policy: a `SievePolicy`, or its name: "circular" (SpFDE) or "one_time" (MEST).
+        seed: int >= 0, seed of the first removal, the order of samples, and ties.
+        correct: None, for classes as whole numbers, one-hot or binary; or a function
+            (y, y_pred) -> bool tensor (batch,), for anything else. It is compiled.
+
+    Raises:
+        ValueError: on arguments out of range, data of another form, or inside the scope of a
+            `tf.distribute` strategy.
+
+    Example:
+
+    >>> sieve = DataSieve((np.zeros((10, 2)), np.arange(10) % 2), fraction=0.2)
+    >>> sieve.active, sieve.total, sieve.steps(batch_size=3)
+    (8, 10, 3)
+    >>> x, y = next(iter(sieve.batches(batch_size=3)))
+    >>> tuple(x.inputs.shape), tuple(x.sample_id.shape), tuple(y.shape)
+    ((3, 2), (3,), (3,))
+
+    Source: SpFDE (Yuan et al., NeurIPS 2022), section 3.3; forgetting events: Toneva et al.,
+    ICLR 2019.
+    """
+
+    def __init__(
+        self,
+        samples: tf.data.Dataset | tuple,
+        fraction: float = 0.2,
+        policy: str | SievePolicy = "circular",
+        seed: int = 0,
+        correct: Callable[[Any, Any], Any] | None = None,
+    ):
+        super().__init__(trainable=False, dtype="float32")
+        if isinstance(fraction, bool) or not 0 <= fraction < 1:
+            raise ValueError(f"`fraction` must be in [0, 1). Received: {fraction!r}")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"`seed` must be an integer >= 0. Received: {seed!r}")
+        if correct is not None and not callable(correct):
+            raise ValueError(f"`correct` must be None or a function. Received: {correct!r}")
+        if tf.distribute.has_strategy():
+            raise ValueError(
+                "A DataSieve must be made outside `strategy.scope()`: all replicas share its state."
+            )
+        self.policy = sieve_policies.get(policy)
+        self.seed = int(seed)
+        self._correct = correct
+        dataset = as_dataset(samples, classes=correct is None)
+        self.total = int(dataset.cardinality())
+        in_memory = isinstance(samples, tuple)
+        self._buffer = self.total if in_memory else min(self.total, _SHUFFLE_BUFFER)
+        # In a function, so that neither Keras nor TensorFlow tries to save the data.
+        self._numbered = dataset.enumerate
+        self._batching = None
+        self._create_state(round(fraction * self.total))
+
+    def _create_state(self, removed: int) -> None:
+        if removed == self.total:
+            raise ValueError(
+                f"`fraction` must leave at least one sample. Received: {removed} of {self.total}"
+            )
+        # Read by tf.data, which runs on the CPU.
+        with tf.device("CPU:0"):
+            self.member = self._variable("member", (self.total,), "bool")
+            self.iteration = self._variable("iteration", (), "int64")
+        # Written by the train step; int64, as TensorFlow has no int32 counters on GPUs.
+        self.forgets = self._variable("forgets", (self.total,), "int64")
+        self.was_correct = self._variable("was_correct", (self.total,), "bool")
+        self.learned = self._variable("learned", (self.total,), "bool")
+        self.queue = self._variable("queue", (removed,), "int64")
+        self.retrieved = self._variable("retrieved", (), "int64")
+        self.built = True
+        drawn = generator(self.seed, 0, "sieve/start").permutation(self.total)[:removed]
+        self.queue.assign(self.policy.start(drawn))
+        self.member.assign(self._outside(self.queue.numpy()))
+
+    def _variable(self, name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
+        return self.add_weight(
+            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
+        )
+
+    @property
+    def active(self) -> int:
+        """Number of samples in training."""
+        return int(np.count_nonzero(self.member.numpy()))
+
+    @property
+    def fixed_size(self) -> bool:
+        """Whether the number of samples in training stays the same in all epochs."""
+        return self.policy.fixed_size or self.queue.shape == (0,)
+
+    @property
+    def epoch_steps(self) -> int:
+        """Number of batches in an epoch, at present, of the dataset `batches` made last."""
+        if self._batching is None:
+            raise ValueError("`DataSieve.batches` must be called before `epoch_steps` is known.")
+        return self.steps(*self._batching)
+
+    def steps(self, batch_size: int, drop_remainder: bool = False) -> int:
+        """Returns the number of batches in an epoch, at present.
+
+        Args:
+            batch_size: int, samples per batch.
+            drop_remainder: bool, whether an incomplete last batch is left out.
+        """
+        whole, rest = divmod(self.active, batch_size)
+        return whole + bool(rest and not drop_remainder)
+
+    def batches(
+        self,
+        batch_size: int,
+        preprocess: Callable | None = None,
+        shuffle: bool | int = True,
+        drop_remainder: bool = False,
+    ) -> tf.data.Dataset:
+        """Returns the training data, batched, for `fit`; made once, it follows all updates.
+
+        Each iteration yields the samples in training at its start, in an order that depends on
+        `seed` and the number of the iteration alone (see `start_epoch`). Do not pass
+        `steps_per_epoch` to `fit`: an update would wait until the iteration is over.
+
+        Args:
+            batch_size: int >= 1, samples per batch.
+            preprocess: None, or a function from a sample's (x, y) or (x, y, sample_weight) to
+                one of those: decoding, augmentation. Only samples in training reach it. For
+                exact resuming its randomness must not depend on the calls before.
+            shuffle: bool, or int, the size of the shuffle buffer; by default all samples of
+                arrays, and at most 50 000 of a dataset, before `preprocess`.
+            drop_remainder: bool, whether an incomplete last batch is left out.
+
+        Returns:
+            A dataset of (Identified(x, sample_id), y) or with sample_weight as third; sample_id
+            is int64 (batch,). Its cardinality is known if `fixed_size`; otherwise use
+            `SieveEpochs` (or `SpFDE`, which does) in `fit`.
+
+        Raises:
+            ValueError: on arguments out of range.
+        """
+        for name, value in {"batch_size": batch_size, "shuffle": shuffle}.items():
+            switch = name == "shuffle" and isinstance(value, bool)
+            if not switch and (isinstance(value, bool) or value != int(value) or value < 1):
+                raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")
+        steps = self.steps(batch_size, drop_remainder)
+        if steps == 0:
+            raise ValueError(
+                f"`batch_size` must be at most {self.active}, the number of samples in training, "
+                f"with drop_remainder=True. Received: {batch_size}"
+            )
+        self._batching = (batch_size, drop_remainder)
+        dataset = self._epochs(self._buffer if shuffle is True else int(shuffle))
+        if preprocess is not None:
+            dataset = dataset.map(
+                lambda member, numbered: (member, _preprocessed(preprocess, *numbered)),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+        dataset = dataset.map(lambda member, numbered: _identified(*numbered))
+        if self.fixed_size:
+            dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    def _epochs(self, buffer: int) -> tf.data.Dataset:
+        numbered = self._numbered()
+
+        def epoch(_):
+            # Sets the seed of this function's graph only, which pairs with the shuffle's. Of 0,
+            # TensorFlow would ask whether the shuffle's, a tensor, is 0 as well.
+            tf.random.set_seed(self.seed + 1)
+            iteration = self.iteration.value.read_value()
+            with tf.control_dependencies([iteration]):
+                self.iteration.value.assign_add(1)
+            member = tf.data.Dataset.from_tensor_slices(self.member.value.read_value())
+            # tf.data filters by a component without calling a function for each sample.
+            chosen = tf.data.Dataset.zip(member, numbered).filter(lambda member, _: member)
+            if not buffer:
+                return chosen
+            return chosen.shuffle(buffer, seed=iteration, reshuffle_each_iteration=False)
+
+        # Runs at each iteration's first element: Keras also makes iterators it never reads.
+        return tf.data.Dataset.from_tensors(0).flat_map(epoch)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Lets the next iteration over `batches` have the order of samples of this epoch.
+
+        Without it each iteration has the order that follows the last one's.
+
+        Args:
+            epoch: int >= 0, number of the epoch.
+        """
+        self.iteration.assign(epoch)
+
+    def record(self, sample_id, y, y_pred, from_logits: bool = False) -> None:
+        """Counts forgetting events of a batch; called in the train step, compiled with it.
+
+        Args:
+            sample_id: integer tensor (batch,), ids without repetition.
+            y: labels: class numbers (batch,) or (batch, 1), or one-hot (batch, classes).
+            y_pred: predictions: (batch, classes), or, binary, (batch,) or (batch, 1).
+            from_logits: bool, whether predictions are logits; decides the binary threshold.
+
+        Raises:
+            ValueError: if correctness is not defined for labels and predictions of such shapes.
+        """
+        if self._correct is None:
+            correct = correctly_classified(y, y_pred, from_logits)
+        else:
+            correct = tf.cast(self._correct(y, y_pred), tf.bool)
+            if correct.shape.rank != 1:
+                raise ValueError(
+                    f"`correct` must return a tensor of shape (batch,). Received: {correct.shape}"
+                )
+        ids = tf.cast(sample_id, tf.int64)
+        forgotten = tf.gather(self.was_correct.value, ids) & ~correct
+        learned = tf.gather(self.learned.value, ids) | correct
+        self.forgets.value.scatter_add(tf.IndexedSlices(tf.cast(forgotten, tf.int64), ids))
+        self.learned.value.scatter_update(tf.IndexedSlices(learned, ids))
+        self.was_correct.value.scatter_update(tf.IndexedSlices(correct, ids))
+
+    def update(self, event: int, t: float) -> bool:
+        """Exchanges samples by the policy; takes effect with the next iteration.
+
+        Args:
+            event: int >= 0, number of the update, which seeds ties and reshuffling.
+            t: float in [0, 1], fraction of training done.
+
+        Returns:
+            Whether the samples in training have changed.
+        """
+        rng = generator(self.seed, event, "sieve/update")
+        member, queue = self.member.numpy(), self.queue.numpy()
+        # Never learned is hardest; a stable sort of shuffled ids breaks ties at random.
+        hardness = np.where(self.learned.numpy(), self.forgets.numpy(), np.iinfo(np.int64).max)
+        ids = rng.permutation(np.flatnonzero(member))
+        easiest = ids[np.argsort(hardness[ids], kind="stable")]
+        queue = self.policy.exchange(queue, easiest, int(self.retrieved.numpy()), t, rng)
+        chosen = self._outside(queue)
+        self.queue.assign(queue)
+        self.member.assign(chosen)
+        self.retrieved.assign_add(np.count_nonzero(chosen & ~member))
+        self.was_correct.assign(self.was_correct.numpy() & member & chosen)
+        if self.policy.restarts:
+            self.forgets.assign(np.zeros_like(self.forgets))
+            self.learned.assign(np.zeros_like(self.learned))
+        return bool((chosen != member).any())
+
+    def _outside(self, queue: np.ndarray) -> np.ndarray:
+        member = np.ones(self.total, bool)
+        member[queue[queue >= 0]] = False
+        return member
+
+
+def _preprocessed(preprocess: Callable, sample_id, sample) -> tuple:
+    result = preprocess(*sample)
+    if not isinstance(result, tuple) or len(result) not in (2, 3):
+        raise ValueError(
+            f"`preprocess` must return (x, y) or (x, y, sample_weight). Received: {result}"
+        )
+    return sample_id, result
+
+
+def _identified(sample_id, sample) -> tuple:
+    x, *rest = sample
+    return Identified(x, sample_id), *rest

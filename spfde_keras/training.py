@@ -1,0 +1,151 @@
+"""The model that trains sparse: one train step, for every method."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from spfde_keras.masking import Mask
+from spfde_keras.samples import Identified, strip_ids
+from spfde_keras.sieving import DataSieve
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class SparseModel(keras.Model):
+    """A functional model, made by `sparsify` or `wrap`, that can be sieved, frozen and mutated.
+
+    It takes `Identified(inputs, sample_id)` wherever it takes inputs. The callback attaches
+    two observers for the time of a `fit`: `monitor`, shown each training batch, and `sieve`,
+    told which samples were classified correctly.
+    """
+
+    monitor = None
+    sieve = None
+
+    def attach(self, monitor: "Monitor | None", sieve: DataSieve | None) -> None:
+        """Attaches observers, or detaches them with None; what saves weights saves them, too."""
+        # Past Keras' tracking: it would count their variables among the model's, for good.
+        self.__dict__.update(monitor=monitor, sieve=sieve)
+
+    @property
+    def left_dense(self) -> dict[str, str]:
+        """Names of the layers left dense by `sparsify`, and why."""
+        return dict(getattr(self, "_left_dense", {}))
+
+    @left_dense.setter
+    def left_dense(self, reasons: dict[str, str]) -> None:
+        self._left_dense = dict(reasons)
+
+    def __call__(self, inputs, *args, **kwargs):
+        return super().__call__(strip_ids(inputs), *args, **kwargs)
+
+    def train_step(self, data):
+        if self.monitor is not None:
+            self.monitor.observe(data)
+        return super().train_step(data)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if self.sieve is not None and isinstance(x, Identified):
+            from_logits = getattr(self.loss, "from_logits", False)
+            self.sieve.record(x.sample_id, y, y_pred, from_logits=from_logits)
+        return super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def get_config(self) -> dict:
+        return super().get_config() | {"left_dense": self.left_dense}
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects=None) -> "SparseModel":
+        config = dict(config)
+        left_dense = config.pop("left_dense", {})
+        model = super().from_config(config, custom_objects=custom_objects)
+        model.left_dense = left_dense
+        return model
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class Monitor(keras.layers.Layer):
+    """Counts the samples of an epoch, keeps its last batch, and the totals of a run.
+
+    A layer, so that its variables are saved and restored with the model it is attached to.
+
+    Args:
+        keep_batch: bool, whether the last training batch is kept for gradients at a boundary.
+    """
+
+    def __init__(self, keep_batch: bool = False, **kwargs):
+        super().__init__(trainable=False, name="monitor", **kwargs)
+        self.samples = self._variable("samples", (), "int64")
+        self.completed = self._variable("completed_epochs", (), "int64")
+        self.totals = self._variable("totals", (2,), "float64")
+        self.built = True
+        self._keep_batch = keep_batch
+        self._batch = None
+        self._structure = None
+
+    def _variable(self, name, shape, dtype):
+        return self.add_weight(
+            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
+        )
+
+    def observe(self, data) -> None:
+        """Counts and keeps one batch; called while the train step is traced."""
+        leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
+        self.samples.assign_add(tf.shape(leaves[0], out_type=tf.int64)[0])
+        if not self._keep_batch:
+            return
+        if self._batch is None:
+            self._structure = data
+            with tf.init_scope():
+                self._batch = [_growing_variable(leaf) for leaf in leaves]
+        for variable, leaf in zip(self._batch, leaves, strict=True):
+            variable.assign(leaf)
+
+    def last_batch(self):
+        """Returns the last training batch, in the structure `fit` was given."""
+        if self._batch is None:
+            raise RuntimeError("The monitor has seen no batch yet.")
+        leaves = iter(self._batch)
+        flat = [
+            None if leaf is None else next(leaves).read_value()
+            for leaf in tf.nest.flatten(self._structure)
+        ]
+        return tf.nest.pack_sequence_as(self._structure, flat)
+
+
+def _growing_variable(leaf: tf.Tensor) -> tf.Variable:
+    shape = tf.TensorShape([None] * leaf.shape.rank)
+    return tf.Variable(tf.zeros([0] * leaf.shape.rank, leaf.dtype), shape=shape, trainable=False)
+
+
+def kernel_gradients(
+    model: keras.Model, data, masks: list[Mask], dense: bool = False
+) -> dict[str, np.ndarray]:
+    """Returns the loss gradient of masked kernels on one batch, changing nothing in the model.
+
+    Args:
+        model: a compiled model.
+        data: a batch as given to `train_step`: (x, y) or (x, y, sample_weight).
+        masks: the masks of the kernels wanted.
+        dense: bool. False gives the gradient of existing weights, zero elsewhere; True that
+            of all weights, of the same function, since masked weights are zero.
+
+    Returns:
+        A dictionary from kernel path to float array of the kernel's shape.
+
+    Source: RigL (Evci et al., 2020) for the dense gradient, MEST for the other.
+    """
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    opened = [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks if dense]
+    kernels = [mask.kernel.value for mask in masks]
+    with keras.StatelessScope(state_mapping=opened, collect_losses=True):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(kernels)
+            y_pred = model(x, training=True)
+            loss = model.compute_loss(
+                x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
+            )
+        gradients = tape.gradient(loss, kernels)
+    return {
+        mask.kernel_path: ops.convert_to_numpy(gradient)
+        for mask, gradient in zip(masks, gradients, strict=True)
+    }

@@ -1,0 +1,36 @@
+"""RigL: growth where the dense gradient is largest."""
+
+import keras
+import numpy as np
+
+from spfde_keras import schedules
+from spfde_keras.updaters.set import SET
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class RigL(SET):
+    """Drops the smallest weights and grows where the dense gradient is largest.
+
+    The dense gradient is that of the last training batch, taken at updates only.
+
+    Args:
+        fraction: float or `Schedule`; by default a cosine from 0.3 to 0 at `stop`.
+        stop: float in (0, 1], fraction of training after which masks rest.
+
+    Example:
+
+    >>> RigL().densities(0.0, 0.1)
+    (0.07, 0.1)
+
+    Source: Evci et al., "Rigging the Lottery", ICML 2020.
+    """
+
+    gradient = "dense"
+
+    def __init__(self, fraction=None, stop: float = 0.75):
+        super().__init__(schedules.Cosine(0.3, end=stop) if fraction is None else fraction, stop)
+
+    def grow_scores(
+        self, kernel: np.ndarray, gradient: np.ndarray | None, rng: np.random.Generator
+    ) -> np.ndarray:
+        return np.abs(gradient)

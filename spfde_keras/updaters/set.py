@@ -1,0 +1,36 @@
+"""Sparse evolutionary training."""
+
+import keras
+
+from spfde_keras import schedules
+from spfde_keras.updaters.base import Updater
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class SET(Updater):
+    """Drops the smallest weights and grows as many at random.
+
+    Args:
+        fraction: float or `Schedule` over training, the share of kept weights exchanged.
+        stop: float in (0, 1], fraction of training after which masks rest.
+
+    Example:
+
+    >>> SET(fraction=0.5).densities(0.0, 0.1)
+    (0.05, 0.1)
+
+    Source: Mocanu et al., Nature Communications 2018.
+    """
+
+    def __init__(self, fraction=0.3, stop: float = 0.75):
+        self.fraction = schedules.get(fraction)
+        self.stop = stop
+
+    def densities(self, t: float, density: float) -> tuple[float, float]:
+        # Masks that rest from `stop` on exchange nothing at `stop` itself.
+        exchanged = self.fraction(t) if t < self.stop - 1e-9 else 0.0
+        return density * (1 - exchanged), density
+
+    def get_config(self) -> dict:
+        fraction = keras.saving.serialize_keras_object(self.fraction)
+        return {"fraction": fraction, "stop": self.stop}

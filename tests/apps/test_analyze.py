@@ -1,0 +1,91 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from apps import analyze
+
+
+@pytest.fixture(scope="module")
+def table():
+    return analyze.costs("resnet32", width=2, classes=100, epochs=160)
+
+
+def row(table, method, sparsity=0.9):
+    return next(r for r in table["rows"] if (r["method"], r["sparsity"]) == (method, sparsity))
+
+
+def flops(table, method):
+    return row(table, method)["training_flops"]
+
+
+def test_training_flops_agree_with_the_papers(table):
+    assert row(table, "dense", None)["training_flops"] == pytest.approx(1.32e16, rel=0.01)
+    assert flops(table, "static, SET") == pytest.approx(1.32e15, rel=0.08)
+    assert flops(table, "SpFDE 25%+25%") == pytest.approx(0.96e15, rel=0.08)
+
+
+def test_savings_agree_with_the_papers(table):
+    against_mest = flops(table, "SpFDE 20%+20%") / flops(table, "MEST EM&S") - 1
+    against_set = flops(table, "SpFDE 25%+25%") / flops(table, "static, SET") - 1
+    assert against_mest == pytest.approx(-0.27, abs=0.03)
+    assert against_set == pytest.approx(-0.27, abs=0.03)
+
+
+@pytest.mark.parametrize("configuration", ["15%+15%", "20%+20%", "25%+25%"])
+def test_memory_agrees_with_the_papers(table, configuration):
+    found = row(table, f"SpFDE {configuration}")
+    assert -0.25 - 0.05 <= found["memory_average_vs_set"] <= -0.20 + 0.05
+    assert -0.44 - 0.05 <= found["memory_minimum_vs_set"] <= -0.42 + 0.05
+
+
+@pytest.mark.parametrize("sparsity", [0.9, 0.95, 0.98])
+def test_methods_rank_as_they_should(table, sparsity):
+    cost = {r["method"]: r["training_flops"] for r in table["rows"] if r["sparsity"] == sparsity}
+    assert cost["static, SET"] < cost["MEST EM"] < cost["RigL"] < cost["MEST EM&S"]
+    assert cost["MEST EM"] == pytest.approx(cost["static, SET"], rel=0.001)
+    assert cost["SpFDE 25%+25%"] < cost["SpFDE 20%+20%"] < cost["SpFDE 15%+15%"]
+
+
+def test_plans_out_of_reach_are_named_and_not_computed():
+    table = analyze.costs("resnet32", epochs=4, interval=2, sparsities=[0.9])
+    found = row(table, "SpFDE 25%+25%")
+    assert found["training_flops"] is None
+    assert "`reduction` must be at most" in found["note"]
+    assert "out of reach" in analyze.render(table)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"model": "resnet33"}, "`model` must be one of"),
+        ({"epochs": 0}, "`epochs` must be at least 1"),
+        ({"sparsities": [1.2]}, r"`sparsities` must be in \(0, 1\). Received: 1.2"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        analyze.costs(**{"model": "mlp", "input_shape": (8, 8, 1)} | arguments)
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "apps.analyze", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_command_prints_the_table_and_writes_it(tmp_path):
+    target = tmp_path / "costs.json"
+    done = run("costs", "--model=mlp", "--input_shape=8,8,1", "--epochs=40", f"--json={target}")
+    assert done.returncode == 0, done.stderr
+    assert "SpFDE 20%+20%" in done.stdout
+    assert "How this is counted" in done.stdout
+    assert json.loads(target.read_text())["config"]["epochs"] == 40
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_command_refuses_wrong_input_in_one_line(tmp_path):
+    target = tmp_path / "missing" / "costs.json"
+    done = run("costs", "--model=mlp", f"--json={target}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: `--json` must be in a folder")

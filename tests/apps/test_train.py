@@ -1,0 +1,241 @@
+"""The program: whole short runs, resuming, and wrong input."""
+
+import csv
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from apps import results, train
+from apps.config import RunConfig, parse
+
+# One shape for all runs here: two intervals, freezing, sieving, a partial last batch.
+SHORT = {"epochs": 4, "interval": 1, "train_samples": 100, "batch_size": 32, "width": 0.25}
+
+
+def run(**options):
+    return train.train(train.prepare(RunConfig(**(SHORT | options))))
+
+
+def read(folder, name):
+    return (folder / name).read_bytes()
+
+
+def test_a_run_writes_all_its_files_and_a_table(tmp_path, capsys):
+    flags = [f"--{name}={value}" for name, value in SHORT.items()]
+    assert train.main([*flags, f"--output_dir={tmp_path}"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == set(results.FILES)
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert 0 <= found["test_accuracy"] <= 1
+    assert found["sparsity"] == pytest.approx(0.9, abs=0.001)
+    assert 0 < found["training_flops"] < 0.2 * found["dense_training_flops"]
+    assert (found["active_samples"], found["train_samples"]) == (80, 100)
+    assert 0 < found["frozen_blocks"] < found["blocks"]
+    assert found["steps"] == 4 * 3
+    assert found["tflite_bytes"] == (tmp_path / "model.tflite").stat().st_size
+    assert found["tflite_bytes"] < found["tflite_dense_bytes"]
+    assert found["tflite_test_accuracy"] == pytest.approx(found["test_accuracy"], abs=0.005)
+    assert found["wall_time_s"] > found["training_time_s"] > 0
+    assert found["config"]["method"] == "mest_ems"
+    rows = results.read_history(tmp_path / "history.csv")
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert rows[-1].keys() == set(results.COLUMNS)
+    assert read(tmp_path, "training.png").startswith(b"\x89PNG")
+    assert keras.saving.load_model(tmp_path / "model.keras").count_params()
+    printed = capsys.readouterr().out
+    assert f"{found['test_accuracy']:.4f}" in printed.splitlines()[-9]
+    assert "unfinished" not in printed
+
+
+@pytest.mark.parametrize("method", ["dense", "static", "set", "rigl", "mest_em", "magnitude"])
+def test_every_method_trains(tmp_path, method):
+    found = run(method=method, output_dir=str(tmp_path), freeze_reduction=0.1)
+    assert found["sparsity"] == pytest.approx(0 if method == "dense" else 0.9, abs=0.001)
+    if method == "dense":
+        assert found["flops_share"] == pytest.approx(0.8 * 0.9, abs=0.1)
+
+
+def test_without_freezing_and_sieving_dense_training_costs_what_it_costs(tmp_path):
+    found = run(
+        method="dense", output_dir=str(tmp_path), freeze_reduction=0, sieve_fraction=0, epochs=2
+    )
+    assert found["training_flops"] == found["dense_training_flops"] > 0
+    assert (found["active_samples"], found["frozen_blocks"]) == (100, 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scheme": "2:4"},
+        {"scheme": "block:8", "distribution": "erk", "sparsity": 0.6},
+        {"sieve_policy": "one_time", "freeze_scheme": "periodic", "freeze_reduction": 0.05},
+        {"augment": True, "steps_per_execution": 2},
+        {"model": "mobilenet_sparse", "freeze_scheme": "delayed_periodic", "epochs": 5},
+    ],
+)
+def test_options_reach_the_library(tmp_path, options):
+    found = run(output_dir=str(tmp_path), **options)
+    expected = {"2:4": 0.5, "block:8": 0.6}.get(options.get("scheme"), 0.9)
+    assert found["sparsity"] == pytest.approx(expected, abs=0.01)
+
+
+class Killed(Exception):
+    pass
+
+
+def kill(monkeypatch, epoch, hook="on_epoch_begin"):
+    """Has the next run die in the given epoch."""
+
+    def die(self, at, logs=None):
+        if at == epoch:
+            raise Killed
+
+    monkeypatch.setattr(keras.callbacks.History, hook, die)
+
+
+@pytest.mark.parametrize("method", ["mest_ems", "rigl"])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, method):
+    options = {"method": method, "augment": True, "epochs": 6, "interval": 2}
+    whole = run(output_dir=str(tmp_path / "whole"), **options)
+    for epoch in (1, 3, 5):  # within an interval, frozen or not
+        with monkeypatch.context() as patch:
+            kill(patch, epoch)
+            with pytest.raises(Killed):
+                run(output_dir=str(tmp_path / "cut"), resume=epoch > 1, **options)
+        keras.utils.clear_session()
+    resumed = run(output_dir=str(tmp_path / "cut"), resume=True, **options)
+
+    weights = [
+        keras.saving.load_model(tmp_path / folder / "model.keras").get_weights()
+        for folder in ("whole", "cut")
+    ]
+    for expected, found in zip(*weights, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for name in ("test_accuracy", "test_loss", "training_flops", "steps", "active_samples"):
+        assert resumed[name] == whole[name]
+    histories = [results.read_history(tmp_path / f / "history.csv") for f in ("whole", "cut")]
+    for expected, found in zip(*histories, strict=True):
+        assert {**found, "seconds": 0} == {**expected, "seconds": 0}
+
+
+def test_a_run_killed_before_its_first_backup_starts_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill(patch, 0)
+        with pytest.raises(Killed):
+            run(output_dir=str(tmp_path))
+    assert len(run(output_dir=str(tmp_path), resume=True)["config"]) > 0
+    assert len(results.read_history(tmp_path / "history.csv")) == SHORT["epochs"]
+
+
+def test_a_run_killed_after_training_only_writes_its_results(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "export_tflite", lambda *_, **__: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            run(output_dir=str(tmp_path))
+    found = run(output_dir=str(tmp_path), resume=True)
+    assert found["steps"] == 4 * 3
+    assert len(results.read_history(tmp_path / "history.csv")) == SHORT["epochs"]
+
+
+def folder_contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.fixture
+def unfinished(tmp_path, monkeypatch):
+    """A folder with results of an earlier run and a killed one."""
+    for name in results.FILES:
+        (tmp_path / name).write_text("earlier")
+    with monkeypatch.context() as patch:
+        kill(patch, 1)
+        with pytest.raises(Killed):
+            run(output_dir=str(tmp_path))
+    assert all((tmp_path / name).read_text() == "earlier" for name in results.FILES)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sparsity=1.2"], "`sparsity` must be in [0, 1). Received: 1.2"),
+        (["--scheme=3:7"], "`scheme`|3:7|divide"),
+        (["--freeze_reduction=0.9"], "`reduction` must be at most"),
+        (["--freeze_reduction=-0.1"], "`freeze_reduction` must be at least 0. Received: -0.1"),
+        (["--sieve_fraction=1"], "`fraction` must be in [0, 1)"),
+        (["--train_samples=5000"], "`train_samples` must be in [1, 1437]. Received: 5000"),
+        (["--dataset=mnist"], "`data_dir` must be given for dataset `mnist`"),
+        (["--dataset=mnist", "--data_dir=/no/such"], "`data_dir` must be a folder"),
+        (["--epochs=0"], "`epochs` must be at least 1"),
+        (["--epochs=many"], "flag --epochs=many"),
+        (["--model=vgg"], "flag --model=vgg: value should be one of <small_cnn|"),
+        (["--no_such_flag"], "Unknown command line flag 'no_such_flag'"),
+        (["--flagfile=/no/such"], "/no/such"),
+        (["digits"], "arguments must be flags"),
+        (
+            ["--resume", "--sparsity=0.8", "--seed=3"],
+            "--sparsity was None, is 0.8; --seed was 0, is 3",
+        ),
+    ],
+)
+def test_wrong_input_is_one_line_and_touches_nothing(unfinished, capsys, flags, message):
+    before = folder_contents(unfinished)
+    short = [f"--{name}={value}" for name, value in SHORT.items()]
+    assert train.main([f"--output_dir={unfinished}", *short, *flags]) == 1
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 1
+    assert printed[0].startswith("error: ")
+    assert any(part in printed[0] for part in message.split("|"))
+    assert folder_contents(unfinished) == before
+
+
+def test_resume_needs_an_unfinished_run(tmp_path, capsys):
+    assert train.main([f"--output_dir={tmp_path}/new", "--resume"]) == 1
+    assert "`resume` needs an unfinished run in" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_output_folder_must_be_writable(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert train.main([f"--output_dir={tmp_path}/file/run"]) == 1
+    assert "`output_dir` must be a folder that can be written" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_output_folder_must_not_be_read_only(tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert train.main([f"--output_dir={tmp_path}"]) == 1
+    assert "`output_dir` must be a folder that can be written" in capsys.readouterr().err
+
+
+def test_a_new_run_replaces_an_unfinished_one(unfinished):
+    found = run(output_dir=str(unfinished), seed=1)
+    assert found["config"]["seed"] == 1
+    assert {path.name for path in unfinished.iterdir()} == set(results.FILES)
+    assert len(results.read_history(unfinished / "history.csv")) == SHORT["epochs"]
+
+
+def test_flags_come_from_a_file_too(tmp_path):
+    flags = tmp_path / "run.cfg"
+    flags.write_text("# a run\n--method=set\n--noaugment\n--sparsity=0.8\n")
+    config = parse([f"--flagfile={flags}", "--sparsity=0.7"])
+    assert (config.method, config.augment, config.sparsity) == ("set", False, 0.7)
+
+
+def test_help_lists_every_flag(capsys):
+    assert train.main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    for name in RunConfig.__dataclass_fields__:
+        assert name in printed
+
+
+def test_history_keeps_all_digits_and_writes_whole_numbers_as_such(tmp_path):
+    row = {"epoch": 1.0, "loss": 1 / 3, "active_samples": 80.0}
+    results.write_history(tmp_path / "history.csv", [row])
+    with open(tmp_path / "history.csv", newline="") as file:
+        (written,) = csv.DictReader(file)
+    assert (written["epoch"], written["active_samples"]) == ("1", "80")
+    assert results.read_history(tmp_path / "history.csv") == [row]

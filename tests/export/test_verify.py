@@ -1,0 +1,113 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from spfde_keras.export import evaluate_tflite, export_tflite, run_tflite, verify_tflite
+from spfde_keras.export.verify import compare
+
+
+@pytest.fixture
+def model():
+    # Multiplies by [[1, 0, 2], [0, 1, 2]].
+    model = keras.Sequential([layers.Input((2,), name="pair"), layers.Dense(3, use_bias=False)])
+    model.layers[0].kernel.assign([[1.0, 0.0, 2.0], [0.0, 1.0, 2.0]])
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture
+def path(model, folder):
+    path = folder / "model.tflite"
+    if not path.exists():
+        export_tflite(model, path, sparse=False)
+    return path
+
+
+def test_run_gives_the_outputs_of_every_sample(path):
+    outputs = run_tflite(path, [[1, 0], [0, 1], [-1, 3]])
+    np.testing.assert_allclose(outputs, [[1, 0, 2], [0, 1, 2], [-1, 3, 4]])
+    np.testing.assert_array_equal(run_tflite(path, {"pair": [[1, 0]]}), outputs[:1])
+
+
+def test_run_works_where_a_resized_batch_would_not(tmp_path):
+    # Reshape((2, 3)) is stored as (1, 2, 3).
+    path = tmp_path / "model.tflite"
+    model = keras.Sequential([layers.Input((6,)), layers.Reshape((2, 3)), layers.Dense(4)])
+    export_tflite(model, path)
+    x = np.random.default_rng(0).random((5, 6), dtype="float32")
+    np.testing.assert_allclose(run_tflite(path, x), model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((2, 3)), r"'pair' must be \(samples, 2\). Received: shape \(2, 3\)"),
+        (np.zeros(2), r"'pair' must be \(samples, 2\)"),
+        (np.zeros((0, 2)), "at least one"),
+        ({"other": np.zeros((1, 2))}, r"inputs \['pair'\] of .*Received: \['other'\]"),
+    ],
+)
+def test_run_refuses_other_inputs(path, x, message):
+    with pytest.raises(ValueError, match=message):
+        run_tflite(path, x)
+
+
+def test_run_refuses_what_is_no_tflite_file(tmp_path):
+    with pytest.raises(ValueError, match="`path` must be a .tflite file"):
+        run_tflite(tmp_path / "missing.tflite", [[0, 0]])
+    (tmp_path / "text.tflite").write_text("text")
+    with pytest.raises(RuntimeError, match="LiteRT cannot load"):
+        run_tflite(tmp_path / "text.tflite", [[0, 0]])
+
+
+def test_verify_measures_the_error_against_the_output_scale(path, model):
+    # The file gives (1, 0, 2) where the changed model gives (1.5, 0, 2): 0.5 of a scale of 2.
+    model.layers[0].kernel.assign([[1.5, 0.0, 2.0], [0.0, 1.0, 2.0]])
+    assert verify_tflite(path, model, np.array([[1.0, 0.0]]), tolerance=0.3) == pytest.approx(0.25)
+    with pytest.raises(RuntimeError, match="off by 0.25 of their scale, more than 0.2"):
+        verify_tflite(path, model, np.array([[1.0, 0.0]]), tolerance=0.2)
+
+
+def test_verify_accepts_the_model_after_saving_and_loading(path, model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert verify_tflite(path, loaded, np.eye(2), tolerance=1e-4) < 1e-6
+
+
+def test_nan_never_passes(path, model):
+    nan = {"output_0": np.full((1, 3), np.nan, "float32")}
+    with pytest.raises(RuntimeError, match="off by nan"):
+        compare(path, {"pair": np.array([[np.nan, 0]])}, {"output_0": np.ones((1, 3))}, 1e9)
+    with pytest.raises(RuntimeError, match="off by nan"):
+        compare(path, {"pair": np.ones((1, 2))}, nan, 1e9)
+    model.layers[0].kernel.assign(np.full((2, 3), np.nan))
+    with pytest.raises(ValueError, match="Keras model itself gives NaN"):
+        verify_tflite(path, model, np.ones((1, 2)), tolerance=1e9)
+
+
+@pytest.mark.parametrize("labels", [[2, 2, 2, 0], [[2], [2], [2], [0]], np.eye(3)[[2, 2, 2, 0]]])
+def test_accuracy_by_hand(path, labels):
+    # Classes 2, 2, 0 and 1 have the largest outputs.
+    x = [[1, 0], [1, 1], [1, -3], [-3, 1]]
+    assert np.argmax(run_tflite(path, x), -1).tolist() == [2, 2, 0, 1]
+    assert evaluate_tflite(path, x, labels) == 0.5
+
+
+def test_accuracy_of_a_binary_classifier(tmp_path):
+    path = tmp_path / "model.tflite"
+    model = keras.Sequential([layers.Input((1,)), layers.Dense(1, activation="sigmoid")])
+    model.layers[0].kernel.assign([[1.0]])
+    export_tflite(model, path)
+    x = [[-1], [2], [3], [-4]]
+    assert evaluate_tflite(path, x, [0, 1, 1, 0]) == 1
+    assert evaluate_tflite(path, x, [[0], [1], [0], [0]]) == 0.75
+
+
+def test_accuracy_needs_a_label_for_each_sample(path):
+    with pytest.raises(ValueError, match="`y` must hold 4 labels. Received: shape"):
+        evaluate_tflite(path, np.ones((4, 2)), [0, 1])

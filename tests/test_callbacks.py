@@ -1,0 +1,284 @@
+"""The callback: masks, freezing, data and logs at each boundary."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from spfde_keras import DataSieve, Freezing, SpFDE, sparsify, wrap
+from spfde_keras.cost import profile
+from spfde_keras.masking import find_masks
+from spfde_keras.updaters import MESTEMS, SET
+
+
+def network(units=16):
+    inputs = keras.Input((8,))
+    x = inputs
+    for index in range(4):
+        x = keras.layers.Dense(units, activation="relu", name=f"dense{index}")(x)
+    return keras.Model(inputs, keras.layers.Dense(3, name="head")(x))
+
+
+@pytest.fixture
+def data(rng):
+    x = rng.normal(size=(96, 8)).astype("float32")
+    return x, (np.argmax(x[:, :3], axis=1)).astype("int32")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def compiled(model, **kwargs):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
+    model.compile(optimizer, loss, metrics=["accuracy"], **kwargs)
+    return model
+
+
+def fit(model, data, callback, **kwargs):
+    arguments = {"epochs": callback.epochs, "batch_size": 16, "verbose": 0, "shuffle": False}
+    x, y = data if isinstance(data, tuple) else (data, None)
+    if y is None:
+        arguments.pop("batch_size")
+    arguments |= kwargs
+    callbacks = [callback, *arguments.pop("more", [])]
+    return model.fit(x, y, callbacks=callbacks, **arguments).history
+
+
+class Recorder(keras.callbacks.Callback):
+    """Masks and kernels at the end of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append([mask.read() for mask in find_masks(self.model)])
+
+
+def executed(graph):
+    """The operations of a function that its outputs or side effects need."""
+    queue, found = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs), set()
+    while queue:
+        op = queue.pop()
+        if op not in found:
+            found.add(op)
+            queue += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    return found
+
+
+@pytest.mark.parametrize("updater", ["set", "rigl", "mest_em", "mest_ems", "magnitude"])
+def test_masks_change_at_boundaries_only_and_end_at_their_density(updater, data):
+    initial = "dense" if updater == "magnitude" else "random"
+    model = compiled(sparsify(network(), sparsity=0.75, initial=initial))
+    recorder = Recorder()
+    history = fit(model, data, SpFDE(8, updater, interval=2), more=[recorder])
+    changed = [
+        any((a[1] != b[1]).any() for a, b in zip(before, after, strict=True))
+        for before, after in zip(recorder.seen, recorder.seen[1:], strict=False)
+    ]
+    # Seen behind the boundary that ends epochs 1, 3 and 5; it rests from 3/4 of training on.
+    assert not changed[1] and not changed[3] and not any(changed[5:])
+    assert changed[0] and changed[2]
+    assert history["sparsity"][-1] == pytest.approx(0.75, abs=0.005)
+    for mask in find_masks(model):
+        kernel, masks = mask.read()
+        assert np.count_nonzero(masks) == mask.count(1 - mask.sparsity)
+        assert not kernel[~masks[0]].any()
+
+
+def test_soft_bound_trains_denser_between_updates(data):
+    model = compiled(sparsify(network(), sparsity=0.75))
+    history = fit(model, data, SpFDE(8, MESTEMS(bound=0.125), interval=2))
+    assert history["sparsity"] == pytest.approx([0.625] * 5 + [0.75] * 3)
+
+
+def test_frozen_blocks_are_bit_equal_and_their_slots_too(data):
+    model = compiled(sparsify(network(), sparsity=0.75, dense="last"))
+    recorder = Recorder()
+    callback = SpFDE(8, SET(stop=1.0), interval=1, freeze=0.15)
+    history = fit(model, data, callback, more=[recorder])
+    assert history["frozen_blocks"] == sorted(history["frozen_blocks"])
+    assert history["frozen_blocks"][-1] >= 1
+    first = history["frozen_blocks"].index(1)
+    for later in recorder.seen[first:]:
+        np.testing.assert_array_equal(later[0][0], recorder.seen[first - 1][0][0])
+        np.testing.assert_array_equal(later[0][1], recorder.seen[first - 1][0][1])
+    assert (recorder.seen[-1][3][0] != recorder.seen[-2][3][0]).any()
+    assert all(layer.trainable for layer in model.layers)
+
+
+def test_a_block_settles_when_it_is_frozen(data):
+    model = compiled(sparsify(network(), sparsity=0.75, dense="last"))
+    recorder = Recorder()
+    history = fit(
+        model, data, SpFDE(8, MESTEMS(bound=0.25), interval=2, freeze=0.1), more=[recorder]
+    )
+    first = history["frozen_blocks"].index(1)
+    densities = [epoch[0][1].mean() for epoch in recorder.seen]
+    assert densities[first - 2] == pytest.approx(0.5)
+    assert densities[first - 1 :] == pytest.approx([0.25] * (9 - first))
+
+
+def test_backward_pass_of_frozen_blocks_is_gone(data):
+    model = compiled(sparsify(network(), sparsity=0.75))
+    counts = {}
+
+    class CountProducts(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            batch = (tf.constant(data[0][:16]), tf.constant(data[1][:16]))
+            step = tf.function(self.model.train_step).get_concrete_function(batch)
+            counts[epoch] = sum(op.type == "MatMul" for op in executed(step.graph))
+
+    history = fit(model, data, SpFDE(8, "static", interval=1, freeze=0.15), more=[CountProducts()])
+    kernels = 5
+    for epoch, frozen in enumerate(history["frozen_blocks"]):
+        # Forward of all, weights' gradient of the thawed, inputs' gradient of all but the first.
+        thawed = kernels - frozen
+        assert counts[epoch] == kernels + thawed + (thawed - 1)
+
+
+def test_flops_share_adds_up_by_hand(data):
+    model = compiled(sparsify(network(), sparsity=0.75))
+    costs = profile(model)
+    callback = SpFDE(4, "static", interval=1)
+    history = fit(model, data, callback)
+    assert callback.training_flops == pytest.approx(4 * 96 * costs.training())
+    assert callback.dense_training_flops == pytest.approx(4 * 96 * costs.training({}))
+    share = costs.training() / costs.training({})
+    assert history["flops_share"] == pytest.approx([share] * 4)
+
+
+def test_rigl_pays_for_its_dense_gradients(data):
+    spent = {}
+    for updater in ("static", "rigl"):
+        callback = SpFDE(4, updater, interval=1)
+        fit(compiled(sparsify(network(), sparsity=0.75)), data, callback)
+        spent[updater] = callback.training_flops
+    assert spent["rigl"] > spent["static"]
+
+
+def test_sieve_in_fit(data):
+    model = compiled(sparsify(network(), sparsity=0.75), steps_per_execution=2)
+    sieve = DataSieve(data, fraction=0.25, seed=1)
+    members = []
+
+    class Members(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            members.append(self.model.sieve.member.numpy().astype(bool))
+
+    callback = SpFDE(8, "set", interval=2, sieve=sieve)
+    history = fit(model, sieve.batches(16), callback, more=[Members()])
+    assert history["active_samples"] == [72] * 8
+    assert (members[0] == members[1]).all() and (members[1] != members[2]).any()
+    # Masks rest from 3/4 on, and so does the data.
+    assert (members[6] == members[7]).all()
+    assert all(member.sum() == 72 for member in members)
+    assert model.sieve is None and model.monitor is None
+
+
+def test_freezing_a_dense_model_and_sieving_it(data):
+    model = compiled(wrap(network()))
+    sieve = DataSieve(data, fraction=0.25)
+    callback = SpFDE(6, interval=1, freeze=0.2, sieve=sieve)
+    history = fit(model, sieve.batches(16), callback)
+    assert history["sparsity"] == [0.0] * 6
+    assert history["frozen_blocks"][-1] >= 1
+    assert history["flops_share"][-1] == pytest.approx(0.75 * 0.8, abs=0.05)
+
+
+@pytest.mark.parametrize("updater", ["mest_ems", "rigl"])
+def test_resumed_run_equals_uninterrupted(updater, data, tmp_path):
+    def run(folder, stop_after=None):
+        keras.utils.set_random_seed(3)
+        model = compiled(sparsify(network(), sparsity=0.75))
+        sieve = DataSieve(data, fraction=0.25, seed=5)
+        callback = SpFDE(9, updater, interval=1, freeze=0.15, sieve=sieve, seed=2)
+        backup = keras.callbacks.BackupAndRestore(folder, delete_checkpoint=False)
+
+        class Kill(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == stop_after:
+                    raise KeyboardInterrupt
+
+        try:
+            fit(model, sieve.batches(16), callback, more=[backup, Kill()])
+        except KeyboardInterrupt:
+            return None
+        return [v.numpy() for v in model.variables] + [
+            v.numpy() for v in model.optimizer.variables
+        ], callback.training_flops
+
+    expected, flops = run(tmp_path / "whole")
+    for stop_after in (2, 6):
+        folder = tmp_path / str(stop_after)
+        assert run(folder, stop_after) is None
+        got, resumed_flops = run(folder)
+        assert resumed_flops == flops
+        for one, other in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_backup_in_front_of_the_callback_is_refused_on_resume(data, tmp_path):
+    def run(stop_after=None):
+        model = compiled(sparsify(network(), sparsity=0.75))
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        callback = SpFDE(4, "set", interval=1)
+
+        class Kill(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == stop_after:
+                    raise KeyboardInterrupt
+
+        model.fit(*data, epochs=4, verbose=0, callbacks=[backup, callback, Kill()])
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop_after=2)
+    with pytest.raises(ValueError, match="BackupAndRestore behind"):
+        run()
+
+
+def test_tensorboard_scalars_and_overlaps(data, tmp_path):
+    model = compiled(sparsify(network(), sparsity=0.75))
+    fit(model, data, SpFDE(4, "set", interval=1, log_dir=str(tmp_path / "logs")))
+    tags = {}
+    for path in sorted((tmp_path / "logs").iterdir()):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                tags.setdefault(value.tag, []).append(float(tf.make_ndarray(value.tensor)))
+    assert len(tags["sparsity"]) == len(tags["flops_share"]) == 4
+    overlaps = tags["mask_overlap/dense1/kernel"]
+    assert overlaps[0] == 1.0 and all(0.5 < overlap < 1 for overlap in overlaps[1:3])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "`epochs` must be"),
+        ({"epochs": 4, "interval": 0}, "`interval` must be"),
+        ({"epochs": 4, "updater": "adam"}, "`updater` must be one of"),
+        ({"epochs": 4, "freeze": 1.5}, "`reduction` must be"),
+        ({"epochs": 4, "freeze": "much"}, "`freeze` must be"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SpFDE(**arguments)
+
+
+def test_wrong_models_and_plans_are_refused_before_training(data):
+    plain = compiled(network())
+    with pytest.raises(ValueError, match="spfde_keras.wrap"):
+        fit(plain, data, SpFDE(4))
+    model = compiled(sparsify(network(), sparsity=0.75))
+    before = [v.numpy() for v in model.variables]
+    with pytest.raises(ValueError, match="must be at most"):
+        fit(model, data, SpFDE(4, freeze=Freezing(0.6), interval=1))
+    with pytest.raises(ValueError, match="initial='dense'"):
+        fit(model, data, SpFDE(4, "magnitude"))
+    with pytest.raises(ValueError, match="same in `fit` and in the callback"):
+        fit(model, data, SpFDE(4), epochs=5)
+    for value, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(value, variable.numpy())

@@ -1,0 +1,86 @@
+"""A model is frozen front to back, and left as it was."""
+
+import keras
+import numpy as np
+import pytest
+
+from spfde_keras.blocks import find_blocks
+from spfde_keras.freezer import Freezer
+from spfde_keras.freezing import FreezePlan
+from spfde_keras.sparsify import sparsify
+
+
+@pytest.fixture
+def model():
+    inputs = keras.Input((6,))
+    x = keras.layers.Dense(8, name="front")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.Dense(8, name="middle")(x)
+    outputs = keras.layers.Dense(2, name="back")(x)
+    model = sparsify(keras.Model(inputs, outputs), sparsity=0.5, dense=())
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def trainable(model):
+    return [layer.name for layer in model.layers if layer.trainable and layer.variables]
+
+
+def test_applies_the_plan_epoch_by_epoch(model):
+    freezer = Freezer(find_blocks(model), FreezePlan([0, 1, 2, 0], 3))
+    freezer.begin(model)
+    seen = []
+    for epoch in range(4):
+        freezer.apply(model, epoch)
+        seen.append(trainable(model))
+        freezer.thaw()
+    assert seen == [
+        ["front", "norm", "middle", "back"],
+        ["middle", "back"],
+        ["back"],
+        ["front", "norm", "middle", "back"],
+    ]
+
+
+def test_compiles_anew_only_when_something_was_frozen_or_thawed(model, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(model, "make_train_function", lambda force: compiled.append(force))
+    freezer = Freezer(find_blocks(model), FreezePlan([0, 0, 1, 1, 0], 3))
+    for epoch in range(5):
+        freezer.apply(model, epoch)
+        freezer.thaw()
+    assert compiled == [True, True]
+
+
+def test_a_layer_the_user_had_frozen_stays_frozen(model):
+    model.get_layer("middle").trainable = False
+    freezer = Freezer(find_blocks(model), FreezePlan([1, 0], 3))
+    freezer.apply(model, 0)
+    freezer.end(model)
+    assert trainable(model) == ["front", "norm", "back"]
+
+
+def test_blocks_learn_at_their_own_rates(model):
+    plan = FreezePlan([0, 0, 0, 2], 3)
+    freezer = Freezer(find_blocks(model), plan)
+    freezer.begin(model)
+    freezer.apply(model, 2)
+    before = {v.path: v.numpy() for v in model.trainable_variables}
+    gradients = [np.ones(v.shape, np.float32) for v in model.trainable_variables]
+    model.optimizer.apply(
+        [keras.ops.convert_to_tensor(g) for g in gradients], model.trainable_variables
+    )
+    moved = {v.path: float(np.mean(before[v.path] - v.numpy())) for v in model.trainable_variables}
+    freezer.end(model)
+    factors = plan.multipliers(2)
+    assert moved["front/bias"] == pytest.approx(0.1 * factors[0], rel=1e-5)
+    assert moved["back/bias"] == pytest.approx(0.1 * factors[2], rel=1e-5)
+    assert factors[0] < factors[2]
+
+
+def test_frozen_throughout(model):
+    freezer = Freezer(find_blocks(model), FreezePlan([0, 1, 2, 1, 2, 2], 3))
+    assert freezer.frozen_throughout(1, 4) == 1
+    assert freezer.frozen_throughout(4, 9) == 2
+    assert Freezer(find_blocks(model), None).frozen_throughout(0, 6) == 0

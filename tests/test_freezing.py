@@ -1,0 +1,203 @@
+import keras
+import numpy as np
+import pytest
+
+from spfde_keras.freezing import FreezePlan, Freezing
+
+SOLVED = ("single_shot", "single_shot_resume", "delayed_periodic")
+
+
+def uniform(blocks):
+    """Each block costs 1 forward and 2 backward in every epoch."""
+    return lambda epoch, frozen: 3.0 * blocks - 2.0 * frozen
+
+
+def falling(epoch, frozen):
+    """Six unequal blocks whose backward pass gets cheaper over time."""
+    backward = np.array([5.0, 1.0, 3.0, 2.0, 2.0, 8.0])
+    return 10.0 + backward[frozen:].sum() * (1.5 if epoch < 20 else 1.0)
+
+
+def saved(plan, cost):
+    whole = sum(cost(epoch, 0) for epoch in range(plan.epochs))
+    return 1 - sum(cost(epoch, n) for epoch, n in enumerate(plan.frozen)) / whole
+
+
+def test_single_shot_by_hand():
+    # 6 blocks, 4 of them freezable, cost 18 an epoch, 216 in all. Frozen from 4: 1 1 2 2 3 3 4 4,
+    # 20 block epochs save 40. From 6: 1 1 2 2 3 3, 12 save 24. A ninth is 24, so 6 will do.
+    plan = Freezing(1 / 9).plan(uniform(6), [1] * 6, epochs=12, interval=2)
+    assert plan.frozen.tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    # 26 needs 13 block epochs: from 4 on, where two blocks (2 + 6 * 2 = 14) are enough.
+    plan = Freezing(26 / 216).plan(uniform(6), [1] * 6, epochs=12, interval=2)
+    assert plan.frozen.tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("reduction", [0.05, 0.1, 0.15, 0.2])
+@pytest.mark.parametrize("epochs, interval", [(30, 3), (32, 5), (40, 1)])
+def test_single_shot_is_the_latest_and_smallest_that_reaches_the_target(
+    reduction, epochs, interval
+):
+    plan = Freezing(reduction).plan(falling, [1] * 6, epochs, interval)
+    assert saved(plan, falling) >= reduction
+    fewer = FreezePlan(np.minimum(plan.frozen, plan.frozen.max() - 1), 6)
+    assert saved(fewer, falling) < reduction
+    starts = np.flatnonzero(plan.frozen)[0]
+    assert starts > 0
+    steps = np.arange(epochs) // interval
+    later = FreezePlan(np.clip(steps - starts // interval, 0, 4), 6)
+    assert saved(later, falling) < reduction
+
+
+@pytest.mark.parametrize("scheme", SOLVED)
+@pytest.mark.parametrize("reduction", [0.05, 0.12, 0.18])
+def test_freezing_changes_at_updates_only_and_never_at_the_start(scheme, reduction):
+    plan = Freezing(reduction, scheme).plan(falling, [1] * 6, epochs=40, interval=2)
+    assert saved(plan, falling) >= reduction
+    changes = np.flatnonzero(np.diff(plan.frozen)) + 1
+    assert np.all(changes % 2 == 0)
+    assert plan.frozen[0] == 0
+    assert plan.frozen.max() <= 4
+
+
+def test_single_shot_freezes_one_block_per_interval_and_never_thaws():
+    plan = Freezing(0.2).plan(falling, [1] * 6, epochs=40, interval=2)
+    assert set(np.diff(plan.frozen)) <= {0, 1}
+
+
+def test_resume_freezes_earlier_and_thaws_everything_at_the_end():
+    # A tenth of 40 epochs is 4. With equal epochs the same FLOPs mean 4 epochs earlier.
+    straight = Freezing(0.2).plan(uniform(6), [1] * 6, epochs=40, interval=2)
+    resumed = Freezing(0.2, "single_shot_resume").plan(uniform(6), [1] * 6, epochs=40, interval=2)
+    assert resumed.frozen.tolist() == [*straight.frozen[4:], 0, 0, 0, 0]
+
+
+def test_resume_thaws_at_an_update_when_epochs_do_not_divide():
+    plan = Freezing(0.1, "single_shot_resume").plan(uniform(6), [1] * 6, epochs=32, interval=5)
+    assert plan.frozen[24] > 0
+    assert np.all(plan.frozen[25:] == 0)
+
+
+def test_periodic_trains_thirds_in_every_fourth_second_and_each_interval():
+    plan = Freezing(None, "periodic").plan(uniform(6), [1] * 6, epochs=16, interval=2)
+    assert plan.frozen.tolist() == [0, 0, 4, 4, 2, 2, 4, 4] * 2
+
+
+def test_periodic_leaves_trailing_blocks_out_down_to_a_reduction():
+    # The whole pattern saves 2 * (4 + 2 + 4) of 4 * 18 FLOPs, three blocks at most 2 * (3 + 2 + 3).
+    plan = Freezing(0.2, "periodic").plan(uniform(6), [1] * 6, epochs=8, interval=1)
+    assert plan.frozen.tolist() == [0, 3, 2, 3] * 2
+    with pytest.raises(ValueError, match="at most 0.277"):
+        Freezing(0.3, "periodic").plan(uniform(6), [1] * 6, epochs=8, interval=1)
+
+
+def test_delayed_periodic_trains_everything_first():
+    plan = Freezing(0.2, "delayed_periodic").plan(uniform(6), [1] * 6, epochs=16, interval=1)
+    start = np.flatnonzero(plan.frozen)[0]
+    assert start > 1
+    pattern = [plan.frozen.max(), 2, plan.frozen.max(), 0]
+    assert plan.frozen[start:].tolist() == (pattern * 4)[: 16 - start]
+
+
+@pytest.mark.parametrize("scheme", ["single_shot", "single_shot_resume", "delayed_periodic"])
+def test_an_unreachable_reduction_names_the_largest_that_is_reachable(scheme):
+    with pytest.raises(ValueError, match=r"`reduction` must be at most (0\.\d+).*0.9;") as caught:
+        Freezing(0.9, scheme).plan(falling, [1] * 6, 30, 3)
+    largest = float(str(caught.value).split("at most ")[1].split()[0])
+    assert saved(Freezing(largest, scheme).plan(falling, [1] * 6, 30, 3), falling) >= largest
+    with pytest.raises(ValueError, match="must be at most"):
+        Freezing(largest + 0.0011, scheme).plan(falling, [1] * 6, 30, 3)
+
+
+def test_more_blocks_than_intervals_freeze_as_many_as_there_is_time_for():
+    # 1 + 2 + ... + 9 block epochs save 90 of 900.
+    plan = Freezing(0.1).plan(uniform(30), [1] * 30, epochs=10, interval=1)
+    assert plan.frozen.tolist() == list(range(10))
+    with pytest.raises(ValueError, match="at most 0.100 "):
+        Freezing(0.11).plan(uniform(30), [1] * 30, epochs=10, interval=1)
+
+
+@pytest.mark.parametrize(
+    "sizes, share, most",
+    [
+        ([1, 1, 1], 2 / 3, 2),
+        ([1, 2, 2, 2, 1], 2 / 3, 3),
+        ([5, 1], 2 / 3, 1),
+        ([1, 1, 1, 1], 0.99, 3),
+        ([0, 1, 1], 0.5, 2),
+    ],
+)
+def test_share_limits_the_kernels_that_freeze(sizes, share, most):
+    plan = Freezing(0.01, share=share).plan(uniform(len(sizes)), sizes, epochs=100, interval=1)
+    everything = Freezing(None, "periodic", share=share).plan(uniform(5), sizes, 8, 1)
+    assert everything.frozen.max() == most
+    assert plan.frozen.max() <= most
+
+
+def test_multipliers_follow_each_blocks_own_cosine():
+    plan = FreezePlan([0, 0, 1, 1], blocks=2)
+    rates = np.array([plan.multipliers(epoch) for epoch in range(4)])
+    np.testing.assert_allclose(rates[:, 0], [1, 0.5, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(rates[:, 1], (1 + np.cos(np.pi * np.arange(4) / 4)) / 2)
+
+
+def test_multipliers_stand_still_while_a_block_is_frozen():
+    plan = FreezePlan([0, 1, 1, 0], blocks=2)
+    first = [plan.multipliers(epoch)[0] for epoch in range(4)]
+    np.testing.assert_allclose(first, [1, 0.5, 0.5, 0.5])
+
+
+def test_multipliers_are_one_at_the_start_and_fall():
+    plan = Freezing(0.2, "single_shot_resume").plan(falling, [1] * 6, 40, 2)
+    rates = np.array([plan.multipliers(epoch) for epoch in range(40)])
+    np.testing.assert_array_equal(rates[0], 1)
+    assert np.all(np.diff(rates, axis=0) <= 0)
+    assert np.all(rates[-1] > 0)
+
+
+def test_plans_survive_serialization():
+    plan = Freezing(0.2).plan(falling, [1] * 6, 40, 2)
+    again = FreezePlan.from_dict(plan.to_dict())
+    assert again.frozen.tolist() == plan.frozen.tolist()
+    assert again.blocks == plan.blocks
+
+
+def test_freezing_survives_serialization():
+    freezing = Freezing(0.3, "single_shot_resume", blocks=["stem", ["a", "b"], "c"], share=0.5)
+    config = keras.saving.serialize_keras_object(freezing)
+    again = keras.saving.deserialize_keras_object(config)
+    assert isinstance(again, Freezing)
+    assert again.get_config() == freezing.get_config()
+
+
+def test_get():
+    freezing = Freezing(0.3)
+    assert Freezing.get(None) is None
+    assert Freezing.get(freezing) is freezing
+    assert Freezing.get(0.25).reduction == 0.25
+    with pytest.raises(ValueError, match="`freeze` must be"):
+        Freezing.get("single_shot")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"reduction": 0.0}, r"`reduction` must be in \(0, 1\). Received: 0.0"),
+        ({"reduction": 1.2}, r"`reduction` must be in \(0, 1\). Received: 1.2"),
+        ({"reduction": None}, "`reduction` must be a number"),
+        ({"scheme": "sometimes"}, "`scheme` must be one of single_shot, .*'sometimes'"),
+        ({"share": 1.0}, r"`share` must be in \(0, 1\)"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Freezing(**arguments)
+
+
+def test_plans_that_cannot_be_made_are_refused():
+    with pytest.raises(ValueError, match="at least 2 blocks. Received: 1"):
+        Freezing(0.2).plan(uniform(1), [1], 10, 1)
+    with pytest.raises(ValueError, match="epochs=5, interval=5"):
+        Freezing(0.2).plan(uniform(6), [1] * 6, 5, 5)
+    with pytest.raises(ValueError, match=r"entry in \[0, 2\] per epoch"):
+        FreezePlan([0, 3], blocks=2)

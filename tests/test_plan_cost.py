@@ -1,0 +1,78 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from spfde_keras.cost import profile
+from spfde_keras.freezing import FreezePlan, Freezing
+from spfde_keras.plan_cost import TrainingPlan
+from spfde_keras.schedules import Step
+from spfde_keras.updaters import MESTEMS, SET, RigL
+
+
+@pytest.fixture
+def cost():
+    """Two kernels of 100 and 50 MACs in two blocks."""
+    inputs = keras.Input((10,))
+    x = layers.Dense(10, name="a")(inputs)
+    return profile(keras.Model(inputs, layers.Dense(5, name="b")(x)))
+
+
+DENSITIES = {"a/kernel": 0.1, "b/kernel": 0.2}
+
+
+def plan(cost, updater, **changes):
+    run = {"epochs": 4, "interval": 2, "samples": 1000, "batch_size": 10} | changes
+    return TrainingPlan(cost, DENSITIES, updater, **run)
+
+
+def test_a_plan_without_updater_by_hand(cost):
+    # 10 + 10 MACs forward; both weight gradients; the input gradient of `b`.
+    whole = plan(cost, None).cost()
+    np.testing.assert_allclose(whole.flops, [1000 * 2 * (10 + 10 + 20 + 10)] * 4)
+    np.testing.assert_allclose(whole.memory, [4 * 2 * (10 + 10 + 10 * 15)] * 4)
+    assert whole.total == pytest.approx(400_000)
+
+
+def test_freezing_by_hand(cost):
+    frozen = plan(cost, None).cost(FreezePlan([0, 0, 1, 1], blocks=2))
+    np.testing.assert_allclose(frozen.flops, np.array([50, 50, 30, 30]) * 2000)
+    np.testing.assert_allclose(frozen.memory[2:], 4 * (10 + 100 + 2 * (10 + 50)))
+
+
+def test_a_soft_bound_counts_until_its_block_is_frozen(cost):
+    updater = MESTEMS(Step((0.05, 0.0), (0.5,)), lam=0.0)
+    whole = plan(cost, updater, epochs=8)
+    # a: 15 then 10 MACs, b: 12.5 then 10.
+    assert whole.flops(0, 0) == pytest.approx(2000 * (2 * 15 + 3 * 12.5))
+    assert whole.flops(3, 1) == pytest.approx(2000 * (10 + 2 * 12.5))
+    assert whole.flops(4, 0) == pytest.approx(2000 * (2 * 10 + 3 * 10))
+    assert whole.memory(0, 0) == pytest.approx(4 * 2 * (15 + 12.5 + 150))
+
+
+def test_the_density_is_that_at_the_last_update(cost):
+    class Falling(SET):
+        def density(self, t, density):
+            return density * (2 - t)
+
+    whole = plan(cost, Falling(), epochs=8, interval=3)
+    rates = [whole.flops(epoch, 0) / 100_000 for epoch in range(8)]
+    np.testing.assert_allclose(rates, [2, 2, 2, 1.625, 1.625, 1.625, 1.25, 1.25])
+
+
+def test_rigl_pays_a_pass_with_a_dense_gradient_per_update(cost):
+    flops = plan(cost, RigL(stop=0.5), epochs=8).cost().flops
+    extra = 10 * 2 * (20 + 150 + 10)
+    # Updates in front of epochs 2 and 4; the latter at `stop`.
+    np.testing.assert_allclose(flops - 100_000, [0, 0, extra, 0, extra, 0, 0, 0])
+
+
+def test_set_needs_no_gradient(cost):
+    np.testing.assert_allclose(plan(cost, SET()).cost().flops, [100_000] * 4)
+
+
+def test_it_fits_the_freezing_solver(cost):
+    whole = plan(cost, MESTEMS(), epochs=20)
+    solved = Freezing(0.2).plan(whole.flops, cost.block_sizes, whole.epochs, whole.interval)
+    saved = 1 - whole.cost(solved).total / whole.cost().total
+    assert saved == pytest.approx(0.2, abs=0.04)

@@ -1,0 +1,489 @@
+import itertools
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from spfde_keras.samples import Identified, strip_ids
+from spfde_keras.sieve_epochs import SieveEpochs
+from spfde_keras.sieve_policies import Circular, OneTime
+from spfde_keras.sieving import DataSieve
+
+STATE = ("member", "iteration", "forgets", "was_correct", "learned", "queue", "retrieved")
+
+
+def make_sieve(total=8, **kwargs):
+    return DataSieve((np.arange(total, dtype="float32")[:, None], np.arange(total) % 2), **kwargs)
+
+
+def state(sieve):
+    return {name: getattr(sieve, name).numpy().tolist() for name in STATE}
+
+
+def ids_of(dataset):
+    return [x.sample_id.numpy().tolist() for x, *_ in dataset]
+
+
+def visit(sieve, ids, correct):
+    """One visit of the samples `ids`, classified correctly or not."""
+    ids, correct = np.asarray(ids), np.asarray(correct, bool)
+    y = np.zeros(len(ids), int)
+    sieve.record(ids, y, tf.one_hot(np.where(correct, 0, 1), 2))
+
+
+class Classifier(keras.Model):
+    """Reports its training predictions to the sieve, in the compiled train step."""
+
+    sieve = None
+    visits = None
+
+    def __call__(self, inputs, *args, **kwargs):
+        return super().__call__(strip_ids(inputs), *args, **kwargs)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        self.sieve.record(x.sample_id, y, y_pred)
+        ones = tf.ones_like(x.sample_id)
+        self.visits.scatter_add(tf.IndexedSlices(ones, x.sample_id))
+        return super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def make_model(sieve, weight=1.0, **kwargs):
+    """Scores (-w x, w x) of classes 0 and 1: class 1 where w x > 0; w does not train."""
+    inputs = keras.Input((1,))
+    model = Classifier(inputs, keras.layers.Dense(2, use_bias=False)(inputs))
+    model.sieve = sieve
+    model.visits = tf.Variable(tf.zeros(sieve.total, tf.int64))
+    set_weight(model, weight)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), loss, **kwargs)
+    return model
+
+
+def set_weight(model, weight):
+    model.layers[1].kernel.assign([[-weight, weight]])
+
+
+class Updates(keras.callbacks.Callback):
+    """Updates the sieve after each epoch; notes members and visits of the epoch before that."""
+
+    def __init__(self, sieve, epochs):
+        super().__init__()
+        self.sieve, self.epochs = sieve, epochs
+        self.members, self.visits = [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.members.append(self.sieve.member.numpy().astype(int).tolist())
+        self.visits.append(self.model.visits.numpy().tolist())
+        self.model.visits.assign(tf.zeros(self.sieve.total, tf.int64))
+        self.sieve.update(epoch + 1, (epoch + 1) / self.epochs)
+
+
+def fit(model, batches, callbacks, epochs, **kwargs):
+    """Trains; any warning of Keras is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        kwargs = {"verbose": 0, "shuffle": False, "epochs": epochs, **kwargs}
+        return model.fit(batches, callbacks=callbacks, **kwargs)
+
+
+def test_a_random_share_is_removed_at_first():
+    sieve = make_sieve(fraction=0.25)
+    assert (sieve.total, sieve.active) == (8, 6)
+    assert sorted(sieve.queue.numpy()) == np.flatnonzero(~sieve.member.numpy()).tolist()
+    assert state(make_sieve(fraction=0.25)) == state(sieve)
+    removals = {tuple(make_sieve(fraction=0.25, seed=s).queue.numpy()) for s in range(8)}
+    assert len(removals) > 4
+
+
+def test_the_easiest_leave_and_the_removed_return():
+    sieve = make_sieve(fraction=0.25)
+    sieve.queue.assign([6, 7])
+    sieve.member.assign(np.arange(8) < 6)
+    # Events:   0: one     1: two    2: none    3: never correct, 4: one, 5: none
+    visit(sieve, range(6), [1, 1, 1, 0, 1, 0])
+    visit(sieve, range(6), [0, 0, 1, 0, 0, 0])
+    visit(sieve, range(6), [1, 1, 1, 0, 1, 1])
+    visit(sieve, range(6), [1, 0, 1, 0, 1, 1])
+    assert sieve.forgets.numpy().tolist() == [1, 2, 0, 0, 1, 0, 0, 0]
+    assert sieve.learned.numpy().tolist() == [1, 1, 1, 0, 1, 1, 0, 0]
+    assert sieve.update(1, 0.1)
+    assert sorted(sieve.queue.numpy()) == [2, 5]
+    assert sieve.member.numpy().tolist() == [1, 1, 0, 1, 1, 0, 1, 1]
+    assert int(sieve.retrieved.numpy()) == 2
+
+
+def test_counts_restart_and_those_who_left_or_came_start_unclassified():
+    sieve = make_sieve(fraction=0.25)
+    sieve.queue.assign([6, 7])
+    sieve.member.assign(np.arange(8) < 6)
+    visit(sieve, range(8), [1, 1, 1, 1, 1, 1, 1, 1])
+    visit(sieve, [1, 2, 3, 4], [0, 0, 0, 0])
+    visit(sieve, [1, 2], [1, 1])
+    sieve.update(1, 0.1)
+    assert sorted(sieve.queue.numpy()) == [0, 5]
+    assert not sieve.forgets.numpy().any() and not sieve.learned.numpy().any()
+    assert np.flatnonzero(sieve.was_correct.numpy()).tolist() == [1, 2]
+    # A miss at the first visit of the interval is an event for those who stayed only.
+    visit(sieve, [1, 6], [0, 0])
+    assert sieve.forgets.numpy().tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+
+
+def test_never_learned_samples_stay_whatever_the_others_counts():
+    sieve = make_sieve(fraction=0.25)
+    sieve.queue.assign([6, 7])
+    sieve.member.assign(np.arange(8) < 6)
+    for correct in (1, 0, 1, 0, 1):
+        visit(sieve, [0, 1], [correct] * 2)
+        visit(sieve, [2, 3, 4, 5], [0] * 4)
+    sieve.update(1, 0.1)
+    assert sorted(sieve.queue.numpy()) == [0, 1]
+
+
+def test_ties_break_at_random_by_seed_and_event():
+    def removed(seed, event):
+        sieve = make_sieve(100, fraction=0.2, seed=seed)
+        sieve.queue.assign(np.arange(80, 100))
+        sieve.member.assign(np.arange(100) < 80)
+        visit(sieve, range(80), [1] * 80)
+        sieve.update(event, 0.1)
+        return sorted(sieve.queue.numpy())
+
+    assert removed(0, 1) == removed(0, 1)
+    assert removed(0, 1) != removed(0, 2) != removed(1, 2)
+    assert removed(0, 1) != list(range(20))
+
+
+def test_removed_samples_queue_and_shuffle_once_all_of_the_first_have_returned():
+    sieve = make_sieve(fraction=0.5, policy=Circular(exchange=0.5))
+    sieve.queue.assign([4, 5, 6, 7])
+    sieve.member.assign(np.arange(8) < 4)
+    visit(sieve, range(4), [0, 1, 0, 1])
+    sieve.update(1, 0.1)
+    assert sieve.queue.numpy()[:2].tolist() == [6, 7]
+    assert sorted(sieve.queue.numpy()[2:]) == [1, 3]
+    visit(sieve, [0, 2, 4, 5], [1, 1, 0, 0])
+    sieve.update(2, 0.2)
+    assert sorted(sieve.queue.numpy()) == [0, 1, 2, 3]
+    assert int(sieve.retrieved.numpy()) == 4
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 0.8])
+@pytest.mark.parametrize("exchange", [0.3, 1.0])
+def test_every_sample_is_used_and_the_number_in_training_is_fixed(fraction, exchange):
+    sieve = make_sieve(40, fraction=fraction, policy=Circular(exchange=exchange))
+    used, rng = sieve.member.numpy(), np.random.default_rng(0)
+    for event in range(1, 33):
+        ids = np.flatnonzero(sieve.member.numpy())
+        for _ in range(3):
+            visit(sieve, ids, rng.random(ids.size) < 0.7)
+        assert sieve.update(event, event / 40)
+        assert sieve.active == 40 - round(fraction * 40)
+        assert len(set(sieve.queue.numpy())) == round(fraction * 40)
+        used |= sieve.member.numpy()
+    assert used.all()
+
+
+def test_without_a_fraction_nothing_is_removed():
+    sieve = make_sieve(fraction=0)
+    assert sieve.active == 8
+    assert not sieve.update(1, 0.1)
+    assert sieve.active == 8 and sieve.fixed_size
+
+
+def test_one_time_counts_from_the_start_and_removes_for_good():
+    sieve = make_sieve(fraction=0.25, policy=OneTime(at=0.5))
+    assert sieve.active == 8
+    visit(sieve, range(8), [1] * 7 + [0])
+    assert not sieve.update(1, 0.2)
+    visit(sieve, range(8), [1, 0, 0, 1, 0, 0, 0, 0])
+    assert not sieve.update(2, 0.4)
+    assert sieve.forgets.numpy().tolist() == [0, 1, 1, 0, 1, 1, 1, 0]
+    assert sieve.update(3, 0.6)
+    assert np.flatnonzero(~sieve.member.numpy()).tolist() == [0, 3]
+    assert not sieve.update(4, 0.8)
+    assert sieve.active == 6
+
+
+def test_batches_hold_the_samples_with_their_ids():
+    x = {"a": np.arange(8.0), "b": (np.arange(8) * 10,)}
+    sieve = DataSieve((x, np.arange(8) % 3, np.arange(8) * 0.5), fraction=0.25)
+    batches = list(sieve.batches(4))
+    for inputs, y, weight in batches:
+        ids = inputs.sample_id.numpy()
+        assert isinstance(inputs, Identified) and ids.dtype == np.int64
+        np.testing.assert_array_equal(inputs.inputs["a"], ids)
+        np.testing.assert_array_equal(inputs.inputs["b"][0], ids * 10)
+        np.testing.assert_array_equal(y, ids % 3)
+        np.testing.assert_array_equal(weight, ids * 0.5)
+    ids = np.concatenate([inputs.sample_id for inputs, *_ in batches])
+    assert sorted(ids) == np.flatnonzero(sieve.member.numpy()).tolist()
+
+
+def test_a_dataset_gives_the_same_batches_as_its_arrays():
+    x, y = np.arange(20.0), np.arange(20) % 2
+    arrays = DataSieve((x, y), seed=3)
+    dataset = DataSieve(tf.data.Dataset.from_tensor_slices((x, y)), seed=3)
+    assert ids_of(arrays.batches(4)) == ids_of(dataset.batches(4))
+
+
+@pytest.mark.parametrize("batch_size, drop, sizes", [(4, False, [4, 2]), (4, True, [4])])
+def test_the_last_batch_may_be_incomplete(batch_size, drop, sizes):
+    sieve = make_sieve(fraction=0.25)
+    batches = sieve.batches(batch_size, drop_remainder=drop)
+    assert [len(ids) for ids in ids_of(batches)] == sizes
+    assert int(batches.cardinality()) == sieve.steps(batch_size, drop) == len(sizes)
+
+
+def test_preprocess_sees_the_samples_in_training_only():
+    sieve, seen = make_sieve(fraction=0.25), []
+
+    def preprocess(x, y):
+        tf.py_function(lambda x: seen.append(int(x[0])), [x], [])
+        return x * 2, y, 0.5
+
+    for inputs, _, weight in sieve.batches(4, preprocess):
+        np.testing.assert_array_equal(inputs.inputs[:, 0], inputs.sample_id.numpy() * 2)
+        assert set(weight.numpy()) == {0.5}
+    assert sorted(seen) == np.flatnonzero(sieve.member.numpy()).tolist()
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    sieve = make_sieve(100)
+    batches = sieve.batches(10)
+    orders = [ids_of(batches) for _ in range(3)]
+    assert orders[0] != orders[1] != orders[2]
+    assert sorted(itertools.chain(*orders[0])) == sorted(itertools.chain(*orders[2]))
+    sieve.start_epoch(1)
+    assert ids_of(batches) == orders[1]
+    iter(batches)  # never read: takes no turn
+    assert ids_of(batches) == orders[2]
+    keras.utils.set_random_seed(5)
+    fresh = make_sieve(100)
+    fresh.start_epoch(2)
+    assert ids_of(fresh.batches(10)) == orders[2]
+    other = make_sieve(100, seed=1)
+    other.member.assign(sieve.member)
+    other.start_epoch(2)
+    assert ids_of(other.batches(10)) != orders[2]
+
+
+def test_without_shuffling_ids_ascend():
+    sieve = make_sieve(fraction=0.25)
+    ids = list(itertools.chain(*ids_of(sieve.batches(4, shuffle=False))))
+    assert ids == np.flatnonzero(sieve.member.numpy()).tolist()
+
+
+def test_a_small_buffer_shuffles_locally():
+    ids = list(itertools.chain(*ids_of(make_sieve(100, fraction=0).batches(10, shuffle=5))))
+    assert ids != list(range(100)) and sorted(ids) == list(range(100))
+    assert all(i <= place + 5 for place, i in enumerate(ids))
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_updates_take_effect_in_fit_without_a_new_dataset(steps_per_execution):
+    sieve = make_sieve(20, fraction=0.25)
+    model = make_model(sieve, steps_per_execution=steps_per_execution)
+    updates = Updates(sieve, 5)
+    # 15 samples: two steps of six, and an incomplete one.
+    fit(model, sieve.batches(6), [SieveEpochs(sieve), updates], epochs=5)
+    assert updates.visits == updates.members
+    assert all(sum(visits) == 15 for visits in updates.visits)
+    assert len(set(map(tuple, updates.members))) == 5
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_the_number_of_steps_changes_in_fit_without_a_warning(steps_per_execution):
+    sieve = make_sieve(20, fraction=0.5, policy=OneTime(at=0.5))
+    model = make_model(sieve, steps_per_execution=steps_per_execution)
+    updates = Updates(sieve, 4)
+    fit(model, sieve.batches(3), [SieveEpochs(sieve), updates], epochs=4)
+    assert updates.visits == updates.members
+    assert [sum(visits) for visits in updates.visits] == [20, 20, 10, 10]
+    assert int(model.optimizer.iterations) == 7 + 7 + 4 + 4
+    assert not model.stop_training
+
+
+@pytest.mark.parametrize("early_first", [False, True])
+def test_other_callbacks_can_still_stop_the_training(early_first):
+    sieve = make_sieve(20, fraction=0.5, policy="one_time")
+    model = make_model(sieve)
+    callbacks = [
+        SieveEpochs(sieve),
+        keras.callbacks.EarlyStopping("loss", min_delta=0.1, patience=1),
+    ]
+    history = fit(model, sieve.batches(4), callbacks[:: -1 if early_first else 1], epochs=9)
+    assert len(history.history["loss"]) == 2
+
+
+def test_validation_follows_an_epoch_ended_early():
+    sieve = make_sieve(20, fraction=0.5, policy="one_time")
+    model, evaluated = make_model(sieve), make_sieve(8, fraction=0)
+    history = fit(
+        model,
+        sieve.batches(4),
+        [SieveEpochs(sieve)],
+        epochs=2,
+        validation_data=evaluated.batches(4),
+    )
+    assert len(history.history["val_loss"]) == 2
+
+
+def test_without_the_callback_changing_steps_still_train():
+    sieve = make_sieve(20, fraction=0.5, policy=OneTime(at=0.5))
+    model, updates = make_model(sieve), Updates(sieve, 4)
+    with pytest.warns(UserWarning, match="ran out of data"):
+        model.fit(sieve.batches(3), epochs=4, verbose=0, callbacks=[updates])
+    assert updates.visits == updates.members
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_fit_counts_a_known_flip_of_predictions(jit_compile):
+    # Samples -4..-1 and 1..5, the last of each sign labelled wrongly.
+    x = np.array([-4, -3, -2, -1, 1, 2, 3, 4, 5], "float32")[:, np.newaxis]
+    y = np.array([0, 0, 0, 1, 1, 1, 1, 1, 0])
+    sieve = DataSieve((x, y), fraction=0)
+    model = make_model(sieve, jit_compile=jit_compile)
+    right = np.array([1, 1, 1, 0, 1, 1, 1, 1, 0], bool)
+
+    class Flip(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            set_weight(self.model, [1.0, -1.0, 1.0, -1.0][epoch])
+
+    fit(model, sieve.batches(4), [Flip()], epochs=2)
+    np.testing.assert_array_equal(sieve.forgets.numpy(), right)
+    np.testing.assert_array_equal(sieve.was_correct.numpy(), ~right)
+    assert sieve.learned.numpy().all()
+    fit(model, sieve.batches(4), [Flip()], epochs=4, initial_epoch=2)
+    np.testing.assert_array_equal(sieve.forgets.numpy(), np.where(right, 2, 1))
+
+
+def test_record_takes_a_function_for_other_labels():
+    def all_tags_right(y, y_pred):
+        return tf.reduce_all((y_pred["tags"] > 0.5) == (y["tags"] > 0.5), axis=-1)
+
+    labels = {"tags": np.eye(4, 3)}
+    sieve = DataSieve((np.zeros((4, 1)), labels), fraction=0, correct=all_tags_right)
+    predictions = {"tags": tf.constant([[0.9, 0.1, 0.1], [0.9, 0.1, 0.1]])}
+    sieve.record([0, 1], {"tags": labels["tags"][:2]}, predictions)
+    assert sieve.was_correct.numpy().tolist() == [True, False, False, False]
+
+
+def test_the_function_must_judge_each_sample():
+    sieve = make_sieve(correct=lambda y, y_pred: tf.reduce_all(y == y))
+    with pytest.raises(ValueError, match=r"must return a tensor of shape \(batch,\)"):
+        sieve.record([0, 1], tf.zeros(2), tf.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("policy", ["circular", "one_time"])
+@pytest.mark.parametrize("fraction", [0.0, 0.25])
+def test_state_is_saved_and_restored_with_the_model(tmp_path, policy, fraction):
+    def make():
+        sieve = make_sieve(20, fraction=fraction, policy=policy)
+        return sieve, make_model(sieve)
+
+    sieve, model = make()
+    fit(model, sieve.batches(4), [SieveEpochs(sieve), Updates(sieve, 2)], epochs=2)
+    visit(sieve, range(20), np.arange(20) % 3 > 0)
+    visit(sieve, range(20), np.arange(20) % 2 > 0)
+    model.save_weights(tmp_path / "a.weights.h5")
+    restored, fresh = make()
+    fresh.load_weights(tmp_path / "a.weights.h5")
+    assert state(restored) == state(sieve)
+    assert ids_of(restored.batches(4)) == ids_of(sieve.batches(4))
+    restored.update(3, 1.0)
+    sieve.update(3, 1.0)
+    assert state(restored) == state(sieve)
+
+
+def test_a_resumed_training_repeats_an_uninterrupted_one(tmp_path):
+    def train(sieve, epochs, initial_epoch=0, load=None, save=None):
+        model = make_model(sieve, weight=0.5)
+        if load:
+            model.load_weights(load)
+        model.visits = tf.Variable(tf.zeros(20, tf.int64))
+        callbacks = [SieveEpochs(sieve), Updates(sieve, 6)]
+        fit(model, sieve.batches(4), callbacks, epochs=epochs, initial_epoch=initial_epoch)
+        if save:
+            model.save_weights(save)
+        return state(sieve)
+
+    def sieve():
+        return make_sieve(20, fraction=0.5, policy=Circular(exchange=0.3))
+
+    path = tmp_path / "a.weights.h5"
+    whole = train(sieve(), 6)
+    train(sieve(), 3, save=path)
+    assert train(sieve(), 6, initial_epoch=3, load=path) == whole
+
+
+def test_a_model_with_a_sieve_can_be_saved_and_exported(tmp_path):
+    sieve = make_sieve()
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    model.sieve = sieve
+    model.save(tmp_path / "a.keras")
+    x = np.ones((3, 1), "float32")
+    loaded = keras.models.load_model(tmp_path / "a.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    model.export(tmp_path / "saved_model", verbose=False)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"fraction": 1.0}, r"`fraction` must be in \[0, 1\). Received: 1.0"),
+        ({"fraction": -0.1}, "`fraction` must be in"),
+        ({"fraction": 0.99}, "must leave at least one sample"),
+        ({"seed": -1}, "`seed` must be an integer"),
+        ({"seed": 0.5}, "`seed` must be an integer"),
+        ({"policy": "square"}, "`policy` must be"),
+        ({"correct": "accuracy"}, "`correct` must be None or a function"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        make_sieve(**arguments)
+
+
+def test_unfit_data_is_refused():
+    data = tf.data.Dataset.from_tensor_slices((np.zeros((8, 1)), np.zeros(8))).shuffle(8)
+    with pytest.raises(ValueError, match="must not be shuffled"):
+        DataSieve(data)
+
+
+def test_a_strategy_scope_is_refused():
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        with pytest.raises(ValueError, match="outside `strategy.scope"):
+            make_sieve()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"batch_size": 0}, "`batch_size` must be an integer"),
+        ({"batch_size": 2.5}, "`batch_size` must be an integer"),
+        ({"batch_size": True}, "`batch_size` must be an integer"),
+        ({"batch_size": 4, "shuffle": 0}, "`shuffle` must be an integer"),
+        ({"batch_size": 7, "drop_remainder": True}, "`batch_size` must be at most 6"),
+    ],
+)
+def test_batch_arguments_out_of_range_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        make_sieve(fraction=0.25).batches(**arguments)
+
+
+def test_preprocess_must_return_a_sample():
+    with pytest.raises(ValueError, match="`preprocess` must return"):
+        make_sieve().batches(2, preprocess=lambda x, y: x)
+
+
+def test_epoch_steps_are_those_of_the_batches_made_last():
+    sieve = make_sieve(fraction=0.25)
+    with pytest.raises(ValueError, match="must be called before"):
+        _ = sieve.epoch_steps
+    sieve.batches(4)
+    assert sieve.epoch_steps == 2
+    sieve.batches(4, drop_remainder=True)
+    assert sieve.epoch_steps == 1

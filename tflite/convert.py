@@ -1,0 +1,82 @@
+"""Converts a saved Keras model to a TFLite file.
+
+python tflite/convert.py model.keras model.tflite --precision=float16
+"""
+
+import os
+import sys
+
+# A script's own folder comes first on the path, where its files would hide modules of the same
+# name, such as the standard library's `inspect`; the repository's root belongs there instead.
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+if os.path.abspath(sys.path[0]) == _FOLDER:
+    sys.path[0] = os.path.dirname(_FOLDER)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+from absl import app, flags  # noqa: E402
+
+import spfde_keras  # noqa: E402, F401  registers the classes that .keras files name
+from spfde_keras.export import PRECISIONS, export_tflite  # noqa: E402
+
+_PRECISION = flags.DEFINE_string("precision", "float32", " | ".join(PRECISIONS))
+_SPARSE = flags.DEFINE_boolean(
+    "sparse", None, "store weights sparse (default: as far as the precision can)"
+)
+_REPRESENTATIVE_DATA = flags.DEFINE_string(
+    "representative_data", None, ".npy file of samples, which int8_full needs"
+)
+
+
+def convert(source: str, target: str) -> None:
+    """Converts `source` to `target` as the flags say, and prints a report.
+
+    Args:
+        source: the .keras file.
+        target: the .tflite file.
+
+    Raises:
+        ValueError: if a file or a flag is wrong.
+        RuntimeError: if the file cannot be made; `target` is as it was then.
+    """
+    data = _REPRESENTATIVE_DATA.value
+    samples = None if data is None else _read(data, np.load, "a .npy file of numbers")
+    model = _read(source, _load_model, "a .keras file of this version")
+    print(
+        export_tflite(
+            model,
+            target,
+            precision=_PRECISION.value,
+            sparse=_SPARSE.value,
+            representative_data=samples,
+        )
+    )
+
+
+def _load_model(path: str) -> keras.Model:
+    return keras.saving.load_model(path, compile=False)
+
+
+def _read(path: str, load, kind: str):
+    if not os.path.isfile(path):
+        raise ValueError(f"{path} does not exist, or is not a file.")
+    try:
+        return load(path)
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is not {kind}: {reason}") from error
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command; a wrong input ends it with one line and exit code 1."""
+    if len(argv) != 3:
+        sys.exit("Usage: python tflite/convert.py MODEL.keras MODEL.tflite [flags]; see --help")
+    try:
+        convert(*argv[1:])
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)
