@@ -236,6 +236,15 @@ def _define_flags() -> None:
     flags.DEFINE_string("json", None, "File to write the table to.")
 
 
+def _numbers(values: flags.FlagValues, name: str, kind: type) -> list:
+    try:
+        return [kind(text) for text in values[name].value]
+    except ValueError:
+        raise ValueError(
+            f"`--{name}` must be numbers with commas between. Received: {values[name].value}"
+        ) from None
+
+
 def _costs_command(values: flags.FlagValues) -> None:
     target = Path(values.json) if values.json else None
     if target:
@@ -245,11 +254,11 @@ def _costs_command(values: flags.FlagValues) -> None:
         values.width,
         values.classes,
         values.epochs,
-        [int(extent) for extent in values.input_shape],
+        _numbers(values, "input_shape", int),
         values.samples,
         values.batch_size,
         values.interval,
-        [float(sparsity) for sparsity in values.sparsities],
+        _numbers(values, "sparsities", float),
     )
     print(render(table))
     if target:

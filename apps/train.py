@@ -10,6 +10,7 @@ reads them from a file, one a line.
 import dataclasses
 import json
 import math
+import pathlib
 import sys
 import time
 from collections.abc import Sequence
@@ -33,7 +34,8 @@ from spfde_keras import (
     wrap,
 )
 from spfde_keras.blocks import find_blocks
-from spfde_keras.export import evaluate_tflite
+from spfde_keras.cost import profile
+from spfde_keras.export import ExportReport, evaluate_tflite
 from spfde_keras.samples import Identified
 
 # So many test samples are enough for the curve; the result is measured on all.
@@ -93,7 +95,7 @@ def prepare(config: RunConfig) -> Run:
 
     Example:
 
-    >>> run = prepare(RunConfig(epochs=1, output_dir="runs/example"))
+    >>> run = prepare(RunConfig(output_dir="runs/example"))
     >>> run.sieve.active
     1150
     """
@@ -161,6 +163,7 @@ def train(run: Run) -> dict:
         validation_data=(test_x[curve], dataset.test_y[curve]),
         validation_batch_size=256,
         callbacks=run.callbacks,
+        shuffle=False,  # the sieve does
         verbose=2,
     )
     loss, accuracy = model.evaluate(test_x, dataset.test_y, batch_size=256, verbose=0)
@@ -168,7 +171,7 @@ def train(run: Run) -> dict:
     new = run.folder.unfinished
     model.save(new / "model.keras")
     samples = np.asarray(dataset.normalize(dataset.train_x[:16]))
-    tflite = export_tflite(model, new / "model.tflite", representative_data=samples)
+    tflite = _export(model, new / "model.tflite", samples)
     twin = export_tflite(model, new / "dense.tflite", sparse=False, representative_data=samples)
     plots.plot_history(
         run.recorder.rows,
@@ -176,6 +179,8 @@ def train(run: Run) -> dict:
         f"{config.dataset}, {config.model}, {config.method}: test accuracy {accuracy:.4f}",
     )
     last = run.recorder.rows[-1]
+    planned = run.spfde.planned_cost(run.sieve.active, config.batch_size)
+    parts = profile(model).by_block()
     found = {
         "test_accuracy": accuracy,
         "test_loss": loss,
@@ -183,6 +188,10 @@ def train(run: Run) -> dict:
         "training_flops": run.spfde.training_flops,
         "dense_training_flops": run.spfde.dense_training_flops,
         "flops_share": run.spfde.training_flops / run.spfde.dense_training_flops,
+        "planned_training_flops": planned.total,
+        "memory_average_bytes": float(planned.memory.mean()),
+        "memory_minimum_bytes": float(planned.memory.min()),
+        "block_flops_per_sample": {name: flops.tolist() for name, flops in parts.items()},
         "active_samples": int(last["active_samples"]),
         "train_samples": len(dataset.train_x),
         "test_samples": len(dataset.test_x),
@@ -202,6 +211,15 @@ def train(run: Run) -> dict:
     (new / "results.json").write_text(json.dumps(found, indent=2) + "\n")
     run.folder.publish()
     return found
+
+
+def _export(model: SparseModel, path: pathlib.Path, samples: np.ndarray) -> ExportReport:
+    try:
+        return export_tflite(model, path, representative_data=samples)
+    except RuntimeError as error:
+        # The converter's sparse encoding fails for some shapes: training must not end in that.
+        print(f"written without sparse encoding: {error}")
+        return export_tflite(model, path, sparse=False, representative_data=samples)
 
 
 def _model(config: RunConfig, dataset: datasets.Dataset) -> SparseModel:

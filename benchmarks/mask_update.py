@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         seconds[scheme] = {}
         for initial, names in by_initial(options.updaters).items():
             model = spfde_keras.sparsify(
-                dense, sparsity(scheme, options), scheme, dense="first", initial=initial
+                dense, target(scheme, options), scheme, dense="first", initial=initial
             )
             masks = find_masks(model)
             weights = sum(mask.layout.size for mask in masks)
@@ -58,9 +58,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=report.json_path, help="file to write the results to")
     parser.add_argument("--model", choices=models.names(), default="resnet50")
-    parser.add_argument("--sparsity", type=float, default=0.9, help="not used by N:M")
+    parser.add_argument("--sparsity", type=report.sparsity, default=0.9, help="not used by N:M")
     parser.add_argument("--updaters", nargs="+", choices=UPDATERS, default=UPDATERS)
-    parser.add_argument("--schemes", nargs="+", default=SCHEMES)
+    parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=SCHEMES)
     parser.add_argument("--repeats", type=report.count, default=3, help="updates of each pair")
     return parser.parse_args(arguments)
 
@@ -73,8 +73,8 @@ def by_initial(names: list[str]) -> dict[str, list[str]]:
     return groups
 
 
-def sparsity(scheme: str, options: argparse.Namespace) -> float | None:
-    """The target, or None where the scheme fixes it."""
+def target(scheme: str, options: argparse.Namespace) -> float | None:
+    """The sparsity to reach, or None where the scheme fixes it."""
     return options.sparsity if schemes.get(scheme).density is None else None
 
 

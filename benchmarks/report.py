@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from spfde_keras.masking import check_sparsity
+
 
 def json_path(text: str) -> Path:
     """Argument type of `--json`: a file in a directory that can be written.
@@ -31,6 +33,19 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1. Received: {text}")
     return int(text)
+
+
+def sparsity(text: str) -> float:
+    """Argument type of `--sparsity`: a number in [0, 1).
+
+    Raises:
+        argparse.ArgumentTypeError: if it is not.
+    """
+    try:
+        return check_sparsity(float(text))
+    except ValueError:
+        message = f"must be a number in [0, 1). Received: {text}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

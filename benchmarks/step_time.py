@@ -9,7 +9,7 @@ import inspect
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -34,13 +34,16 @@ Step = Callable[[Iterator], dict]
 def main(arguments: list[str] | None = None) -> None:
     """Builds every variant, times them in turns, prints the table and writes the results."""
     options = parse(arguments)
+    tfmot, tf_keras = baselines()
     keras.utils.set_random_seed(0)
     batch = random_batch(options.batch_size)
     dense = models.build(options.model, INPUT_SHAPE, CLASSES, width=options.width)
     sparse = spfde_keras.sparsify(
         dense, sparsity=options.sparsity, dense=models.dense_layers(options.model)
     )
-    pruned, tf_keras, callbacks = tfmot_twin(dense, sparse, options.sparsity)
+    twin = keras2_twin(dense, tf_keras)
+    pruned = prune(twin, masked_layers(sparse), options.sparsity, tfmot, tf_keras)
+    callbacks = [tfmot.sparsity.keras.UpdatePruningStep()]
 
     steps = {"dense": train_step(dense, keras, batch)}
     steps["tfmot"] = train_step(pruned, tf_keras, batch, callbacks)
@@ -66,7 +69,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=report.json_path, help="file to write the results to")
     parser.add_argument("--model", choices=models.names(), default="resnet32")
     parser.add_argument("--width", type=float, default=2.0, help="factor on all channel counts")
-    parser.add_argument("--sparsity", type=float, default=0.9)
+    parser.add_argument("--sparsity", type=report.sparsity, default=0.9)
     parser.add_argument("--batch_size", type=report.count, default=64)
     parser.add_argument("--steps", type=report.count, default=15, help="timed steps per variant")
     return parser.parse_args(arguments)
@@ -80,7 +83,7 @@ def random_batch(size: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensors((images, labels)).repeat()
 
 
-def train_step(model, library, batch: tf.data.Dataset, callbacks: tuple = ()) -> Step:
+def train_step(model, library, batch: tf.data.Dataset, callbacks: Sequence = ()) -> Step:
     """The compiled training step of a Keras 2 or 3 model, built by `fit` as a user would."""
     model.compile(
         optimizer=library.optimizers.SGD(0.1, momentum=0.9),
@@ -103,29 +106,32 @@ def frozen_steps(model: keras.Model, batch: tf.data.Dataset) -> Iterator[tuple[s
         yield f"sparse, {thirds}/3 frozen", frozen, model.train_function
 
 
-def tfmot_twin(dense: keras.Model, sparse: keras.Model, sparsity: float) -> tuple:
-    """The dense model in Keras 2, pruned by tfmot where `sparse` has masks.
-
-    Returns:
-        The model, Keras 2 and the callbacks that pruning needs, the arguments of
-        `train_step` but the batch.
-    """
+def baselines() -> tuple:
+    """The modules of tfmot and of Keras 2, which are no dependency of the library."""
     try:
         import tensorflow_model_optimization as tfmot
         import tf_keras
     except ImportError as error:
         sys.exit(f"{error}. Install the baselines: pip install -e '.[baselines]'")
-    masked = {mask.kernel_path.rsplit("/", 1)[0] for mask in find_masks(sparse)}
+    return tfmot, tf_keras
+
+
+def masked_layers(model: keras.Model) -> set[str]:
+    """Names of the layers that own masks."""
+    return {mask.kernel_path.split("/")[-2] for mask in find_masks(model)}
+
+
+def prune(model, layers: set[str], sparsity: float, tfmot, tf_keras):
+    """The Keras 2 model with tfmot's pruning wrapped around the layers of these names."""
     # Masks are set in the first step, which is not timed, and every 100 steps from there.
     schedule = tfmot.sparsity.keras.ConstantSparsity(sparsity, begin_step=1)
 
-    def prune(layer):
-        if layer.name not in masked:
+    def wrap(layer):
+        if layer.name not in layers:
             return layer
         return tfmot.sparsity.keras.prune_low_magnitude(layer, schedule)
 
-    model = tf_keras.models.clone_model(keras2_twin(dense, tf_keras), clone_function=prune)
-    return model, tf_keras, (tfmot.sparsity.keras.UpdatePruningStep(),)
+    return tf_keras.models.clone_model(model, clone_function=wrap)
 
 
 def keras2_twin(model: keras.Model, tf_keras):

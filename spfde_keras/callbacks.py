@@ -7,11 +7,12 @@ import tensorflow as tf
 from spfde_keras import blocks as block_search
 from spfde_keras import cost, updaters
 from spfde_keras.freezer import Freezer
-from spfde_keras.freezing import Freezing
-from spfde_keras.learning_rate import reset_slots
+from spfde_keras.freezing import FreezePlan, Freezing
+from spfde_keras.learning_rate import inner_optimizer, reset_slots
 from spfde_keras.masking import Mask, find_masks
-from spfde_keras.plan_cost import TrainingPlan
+from spfde_keras.plan_cost import PlanCost, TrainingPlan
 from spfde_keras.randomness import generator
+from spfde_keras.sieve_epochs import SieveEpochs
 from spfde_keras.sieving import DataSieve
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
 
@@ -93,7 +94,10 @@ class SpFDE(keras.callbacks.Callback):
             model.optimizer.build(model.trainable_variables)
         patterns = self.freezing.blocks if self.freezing else None
         self._costs = cost.profile(model, patterns)
+        self._ledger = cost.Ledger(self._costs)
         self._freezer = Freezer(block_search.find_blocks(model, patterns), self._make_plan())
+        data = [] if self.sieve is None else [SieveEpochs(self.sieve)]
+        self._data = keras.callbacks.CallbackList(data, model=model)
         self._writer = tf.summary.create_file_writer(self.log_dir) if self.log_dir else None
 
     def on_train_begin(self, logs=None) -> None:
@@ -115,36 +119,66 @@ class SpFDE(keras.callbacks.Callback):
                 f"Epoch {epoch} cannot follow {completed} completed epochs: to resume, put "
                 "keras.callbacks.BackupAndRestore behind the SpFDE callback."
             )
+        self._restore_ledger()
         if epoch == 0:
             self._update(self._masks, 0.0, 0, self.updater.start)
         monitor.samples.assign(0)
-        if self.sieve is not None:
-            self.sieve.start_epoch(epoch)
+        self._data.on_epoch_begin(epoch)
         self._freezer.apply(self.model, epoch)
 
+    def on_train_batch_begin(self, batch: int, logs=None) -> None:
+        self._data.on_train_batch_begin(batch)
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        monitor, done = self.model.monitor, epoch + 1
-        samples = int(monitor.samples.numpy())
-        self._book(samples, self._costs.training(frozen=self._freezer.frozen(epoch)))
+        self._data.on_epoch_end(epoch)
+        monitor, ledger, done = self.model.monitor, self._ledger, epoch + 1
+        samples, frozen = int(monitor.samples.numpy()), self._freezer.frozen(epoch)
+        total = self.sieve.total if self.sieve is not None else samples
+        ledger.book_epoch(samples, total, frozen)
+        for mask in self._masks:
+            mask.project()
         if done % self.interval == 0 or done == self.epochs:
             self._boundary(done)
         # Between epochs all is thawed, so that anything saved can be restored as a whole.
         self._freezer.thaw()
         monitor.completed.assign(done)
-        spent, dense = self._totals()
+        monitor.totals.assign([ledger.spent, ledger.dense])
         logs = {} if logs is None else logs
         logs["sparsity"] = self._sparsity()
-        logs["frozen_blocks"] = self._freezer.frozen(epoch)
+        logs["frozen_blocks"] = frozen
         logs["active_samples"] = samples
-        logs["flops_share"] = spent / dense if dense else 0.0
+        logs["flops_share"] = ledger.share
         self._write({name: value for name, value in logs.items() if np.isscalar(value)}, done)
 
     def on_train_end(self, logs=None) -> None:
+        # Once more: a run resumed behind its last epoch begins none.
+        self._restore_ledger()
         self._freezer.end(self.model)
-        self.training_flops, self.dense_training_flops = self._totals()
         self.model.attach(None, None)
         if self._writer:
             self._writer.close()
+
+    @property
+    def training_flops(self) -> float:
+        """FLOPs spent on training so far."""
+        return self._ledger.spent
+
+    @property
+    def dense_training_flops(self) -> float:
+        """FLOPs that dense training on all data takes in as many epochs."""
+        return self._ledger.dense
+
+    def planned_cost(self, samples: int, batch_size: int) -> PlanCost:
+        """Returns the FLOPs and memory planned for each epoch, before or after training.
+
+        Args:
+            samples: int, samples per epoch.
+            batch_size: int.
+
+        Returns:
+            A `PlanCost`.
+        """
+        return self._training_plan(samples, batch_size).cost(self._freezer.plan)
 
     def _boundary(self, done: int) -> None:
         t = done / self.epochs
@@ -174,7 +208,8 @@ class SpFDE(keras.callbacks.Callback):
             dense = self.updater.gradient == "dense"
             batch = self.model.monitor.last_batch()
             gradients = kernel_gradients(self.model, batch, masks, dense)
-            self._book_gradient(batch, dense, event)
+            samples, frozen = len(tf.nest.flatten(batch)[0]), self._freezer.frozen(event - 1)
+            self._ledger.book_gradient(self.updater.gradient, samples, frozen)
         overlaps = {}
         for mask in masks:
             rng = generator(self.seed, event, mask.kernel_path)
@@ -184,32 +219,20 @@ class SpFDE(keras.callbacks.Callback):
             overlaps[f"mask_overlap/{mask.kernel_path}"] = change.overlap
         self._write(overlaps, event)
 
-    def _make_plan(self):
+    def _restore_ledger(self) -> None:
+        self._ledger.spent, self._ledger.dense = self.model.monitor.totals.numpy().tolist()
+
+    def _make_plan(self) -> FreezePlan | None:
         if self.freezing is None:
             return None
+        flops = self._training_plan(samples=1, batch_size=1).flops
+        return self.freezing.plan(flops, self._costs.block_sizes, self.epochs, self.interval)
+
+    def _training_plan(self, samples: int, batch_size: int) -> TrainingPlan:
         final = {mask.kernel_path: 1 - mask.sparsity for mask in self._masks}
-        plan = TrainingPlan(
-            self._costs, final, self.updater, self.epochs, self.interval, samples=1, batch_size=1
+        return TrainingPlan(
+            self._costs, final, self.updater, self.epochs, self.interval, samples, batch_size
         )
-        return self.freezing.plan(plan.flops, self._costs.block_sizes, self.epochs, self.interval)
-
-    def _book(self, samples: int, flops_per_sample: float) -> None:
-        total = self.sieve.total if self.sieve is not None else samples
-        booked = [samples * flops_per_sample, total * self._costs.training({})]
-        self.model.monitor.totals.assign_add(booked)
-
-    def _book_gradient(self, batch, dense: bool, epoch: int) -> None:
-        """Books the extra pass that an update takes its gradient from."""
-        samples = len(tf.nest.flatten(batch)[0])
-        parts = self._costs.by_block(frozen=self._freezer.frozen(epoch - 1))
-        if dense:
-            parts["weight_gradient"] = self._costs.by_block({})["weight_gradient"]
-        spent = samples * float(sum(part.sum() for part in parts.values()))
-        self.model.monitor.totals.assign_add([spent, 0.0])
-
-    def _totals(self) -> tuple[float, float]:
-        """FLOPs spent so far, and those of dense training on all data in as many epochs."""
-        return tuple(self.model.monitor.totals.numpy().tolist())
 
     def _sparsity(self) -> float:
         if not self._masks:
@@ -234,3 +257,4 @@ def _check_model(model: keras.Model) -> None:
         )
     if model.optimizer is None:
         raise ValueError("The model must be compiled with an optimizer before `fit`.")
+    inner_optimizer(model.optimizer)

@@ -95,6 +95,21 @@ class ModelCost:
         """Returns FLOPs of forward and backward pass per sample."""
         return float(sum(part.sum() for part in self.by_block(densities, frozen).values()))
 
+    def update_gradient(
+        self, gradient: str, densities: Densities | None = None, frozen: int = 0
+    ) -> float:
+        """Returns FLOPs per sample of the extra pass that a mask update takes its gradient from.
+
+        Args:
+            gradient: "masked", or "dense" for the weight gradient of the dense model.
+            densities: share of non-zero weights by kernel path.
+            frozen: int, number of frozen front blocks.
+        """
+        parts = self.by_block(densities, frozen)
+        if gradient == "dense":
+            parts["weight_gradient"] = self.by_block({}, frozen)["weight_gradient"]
+        return float(sum(part.sum() for part in parts.values()))
+
     def by_block(
         self, densities: Densities | None = None, frozen: int = 0
     ) -> dict[str, np.ndarray]:
@@ -324,47 +339,32 @@ class Ledger:
     """Adds up what a run really spends on training, and what a dense run would have.
 
     Args:
-        dense_per_epoch: float, FLOPs of an epoch of the dense model on all samples.
+        costs: the `ModelCost` of the model, whose masks' densities count at each booking.
 
     Example:
 
-    >>> ledger = Ledger(dense_per_epoch=1000.0)
-    >>> ledger.add_epoch(samples=80, flops_per_sample=2.5)
-    >>> ledger.spent, ledger.share
-    (200.0, 0.2)
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    >>> ledger = Ledger(profile(mlp))
+    >>> ledger.book_epoch(samples=8, total=10, frozen=0)
+    >>> ledger.share
+    0.8
     """
 
-    def __init__(self, dense_per_epoch: float):
-        self.dense_per_epoch = float(dense_per_epoch)
+    def __init__(self, costs: ModelCost):
+        self._costs = costs
         self.spent = 0.0
-        self.epochs = 0.0
+        self.dense = 0.0
 
-    def add_epoch(self, samples: float, flops_per_sample: float, extra: float = 0.0) -> None:
-        """Books an epoch.
+    def book_epoch(self, samples: int, total: int, frozen: int) -> None:
+        """Books an epoch on `samples` of `total` samples, with `frozen` front blocks."""
+        self.spent += samples * self._costs.training(frozen=frozen)
+        self.dense += total * self._costs.training({})
 
-        Args:
-            samples: number of samples trained on.
-            flops_per_sample: float, `ModelCost.training` in that epoch.
-            extra: float, FLOPs besides, e.g. of dense gradients for mask updates.
-        """
-        self.spent += float(samples) * float(flops_per_sample) + float(extra)
-        self.epochs += 1.0
-
-    @property
-    def dense(self) -> float:
-        """FLOPs of the dense model on all samples in as many epochs."""
-        return self.epochs * self.dense_per_epoch
+    def book_gradient(self, gradient: str, samples: int, frozen: int) -> None:
+        """Books the extra pass of a mask update, "masked" or "dense", over one batch."""
+        self.spent += samples * self._costs.update_gradient(gradient, frozen=frozen)
 
     @property
     def share(self) -> float:
-        """Training FLOPs so far as a share of `dense`; 0 before the first epoch."""
-        return self.spent / self.dense if self.epochs else 0.0
-
-    def state(self) -> dict[str, float]:
-        """Returns the state as plain floats."""
-        return {name: getattr(self, name) for name in ("dense_per_epoch", "spent", "epochs")}
-
-    def restore(self, state: Mapping[str, float]) -> None:
-        """Continues from what `state` returned."""
-        self.dense_per_epoch = state["dense_per_epoch"]
-        self.spent, self.epochs = state["spent"], state["epochs"]
+        """Training FLOPs so far as a share of dense training on all data; 0 at first."""
+        return self.spent / self.dense if self.dense else 0.0

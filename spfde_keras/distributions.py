@@ -3,6 +3,7 @@
 import re
 
 import keras
+import numpy as np
 
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import check_sparsity
@@ -59,23 +60,18 @@ class ERK(Distribution):
     """
 
     def __call__(self, layouts: dict[str, KernelLayout], sparsity: float) -> dict[str, float]:
-        sizes = {path: layout.size for path, layout in layouts.items()}
-        raw = {path: sum(layout.shape) / layout.size for path, layout in layouts.items()}
-        least = {path: layout.canonical_shape[2] / layout.size for path, layout in layouts.items()}
-        budget = (1 - sparsity) * sum(sizes.values())
-        fixed: dict[str, float] = {}
-        while True:
-            free = [path for path in layouts if path not in fixed]
-            left = budget - sum(fixed[path] * sizes[path] for path in fixed)
-            scale = left / sum(raw[path] * sizes[path] for path in free) if free else 0.0
-            full = {path: 1.0 for path in free if scale * raw[path] > 1}
-            # Capping first frees budget, which may lift the smallest above their floor.
-            clipped = full or {p: least[p] for p in free if scale * raw[p] < least[p]}
-            if not clipped:
-                break
-            fixed |= clipped
-        densities = fixed | {path: scale * raw[path] for path in free}
-        return {path: max(0.0, 1 - densities[path]) for path in layouts}
+        sizes = np.array([layout.size for layout in layouts.values()], float)
+        sums = np.array([sum(layout.shape) for layout in layouts.values()], float)
+        least = np.array([layout.canonical_shape[2] for layout in layouts.values()], float)
+
+        def kept(scale):
+            return np.clip(scale * sums, least, sizes)
+
+        # Their total is piecewise linear in the scale, with a knot wherever a kernel is clipped.
+        knots = np.sort(np.concatenate([least / sums, sizes / sums]))
+        totals = [kept(knot).sum() for knot in knots]
+        scale = np.interp((1 - sparsity) * sizes.sum(), totals, knots)
+        return dict(zip(layouts, (1 - kept(scale) / sizes).tolist(), strict=True))
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
@@ -132,7 +128,7 @@ def get(identifier) -> Distribution:
         return identifier
     if isinstance(identifier, dict):
         return PerLayer(identifier)
-    if identifier in _NAMES:
+    if isinstance(identifier, str) and identifier in _NAMES:
         return _NAMES[identifier]()
     raise ValueError(
         f"`distribution` must be one of {sorted(_NAMES)}, a dictionary or a Distribution. "

@@ -22,7 +22,7 @@ class Freezer:
 
     def __init__(self, blocks: list[list[keras.layers.Layer]], plan: FreezePlan | None):
         self.blocks = len(blocks)
-        self._plan = plan
+        self.plan = plan
         self._layers = [[layer for layer in block if layer.trainable] for block in blocks]
         self._block_of = {
             mask.kernel_path: index
@@ -39,17 +39,15 @@ class Freezer:
 
     def frozen(self, epoch: int) -> int:
         """Returns the number of front blocks frozen in an epoch."""
-        return 0 if self._plan is None else int(self._plan.frozen[epoch])
+        return 0 if self.plan is None else int(self.plan.frozen[epoch])
 
     def frozen_throughout(self, start: int, stop: int) -> int:
         """Returns the number of front blocks frozen in each epoch from `start` to `stop`."""
-        return (
-            0 if self._plan is None else int(np.min(self._plan.frozen[start:stop], initial=10**9))
-        )
+        return 0 if self.plan is None else int(np.min(self.plan.frozen[start:stop], initial=10**9))
 
     def begin(self, model: keras.Model) -> None:
         """Gives each block its learning rate; to be called with everything thawed."""
-        if self._plan is not None:
+        if self.plan is not None:
             variables = [
                 [variable for layer in block for variable in layer.trainable_variables]
                 for block in self._layers
@@ -61,7 +59,7 @@ class Freezer:
         frozen = self.frozen(epoch)
         self._set(frozen)
         if self._rate is not None:
-            self._rate.assign(self._plan.multipliers(epoch))
+            self._rate.assign(self.plan.multipliers(epoch))
         if frozen != self._compiled_for:
             model.make_train_function(force=True)
             self._compiled_for = frozen

@@ -1,6 +1,7 @@
 """A learning rate of its own for each block, in any Keras optimizer."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import keras
 import numpy as np
@@ -47,19 +48,22 @@ class BlockwiseLearningRate:
     def __enter__(self) -> "BlockwiseLearningRate":
         self.__exit__()
         optimizer = self._optimizer
-        update_step = optimizer.update_step
+        update_step, apply_decay = optimizer.update_step, optimizer._apply_weight_decay
+        current_rate = optimizer._get_current_learning_rate
+
+        def scaled_rate(variable):
+            return current_rate() * self._factor(variable)
 
         def scaled_update_step(gradient, variable, learning_rate):
             factor = tf.cast(self._factor(variable), learning_rate.dtype)
             return update_step(gradient, variable, learning_rate * factor)
 
         def scaled_decay(variables):
-            if optimizer.weight_decay is None:
-                return
-            for variable in filter(optimizer._use_weight_decay, variables):
-                rate = optimizer.weight_decay * optimizer.learning_rate * self._factor(variable)
-                value = tf.convert_to_tensor(variable)
-                optimizer.assign_sub(variable, value * tf.cast(rate, value.dtype))
+            for variable in variables:
+                # Optimizers decay in ways of their own; all of them ask for the rate.
+                optimizer._get_current_learning_rate = partial(scaled_rate, variable)
+                apply_decay([variable])
+            optimizer.__dict__.pop("_get_current_learning_rate", None)
 
         # Set on the instance: its class, which is what gets saved, stays the user's.
         optimizer.update_step = scaled_update_step
@@ -80,12 +84,21 @@ class BlockwiseLearningRate:
 
 
 def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns the optimizer that updates variables, behind one that scales the loss."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
+    """Returns the optimizer that updates variables, behind one that scales the loss.
+
+    Raises:
+        ValueError: for a `keras.optimizers.MultiOptimizer`, which has no slots of its own.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        raise ValueError(
+            "`optimizer` must be one optimizer for all variables. Received: MultiOptimizer"
+        )
+    return optimizer
 
 
 def reset_slots(optimizer: keras.optimizers.Optimizer, mask: Mask, fresh: np.ndarray) -> None:
-    """Zeroes every optimizer slot of a kernel where its weights start anew.
+    """Gives every optimizer slot of a kernel its first value where weights start anew.
 
     Args:
         optimizer: a built optimizer of any class.
@@ -95,14 +108,12 @@ def reset_slots(optimizer: keras.optimizers.Optimizer, mask: Mask, fresh: np.nda
     optimizer = inner_optimizer(optimizer)
     index = optimizer._get_variable_index(mask.kernel)
     count = len(optimizer._trainable_variables)
-    for slots in vars(optimizer).values():
+    for name, slots in vars(optimizer).items():
         # Slots are lists parallel to the variables; a factored one has another shape.
-        if (
-            not isinstance(slots, list)
-            or len(slots) != count
-            or slots is optimizer._trainable_variables
-        ):
+        if not isinstance(slots, list) or len(slots) != count or name == "_trainable_variables":
             continue
         slot = slots[index]
         if isinstance(slot, keras.Variable) and tuple(slot.shape) == fresh.shape:
-            slot.assign(np.where(fresh, 0, keras.ops.convert_to_numpy(slot)))
+            # Of zero, Adagrad's root is too small and Ftrl's quotient is NaN.
+            first = optimizer.initial_accumulator_value if name == "_accumulators" else 0
+            slot.assign(np.where(fresh, first, keras.ops.convert_to_numpy(slot)))

@@ -91,6 +91,11 @@ class Mask(keras.layers.Layer):
         self.values.assign(masks)
         self.kernel.assign(np.where(masks.any(axis=0), kernel, 0))
 
+    def project(self) -> None:
+        """Zeroes what an optimizer that mixes positions (Muon) left behind the masks."""
+        kept = ops.any(self.values.value, axis=0)
+        self.kernel.assign(ops.where(kept, self.kernel.value, ops.zeros((), self.kernel.dtype)))
+
     @property
     def density(self) -> float:
         """The share of weights kept now."""
@@ -127,4 +132,14 @@ def find_masks(model: keras.Model) -> list[Mask]:
     Returns:
         A list of `Mask`, empty for a model without sparsity.
     """
-    return [layer for layer in model._flatten_layers() if isinstance(layer, Mask)]
+    # Keras' own walk takes the layers inside a layer in reverse.
+    masks, seen, stack = [], set(), [model]
+    while stack:
+        layer = stack.pop()
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if isinstance(layer, Mask):
+            masks.append(layer)
+        stack.extend(reversed(layer._layers))
+    return masks

@@ -102,7 +102,5 @@ class TrainingPlan:
         last = self.updater.stop * self.epochs + self.interval if wanted else 0
         if epoch % self.interval or not 0 < epoch < last:
             return 0.0
-        parts = self.model.by_block(self._densities(epoch, frozen), frozen)
-        if wanted == "dense":
-            parts["weight_gradient"] = self.model.by_block({}, frozen)["weight_gradient"]
-        return self.batch_size * float(sum(part.sum() for part in parts.values()))
+        densities = self._densities(epoch, frozen)
+        return self.batch_size * self.model.update_gradient(wanted, densities, frozen)

@@ -56,13 +56,13 @@ class Step(Schedule):
     """
 
     def __init__(self, values, boundaries):
-        self.values, self.boundaries = tuple(values), tuple(boundaries)
+        self.values, self.boundaries = list(values), list(boundaries)
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
                 "`values` must have one entry more than `boundaries`. Received: "
                 f"values={self.values}, boundaries={self.boundaries}"
             )
-        if list(self.boundaries) != sorted(set(self.boundaries)):
+        if self.boundaries != sorted(set(self.boundaries)):
             raise ValueError(f"`boundaries` must increase. Received: {self.boundaries}")
 
     def __call__(self, t: float) -> float:
@@ -162,6 +162,22 @@ def get(identifier) -> Schedule:
     if isinstance(identifier, (int, float)):
         return Constant(float(identifier))
     raise ValueError(f"A schedule must be a number or a Schedule. Received: {identifier!r}")
+
+
+def share(name: str, identifier) -> Schedule:
+    """Returns the `Schedule` given as argument `name`, whose values must be in [0, 1].
+
+    Raises:
+        ValueError: if it is no schedule, or leaves [0, 1] at any percent of training.
+    """
+    schedule = get(identifier)
+    values = [schedule(percent / 100) for percent in range(101)]
+    if min(values) < 0 or max(values) > 1:
+        raise ValueError(
+            f"`{name}` must be in [0, 1] throughout training. Received: values from "
+            f"{min(values):g} to {max(values):g}"
+        )
+    return schedule
 
 
 def _check_span(begin: float, end: float) -> None:

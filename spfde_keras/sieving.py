@@ -112,6 +112,11 @@ class DataSieve(keras.layers.Layer):
         )
 
     @property
+    def weights(self) -> list:
+        """None: it is saved and restored, but is no part of the model's parameters."""
+        return []
+
+    @property
     def active(self) -> int:
         """Number of samples in training."""
         return int(np.count_nonzero(self.member.numpy()))

@@ -1,5 +1,6 @@
 """From a plain Keras model to one that trains sparse, and back."""
 
+import collections
 import re
 from collections.abc import Callable, Iterable
 
@@ -7,6 +8,7 @@ import keras
 import numpy as np
 
 from spfde_keras import distributions, schemes
+from spfde_keras.graph import trace
 from spfde_keras.layers import masked_class, plain_class
 from spfde_keras.layers.batch_norm import FusedBatchNormalization
 from spfde_keras.masking import Mask, check_sparsity, find_masks
@@ -68,15 +70,12 @@ def sparsify(
     sparsity = _resolve_sparsity(sparsity, scheme)
     distribution = distributions.get(distribution)
     functional = _functional(model)
-    layers = _leaves(functional)
-    maskable = [layer for layer in layers if masked_class(layer)]
-    left_dense = _left_dense(functional, maskable, dense)
-    left_dense |= {
-        layer.name: f"{type(layer).__name__} has no masked form"
-        for layer in layers
-        if layer not in maskable and _owns_kernel(layer)
-    }
-    chosen = [layer for layer in maskable if layer.name not in left_dense]
+    if find_masks(functional):
+        raise ValueError("`model` must not have masks yet: pass `densify(model)`.")
+    layers = [layer for layer in _leaves(functional) if masked_class(layer) or _owns_kernel(layer)]
+    _check_names(layers)
+    left_dense = _left_dense(functional, layers, dense)
+    chosen = [layer for layer in layers if layer.name not in left_dense]
     if not chosen:
         raise ValueError(
             "`model` must have a layer that can be made sparse. All were left dense: "
@@ -84,20 +83,16 @@ def sparsify(
         )
 
     # A first copy tells the kernels' shapes; only then can a distribution decide.
-    probe = _convert(functional, {layer: 0.0 for layer in chosen}, "unstructured")
+    probe, copies = _convert(functional, {layer: 0.0 for layer in chosen}, "unstructured")
     layouts = {mask.kernel_path: mask.layout for mask in find_masks(probe)}
-    if len(layouts) < len(find_masks(probe)):
-        raise ValueError("`model` must give its layers distinct names, nested ones included.")
     per_kernel = distribution(layouts, sparsity)
-    if scheme.density is not None and len(set(per_kernel.values())) > 1:
+    if scheme.density is not None and not np.allclose(list(per_kernel.values()), sparsity):
         raise ValueError(
-            f"`distribution` must be 'uniform' with a scheme that fixes the density. "
-            f"Received: {distribution!r}"
+            "`distribution` must be 'uniform' with a scheme that fixes the density. "
+            f"Received: {distribution.__class__.__name__} with scheme {scheme}"
         )
-    counterparts = dict(zip(map(id, layers), _leaves(probe), strict=True))
-    shares = {layer: _shares(counterparts[id(layer)], per_kernel) for layer in chosen}
-    sparse = _convert(functional, shares, scheme)
-    sparse = SparseModel(sparse.input, sparse.output, name=model.name)
+    shares = {layer: _shares(copies[layer], per_kernel) for layer in chosen}
+    sparse = _sparse_model(_convert(functional, shares, scheme)[0])
     sparse.left_dense = left_dense
     for mask in find_masks(sparse):
         _initialize(mask, initial, seed)
@@ -122,8 +117,7 @@ def wrap(model: keras.Model) -> SparseModel:
     >>> find_masks(wrap(mlp))
     []
     """
-    wrapped = _convert(_functional(model), {}, None)
-    return SparseModel(wrapped.input, wrapped.output, name=model.name)
+    return _sparse_model(_convert(_functional(model), {}, None)[0])
 
 
 def densify(model: keras.Model) -> keras.Model:
@@ -145,7 +139,7 @@ def densify(model: keras.Model) -> keras.Model:
     >>> type(plain.layers[1]).__name__
     'Dense'
     """
-    return _clone(_functional(model), _plain_layer)
+    return _clone(_functional(model), _plain_layer)[0]
 
 
 def _resolve_sparsity(sparsity: float | None, scheme: schemes.Scheme) -> float:
@@ -159,93 +153,119 @@ def _resolve_sparsity(sparsity: float | None, scheme: schemes.Scheme) -> float:
     return fixed
 
 
+def _sparse_model(model: keras.Model) -> SparseModel:
+    return SparseModel(model.input, model.output, name=model.name)
+
+
 def _functional(model: keras.Model) -> keras.Model:
+    """The graph of `model` as a functional model, neither compiled nor of a class of its own."""
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a keras.Model. Received: {type(model).__name__}")
     if isinstance(model, keras.Sequential):
-        if not model.built or not model.inputs:
+        if model._functional is None:
             raise ValueError("`model` must know its input shape: start it with keras.Input.")
-        return keras.Model(model.inputs, model.outputs, name=model.name)
-    if not hasattr(model, "operations"):
+        return _functional(model._functional)
+    if not _has_graph(model):
         raise ValueError(
             "`model` must be functional or Sequential; a subclassed model can use the masked "
             f"layers of spfde_keras.layers directly. Received: {type(model).__name__}"
         )
-    return model
+    return keras.Model(model.input, model.output, name=model.name)
+
+
+def _has_graph(layer: keras.Operation) -> bool:
+    return isinstance(layer, (keras.Sequential, keras.Function))
 
 
 def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
-    """All layers in the graph's order, nested models replaced by their layers."""
-    leaves = []
+    """All layers in the graph's order, once each, nested models replaced by their layers."""
+    leaves = {}
     for layer in model.layers:
-        leaves += _leaves(layer) if isinstance(layer, keras.Model) else [layer]
-    return leaves
+        leaves |= dict.fromkeys(_leaves(layer) if _has_graph(layer) else [layer])
+    return list(leaves)
 
 
 def _owns_kernel(layer: keras.layers.Layer) -> bool:
-    return any(len(v.shape) > 1 for v in layer.trainable_variables)
+    return any(len(variable.shape) > 1 for variable in layer.weights)
 
 
-def _left_dense(model, maskable, dense) -> dict[str, str]:
-    selectors = [dense] if isinstance(dense, str) or callable(dense) else list(dense)
-    reasons = {}
-    for selector in selectors:
-        if selector == "first":
-            found = [layer for layer in maskable if "Conv" in type(layer).__name__][:1]
-            reason = "first convolution"
-        elif selector == "last":
-            found, reason = _classifiers(model), "classifier (last layer)"
-        elif callable(selector):
-            found, reason = list(filter(selector, maskable)), "chosen by a callable in `dense`"
-        else:
-            found = [layer for layer in maskable if re.fullmatch(selector, layer.name)]
-            reason = f"matches {selector!r} in `dense`"
-            if not found:
-                raise ValueError(
-                    f"`dense` must match layers that can be masked. Received: {selector!r}; "
-                    f"the layers are {[layer.name for layer in maskable]}"
-                )
+def _check_names(layers: list[keras.layers.Layer]) -> None:
+    counts = collections.Counter(layer.name for layer in layers)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise ValueError(
+            "`model` must give its layers distinct names, nested ones included. "
+            f"Received more than once: {repeated}"
+        )
+
+
+def _left_dense(model, layers, dense) -> dict[str, str]:
+    reasons = {
+        layer.name: f"{type(layer).__name__} has no masked form"
+        for layer in layers
+        if not masked_class(layer)
+    }
+    for selector in (
+        dense if isinstance(dense, Iterable) and not isinstance(dense, str) else [dense]
+    ):
+        found, reason = _select(model, layers, selector)
         for layer in found:
             reasons.setdefault(layer.name, reason)
     return reasons
 
 
-def _classifiers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The maskable layers nearest to the outputs."""
-    found, queue, seen = [], list(model.outputs), set()
-    while queue:
-        tensor = queue.pop()
-        operation, node_index, _ = tensor._keras_history
-        if id(tensor) in seen or isinstance(operation, keras.layers.InputLayer):
-            continue
-        seen.add(id(tensor))
-        if isinstance(operation, keras.Model):
-            nested = _classifiers(_functional(operation))
-            found += nested
-            if nested:
-                continue
-        elif masked_class(operation):
-            found.append(operation)
-            continue
-        queue += operation._inbound_nodes[node_index].input_tensors
+def _select(model, layers, selector) -> tuple[list[keras.layers.Layer], str]:
+    if callable(selector):
+        return list(filter(selector, layers)), "chosen by a callable in `dense`"
+    if selector == "first":
+        convolutions = [layer for layer in layers if "Conv" in type(layer).__name__]
+        return convolutions[:1], "first convolution"
+    if selector == "last":
+        return _classifiers(model, layers), "classifier (last layer)"
+    found = [layer for layer in layers if _matches(selector, layer.name)]
+    if not found:
+        raise ValueError(
+            "`dense` must match layers that have kernels, by name, regular expression or "
+            f"callable. Received: {selector!r}; the layers are {[x.name for x in layers]}"
+        )
+    return found, f"matches {selector!r} in `dense`"
+
+
+def _matches(selector: str, name: str) -> bool:
+    try:
+        return selector == name or re.fullmatch(selector, name) is not None
+    except (re.error, TypeError):
+        return False
+
+
+def _classifiers(model: keras.Model, layers: list) -> list[keras.layers.Layer]:
+    """Those of `layers` that are nearest to each output."""
+    graph = trace(model)
+    producers = {id(tensor): call for call in graph.calls for tensor in call.outputs}
+    found = []
+    for output in graph.outputs:
+        nearest, tensors = [], [output]
+        while tensors and not nearest:
+            calls = [producers[id(tensor)] for tensor in tensors if id(tensor) in producers]
+            nearest = [call.layer for call in calls if call.layer in layers]
+            tensors = list({id(x): x for call in calls for x in call.inputs}.values())
+        found += nearest
     return found
 
 
 def _shares(layer: keras.layers.Layer, per_kernel: dict[str, float]) -> dict[str, float]:
-    names = type(layer).masked_weights
-    return {
-        name: per_kernel[mask.kernel_path] for name, mask in zip(names, layer.masks, strict=True)
-    }
+    paths = (mask.kernel_path for mask in layer.masks)
+    return {name: per_kernel[path] for name, path in zip(layer.sparsity, paths, strict=True)}
 
 
-def _convert(model: keras.Model, sparsities: dict, scheme) -> keras.Model:
+def _convert(model: keras.Model, sparsities: dict, scheme) -> tuple[keras.Model, dict]:
     def convert(layer):
         if layer in sparsities:
             arguments = {"scheme": scheme, "sparsity": sparsities[layer]}
             return masked_class(layer).from_config(layer.get_config() | arguments)
         if type(layer) is keras.layers.BatchNormalization:
             return FusedBatchNormalization.from_config(layer.get_config())
-        return type(layer).from_config(layer.get_config())
+        return _same_layer(layer)
 
     return _clone(model, convert)
 
@@ -258,23 +278,35 @@ def _plain_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
         return plain_class(layer).from_config(config)
     if isinstance(layer, FusedBatchNormalization):
         return keras.layers.BatchNormalization.from_config(config)
-    return type(layer).from_config(config)
+    return _same_layer(layer)
 
 
-def _clone(model: keras.Model, convert: Callable) -> keras.Model:
+def _same_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    # The code of a Lambda comes from this process, not from a file: it may be run.
+    trusted = {"safe_mode": False} if isinstance(layer, keras.layers.Lambda) else {}
+    return type(layer).from_config(layer.get_config(), **trusted)
+
+
+def _clone(model: keras.Model, convert: Callable) -> tuple[keras.Model, dict]:
+    """Returns a copy of `model` with its weights, and a dictionary from layer to copy."""
     copies = {}
 
     def copy(layer):
-        # A layer called twice must stay one layer.
-        if id(layer) not in copies:
-            nested = isinstance(layer, keras.Model)
-            copies[id(layer)] = _clone(_functional(layer), convert) if nested else convert(layer)
-        return copies[id(layer)]
+        if not isinstance(layer, keras.layers.Layer):
+            return layer  # an operation such as `+`, which owns nothing
+        # A layer called twice, be it in another nested model, must stay one layer.
+        if layer not in copies:
+            copies[layer] = clone(layer) if _has_graph(layer) else convert(layer)
+        return copies[layer]
 
-    clone = keras.models.clone_model(model, clone_function=copy)
-    for source, target in zip(_leaves(model), _leaves(clone), strict=True):
-        _copy_weights(source, target)
-    return clone
+    def clone(model):
+        return keras.models.clone_model(_functional(model), clone_function=copy)
+
+    cloned = clone(model)
+    for source, target in copies.items():
+        if not _has_graph(source):
+            _copy_weights(source, target)
+    return cloned, copies
 
 
 def _copy_weights(source: keras.layers.Layer, target: keras.layers.Layer) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from spfde_keras import analysis
 from spfde_keras.masking import Mask
 from spfde_keras.samples import Identified, strip_ids
 from spfde_keras.sieving import DataSieve
@@ -22,6 +23,12 @@ class SparseModel(keras.Model):
     monitor = None
     sieve = None
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Keras turns XLA on by itself on GPUs; XLA has no variables of changing shape, which
+        # hold the last batch.
+        self.supports_jit = False
+
     def attach(self, monitor: "Monitor | None", sieve: DataSieve | None) -> None:
         """Attaches observers, or detaches them with None; what saves weights saves them, too."""
         # Past Keras' tracking: it would count their variables among the model's, for good.
@@ -36,6 +43,11 @@ class SparseModel(keras.Model):
     def left_dense(self, reasons: dict[str, str]) -> None:
         self._left_dense = dict(reasons)
 
+    def summary(self, *args, print_fn=None, **kwargs) -> None:
+        """Prints Keras' summary, then what is sparse, what was left dense, and why."""
+        super().summary(*args, print_fn=print_fn, **kwargs)
+        analysis.summary(self, print_fn or print)
+
     def __call__(self, inputs, *args, **kwargs):
         return super().__call__(strip_ids(inputs), *args, **kwargs)
 
@@ -43,6 +55,11 @@ class SparseModel(keras.Model):
         if self.monitor is not None:
             self.monitor.observe(data)
         return super().train_step(data)
+
+    def test_step(self, data):
+        # Without ids: what is only evaluated is not visited.
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        return super().test_step((strip_ids(x), y, sample_weight))
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if self.sieve is not None and isinstance(x, Identified):
@@ -135,17 +152,24 @@ def kernel_gradients(
     Source: RigL (Evci et al., 2020) for the dense gradient, MEST for the other.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    opened = [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks if dense]
-    kernels = [mask.kernel.value for mask in masks]
-    with keras.StatelessScope(state_mapping=opened, collect_losses=True):
+    kernels = [ops.convert_to_tensor(mask.kernel.value) for mask in masks]
+    # In a stateless scope, Keras asks the scope for the weights it regularizes.
+    values = [(variable, variable.value) for variable in model.trainable_variables]
+    values += [(mask.kernel, kernel) for mask, kernel in zip(masks, kernels, strict=True)]
+    values += [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks if dense]
+    # As in the train step: half-precision gradients are too small to be told apart unscaled.
+    scale = ops.convert_to_tensor(model.optimizer.scale_loss(1.0), "float32")
+    with keras.StatelessScope(state_mapping=values, collect_losses=True):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(kernels)
             y_pred = model(x, training=True)
             loss = model.compute_loss(
                 x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
             )
-        gradients = tape.gradient(loss, kernels)
+            loss *= ops.cast(scale, loss.dtype)
+        gradients = tape.gradient(loss, kernels, unconnected_gradients="zero")
     return {
-        mask.kernel_path: ops.convert_to_numpy(gradient)
+        # A weight must not win or lose by overflow.
+        mask.kernel_path: np.nan_to_num(ops.convert_to_numpy(gradient / scale))
         for mask, gradient in zip(masks, gradients, strict=True)
     }

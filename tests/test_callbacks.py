@@ -179,6 +179,32 @@ def test_sieve_in_fit(data):
     assert model.sieve is None and model.monitor is None
 
 
+def test_one_time_removal_in_fit(data, recwarn):
+    model = compiled(sparsify(network(), sparsity=0.75), steps_per_execution=2)
+    sieve = DataSieve(data, fraction=0.25, policy="one_time")
+    callback = SpFDE(8, "set", interval=1, sieve=sieve)
+    history = fit(model, sieve.batches(16), callback)
+    # At 70/160 of training, so behind epoch 4 of 8.
+    assert history["active_samples"] == [96] * 4 + [72] * 4
+    assert not any("ran out of data" in str(warning.message) for warning in recwarn)
+
+
+def test_evaluation_is_no_visit(data):
+    model = compiled(sparsify(network(), sparsity=0.75))
+    sieve = DataSieve(data, fraction=0.25)
+    learned = []
+
+    class Learned(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            before = sieve.learned.numpy().copy()
+            everything = DataSieve(data, fraction=0.0)
+            self.model.evaluate(everything.batches(16), verbose=0)
+            learned.append((before == sieve.learned.numpy()).all())
+
+    fit(model, sieve.batches(16), SpFDE(1, "set", sieve=sieve), more=[Learned()])
+    assert learned == [True]
+
+
 def test_freezing_a_dense_model_and_sieving_it(data):
     model = compiled(wrap(network()))
     sieve = DataSieve(data, fraction=0.25)
@@ -238,6 +264,22 @@ def test_backup_in_front_of_the_callback_is_refused_on_resume(data, tmp_path):
         run(stop_after=2)
     with pytest.raises(ValueError, match="BackupAndRestore behind"):
         run()
+
+
+def test_kernels_are_zero_behind_masks_with_an_optimizer_that_mixes_positions(data):
+    model = sparsify(network(), sparsity=0.75)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Muon(0.01), loss)
+    fit(model, data, SpFDE(2, "rigl", interval=1))
+    for kernel, masks in (mask.read() for mask in find_masks(model)):
+        assert not kernel[~masks[0]].any()
+
+
+def test_several_optimizers_are_refused_before_training(data):
+    model = sparsify(network(), sparsity=0.75)
+    model.compile(keras.optimizers.MultiOptimizer({".*": keras.optimizers.SGD(0.1)}), "mse")
+    with pytest.raises(ValueError, match="MultiOptimizer"):
+        fit(model, data, SpFDE(2, "set", interval=1))
 
 
 def test_tensorboard_scalars_and_overlaps(data, tmp_path):

@@ -217,40 +217,48 @@ def test_models_without_kernels_are_refused():
 
 
 def test_ledger():
-    ledger = Ledger(dense_per_epoch=1000.0)
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(4, name="hidden")(inputs)
+    model = sparsify(keras.Model(inputs, layers.Dense(2)(hidden)), 0.75)
+    ledger = Ledger(profile(model))
     assert ledger.share == 0
-    ledger.add_epoch(80, 5.0)
-    ledger.add_epoch(50, 4.0, extra=100.0)
-    assert ledger.spent == 700
-    assert ledger.dense == 2000
-    assert ledger.share == 0.35
-    again = Ledger(0.0)
-    again.restore(ledger.state())
-    again.add_epoch(10, 1.0)
-    assert (again.spent, again.dense) == (710, 3000)
-    assert all(type(value) is float for value in ledger.state().values())
+    # MACs per sample, dense: forward 16 + 8, weights 16 + 8, inputs 8; hidden keeps 4 of 16.
+    ledger.book_epoch(samples=5, total=10, frozen=0)
+    assert (ledger.spent, ledger.dense) == (5 * 2 * (12 + 12 + 8), 10 * 2 * (24 + 24 + 8))
+    # Frozen: forward alone of the front, no gradient of the classifier's inputs.
+    ledger.book_epoch(samples=1, total=10, frozen=1)
+    assert ledger.spent == 5 * 64 + 2 * (12 + 8)
+    before = ledger.spent
+    ledger.book_gradient("masked", samples=3, frozen=0)
+    assert ledger.spent - before == 3 * 64
+    ledger.book_gradient("dense", samples=1, frozen=0)
+    assert ledger.spent - before == 3 * 64 + 2 * (12 + 24 + 8)
+    assert ledger.share == ledger.spent / ledger.dense
 
 
 @pytest.fixture(scope="module")
 def resnet50():
-    return profile(models.build("resnet50", (224, 224, 3), 1000))
+    model = models.build("resnet50", (224, 224, 3), 1000)
+    return model, profile(model)
 
 
 def test_resnet50_forward(resnet50):
-    assert resnet50.forward() == pytest.approx(8.2e9, rel=0.01)
+    assert resnet50[1].forward() == pytest.approx(8.2e9, rel=0.01)
 
 
 @pytest.mark.parametrize("sparsity, expected", [(0.8, (0.22, 0.24)), (0.9, (0.10, 0.13))])
 def test_rigl_ratios_uniform(resnet50, sparsity, expected):
     # RigL's rule: the first layer is dense, all others sparse.
-    densities = {kernel.path: 1 - sparsity for kernel in resnet50.kernels[1:]}
-    ratio = resnet50.forward(densities) / resnet50.forward({})
+    cost = resnet50[1]
+    densities = {kernel.path: 1 - sparsity for kernel in cost.kernels[1:]}
+    ratio = cost.forward(densities) / cost.forward({})
     assert expected[0] <= ratio <= expected[1]
 
 
 @pytest.mark.parametrize("sparsity, expected", [(0.8, (0.41, 0.43)), (0.9, (0.235, 0.255))])
 def test_rigl_ratios_erk(resnet50, sparsity, expected):
-    model = models.build("resnet50", (224, 224, 3), 1000)
+    # Here all layers take part.
+    model, cost = resnet50
     layouts = {}
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D):
@@ -258,5 +266,5 @@ def test_rigl_ratios_erk(resnet50, sparsity, expected):
         elif isinstance(layer, layers.Dense):
             layouts[layer.kernel.path] = KernelLayout(layer.kernel.shape, (), (0,), (1,))
     densities = {path: 1 - share for path, share in ERK()(layouts, sparsity).items()}
-    ratio = resnet50.forward(densities) / resnet50.forward({})
+    ratio = cost.forward(densities) / cost.forward({})
     assert expected[0] <= ratio <= expected[1]

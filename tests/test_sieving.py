@@ -423,6 +423,7 @@ def test_a_model_with_a_sieve_can_be_saved_and_exported(tmp_path):
     inputs = keras.Input((1,))
     model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
     model.sieve = sieve
+    assert model.count_params() == 4
     model.save(tmp_path / "a.keras")
     x = np.ones((3, 1), "float32")
     loaded = keras.models.load_model(tmp_path / "a.keras")

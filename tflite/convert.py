@@ -11,14 +11,21 @@ import sys
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 if os.path.abspath(sys.path[0]) == _FOLDER:
     sys.path[0] = os.path.dirname(_FOLDER)
+
+# TensorFlow logs to file 2 while it is imported, whatever its log level: an error of this
+# program is one line there.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+_console = os.dup(2)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+try:
+    import keras
+    import numpy as np
+    from absl import app, flags
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from absl import app, flags  # noqa: E402
-
-import spfde_keras  # noqa: E402, F401  registers the classes that .keras files name
-from spfde_keras.export import PRECISIONS, export_tflite  # noqa: E402
+    import spfde_keras  # noqa: F401  registers the classes that .keras files name
+    from spfde_keras.export import PRECISIONS, export_tflite
+finally:
+    os.dup2(_console, 2)
 
 _PRECISION = flags.DEFINE_string("precision", "float32", " | ".join(PRECISIONS))
 _SPARSE = flags.DEFINE_boolean(

@@ -1,19 +1,18 @@
 """How a Keras layer becomes a masked one, and which layers can."""
 
+import functools
+
 import keras
 
 from spfde_keras import schemes
 from spfde_keras.layout import KernelLayout
-from spfde_keras.masking import Mask
+from spfde_keras.masking import Mask, check_sparsity
 
 _MASKED: dict[type, type] = {}
 
 
-class MaskedLayer:
-    """Mixin, in front of a Keras layer class, that runs the layer with masked kernels.
-
-    A subclass names its kernels in `masked_weights` and tells their axes in
-    `kernel_layout`. The layer's own `call` stays as it is: it reads masked values.
+class MaskArguments:
+    """Mixin, in front of a Keras layer class, that adds `scheme` and `sparsity` to its arguments.
 
     Args:
         *args: arguments of the Keras layer.
@@ -41,7 +40,28 @@ class MaskedLayer:
                 f"`sparsity` must name weights among {self.masked_weights}. "
                 f"Received: {sorted(unknown)}"
             )
-        self.sparsity = dict(sparsity)
+        self.sparsity = {
+            weight: check_sparsity(sparsity[weight])
+            for weight in self.masked_weights
+            if weight in sparsity
+        }
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config["scheme"] = keras.saving.serialize_keras_object(self.scheme)
+        config["sparsity"] = dict(self.sparsity)
+        return config
+
+
+class MaskedLayer(MaskArguments):
+    """Mixin, in front of a Keras layer class, that runs the layer with masked kernels.
+
+    A subclass names its kernels in `masked_weights` and tells their axes in
+    `kernel_layout`. The layer's own `call` stays as it is: it reads masked values.
+
+    Args:
+        *args, **kwargs: as of `MaskArguments`.
+    """
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -59,20 +79,36 @@ class MaskedLayer:
         """The masks of this layer's kernels."""
         return [getattr(self, f"{weight}_mask") for weight in self.sparsity]
 
-    def call(self, inputs, *args, **kwargs):
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        plain = getattr(super(), "call", None)
+        if plain is None or "call" in cls.__dict__:
+            return
+
+        # Keras reads off the signature whether to pass `training` and the like: keep it.
+        @functools.wraps(plain)
+        def call(self, *args, **kwargs):
+            return self._call_masked(plain, *args, **kwargs)
+
+        cls.call = call
+
+    def _call_masked(self, call, *args, **kwargs):
         # A stateless scope answers for every variable read in it, so it gets them all.
         values = {id(v): (v, v.value) for v in self._trainable_variables}
         values |= {id(v): (v, v.value) for v in self._non_trainable_variables}
         for mask in self.masks:
             values[id(mask.kernel)] = (mask.kernel, mask(mask.kernel.value))
-        with keras.StatelessScope(state_mapping=values.values()):
-            return super().call(inputs, *args, **kwargs)
-
-    def get_config(self) -> dict:
-        config = super().get_config()
-        config["scheme"] = keras.saving.serialize_keras_object(self.scheme)
-        config["sparsity"] = dict(self.sparsity)
-        return config
+        with keras.StatelessScope(values.values(), collect_losses=True) as scope:
+            given = dict(scope.state_mapping)
+            outputs = call(self, *args, **kwargs)
+        # What the layer did to its state (random seeds, statistics) and losses must last.
+        for variable in self.variables:
+            value = scope.get_current_value(variable)
+            if value is not given.get(id(variable)):
+                variable.assign(value)
+        for loss in scope.losses:
+            self.add_loss(loss)
+        return outputs
 
 
 def register_masked(layer_class: type):

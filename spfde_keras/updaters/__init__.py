@@ -44,7 +44,7 @@ def get(identifier) -> Updater:
         return Static()
     if isinstance(identifier, dict):
         return keras.saving.deserialize_keras_object(identifier)
-    if identifier in _NAMES:
+    if isinstance(identifier, str) and identifier in _NAMES:
         return _NAMES[identifier]()
     raise ValueError(
         f"`updater` must be one of {sorted(_NAMES)} or an Updater. Received: {identifier!r}"

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from spfde_keras.masking import Mask
+from spfde_keras.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,10 @@ class Updater:
         """Drops a kernel to its final density and grows nothing; arguments as `update`."""
         return self._mutate(mask, mask.count(1 - mask.sparsity), 0, rng, gradient)
 
+    def _until_stop(self, schedule: Schedule, t: float) -> float:
+        # Masks that rest from `stop` on exchange nothing at `stop` itself.
+        return schedule(t) if t < self.stop - 1e-9 else 0.0
+
     def _density(self, t: float, mask: Mask) -> float:
         return self.density(t, 1 - mask.sparsity)
 
@@ -126,3 +131,10 @@ class Updater:
     def from_config(cls, config: dict) -> "Updater":
         """Returns the updater that `get_config` described."""
         return cls(**config)
+
+
+def check_stop(stop: float) -> float:
+    """Returns `stop` if it is in (0, 1], raises ValueError otherwise."""
+    if not 0 < stop <= 1:
+        raise ValueError(f"`stop` must be in (0, 1]. Received: {stop}")
+    return stop

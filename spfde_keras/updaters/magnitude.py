@@ -3,7 +3,7 @@
 import keras
 
 from spfde_keras import schedules
-from spfde_keras.updaters.base import Updater
+from spfde_keras.updaters.base import Updater, check_stop
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
@@ -15,12 +15,12 @@ class Magnitude(Updater):
         stop: float, fraction of training at which the final density is reached.
 
     Raises:
-        ValueError: if `begin` is not before `stop`.
+        ValueError: if `begin` is not before `stop`, or `stop` out of range.
 
     Example:
 
-    >>> Magnitude(stop=1.0).densities(0.5, 0.2)
-    (0.3, 0.3)
+    >>> Magnitude(stop=1.0).densities(0.5, 0.5)
+    (0.5625, 0.5625)
 
     Source: Zhu & Gupta, "To prune, or not to prune", 2017.
     """
@@ -28,7 +28,7 @@ class Magnitude(Updater):
     initial = "dense"
 
     def __init__(self, begin: float = 0.0, stop: float = 0.75):
-        self.begin, self.stop = begin, stop
+        self.begin, self.stop = begin, check_stop(stop)
         self._ramp = schedules.Cubic(1.0, 0.0, begin, stop)
 
     def densities(self, t: float, density: float) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from spfde_keras import schedules
-from spfde_keras.updaters.base import Updater
+from spfde_keras.updaters.base import Updater, check_stop
 
 # The papers' runs of 160 epochs change their ratios at epochs 90 and 120.
 _BOUNDARIES = (90 / 160, 120 / 160)
@@ -21,10 +21,7 @@ class _ElasticMutation(Updater):
     def __init__(self, lam: float, stop: float):
         if lam < 0:
             raise ValueError(f"`lam` must be at least 0. Received: {lam}")
-        self.lam, self.stop = lam, stop
-
-    def _until_stop(self, schedule: schedules.Schedule, t: float) -> float:
-        return schedule(t) if t < self.stop - 1e-9 else 0.0
+        self.lam, self.stop = lam, check_stop(stop)
 
     def drop_scores(self, kernel: np.ndarray, gradient: np.ndarray | None) -> np.ndarray:
         return np.abs(kernel) + self.lam * np.abs(gradient)
@@ -42,12 +39,12 @@ class MESTEM(_ElasticMutation):
         stop: float in (0, 1], fraction of training after which masks rest.
 
     Raises:
-        ValueError: if `lam` is negative.
+        ValueError: if `mutation` or `stop` is out of range or `lam` negative.
 
     Example:
 
-    >>> MESTEM().densities(0.0, 0.1)
-    (0.08, 0.1)
+    >>> MESTEM().densities(0.0, 0.5)
+    (0.4, 0.5)
 
     Source: MEST (Yuan et al., NeurIPS 2021), section 3.2.
     """
@@ -55,7 +52,7 @@ class MESTEM(_ElasticMutation):
     def __init__(self, mutation=None, lam: float = 0.01, stop: float = _BOUNDARIES[-1]):
         super().__init__(lam, stop)
         default = schedules.Step((0.2, 0.1, 0.0), _BOUNDARIES)
-        self.mutation = default if mutation is None else schedules.get(mutation)
+        self.mutation = schedules.share("mutation", default if mutation is None else mutation)
 
     def densities(self, t: float, density: float) -> tuple[float, float]:
         return density * (1 - self._until_stop(self.mutation, t)), density
@@ -80,7 +77,7 @@ class MESTEMS(_ElasticMutation):
         stop: float in (0, 1], fraction of training after which masks rest.
 
     Raises:
-        ValueError: if `lam` is negative.
+        ValueError: if `bound` or `stop` is out of range or `lam` negative.
 
     Example:
 
@@ -93,7 +90,7 @@ class MESTEMS(_ElasticMutation):
     def __init__(self, bound=None, lam: float = 0.01, stop: float = _BOUNDARIES[-1]):
         super().__init__(lam, stop)
         default = schedules.Step((0.05, 0.025, 0.0), _BOUNDARIES)
-        self.bound = default if bound is None else schedules.get(bound)
+        self.bound = schedules.share("bound", default if bound is None else bound)
 
     def densities(self, t: float, density: float) -> tuple[float, float]:
         return density, min(1.0, density + min(self._until_stop(self.bound, t), density))

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from spfde_keras import schedules
+from spfde_keras.updaters.base import check_stop
 from spfde_keras.updaters.set import SET
 
 
@@ -17,10 +18,13 @@ class RigL(SET):
         fraction: float or `Schedule`; by default a cosine from 0.3 to 0 at `stop`.
         stop: float in (0, 1], fraction of training after which masks rest.
 
+    Raises:
+        ValueError: if `fraction` or `stop` is out of range.
+
     Example:
 
-    >>> RigL().densities(0.0, 0.1)
-    (0.07, 0.1)
+    >>> RigL().densities(0.0, 0.5)
+    (0.35, 0.5)
 
     Source: Evci et al., "Rigging the Lottery", ICML 2020.
     """
@@ -28,7 +32,8 @@ class RigL(SET):
     gradient = "dense"
 
     def __init__(self, fraction=None, stop: float = 0.75):
-        super().__init__(schedules.Cosine(0.3, end=stop) if fraction is None else fraction, stop)
+        default = schedules.Cosine(0.3, end=check_stop(stop))
+        super().__init__(default if fraction is None else fraction, stop)
 
     def grow_scores(
         self, kernel: np.ndarray, gradient: np.ndarray | None, rng: np.random.Generator

@@ -3,7 +3,7 @@
 import keras
 
 from spfde_keras import schedules
-from spfde_keras.updaters.base import Updater
+from spfde_keras.updaters.base import Updater, check_stop
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
@@ -14,6 +14,9 @@ class SET(Updater):
         fraction: float or `Schedule` over training, the share of kept weights exchanged.
         stop: float in (0, 1], fraction of training after which masks rest.
 
+    Raises:
+        ValueError: if `fraction` or `stop` is out of range.
+
     Example:
 
     >>> SET(fraction=0.5).densities(0.0, 0.1)
@@ -23,13 +26,11 @@ class SET(Updater):
     """
 
     def __init__(self, fraction=0.3, stop: float = 0.75):
-        self.fraction = schedules.get(fraction)
-        self.stop = stop
+        self.fraction = schedules.share("fraction", fraction)
+        self.stop = check_stop(stop)
 
     def densities(self, t: float, density: float) -> tuple[float, float]:
-        # Masks that rest from `stop` on exchange nothing at `stop` itself.
-        exchanged = self.fraction(t) if t < self.stop - 1e-9 else 0.0
-        return density * (1 - exchanged), density
+        return density * (1 - self._until_stop(self.fraction, t)), density
 
     def get_config(self) -> dict:
         fraction = keras.saving.serialize_keras_object(self.fraction)

@@ -56,7 +56,7 @@ def test_end_to_end(source, tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{target}: float16, sparse, {target.stat().st_size:,} bytes (")
-    assert len(done.stdout.splitlines()) == 1
+    assert len(done.stdout.splitlines()) == 1 and not done.stderr
     x = np.random.default_rng(0).random((3, 64), dtype="float32")
     expected = keras.saving.load_model(source).predict(x, verbose=0)
     np.testing.assert_allclose(run_tflite(target, x), expected, atol=1e-2)

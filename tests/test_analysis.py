@@ -1,0 +1,73 @@
+"""The summary, line by line."""
+
+import keras
+import numpy as np
+
+from spfde_keras import sparsify, summary
+from spfde_keras.masking import find_masks
+
+L = keras.layers
+
+
+def lines_of(model):
+    lines = []
+    summary(model, print_fn=lines.append)
+    return lines
+
+
+def model():
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 4)),
+            L.Conv2D(8, 3, name="first_conv"),
+            L.Conv2D(8, 3, name="conv"),
+            L.Flatten(),
+            L.Reshape((16, 8)),
+            L.GRU(4, name="gru"),
+            L.Dense(16, name="fc"),
+            L.Dense(3, name="head"),
+        ]
+    )
+
+
+def test_each_kernel_the_total_and_each_layer_left_dense():
+    assert lines_of(sparsify(model(), 0.75, scheme="block")) == [
+        "kernel       shape    scheme                      target  sparsity  kept",
+        "conv/kernel  3x3x8x8  Block(outputs=4, inputs=1)  0.750   0.750     144",
+        "fc/kernel    4x16     Block(outputs=4, inputs=1)  0.750   0.750     16",
+        "total                                                     0.750     160",
+        "dense: gru, GRU has no masked form",
+        "dense: first_conv, first convolution",
+        "dense: head, classifier (last layer)",
+    ]
+
+
+def test_target_and_actual_sparsity_are_told_apart():
+    sparse = sparsify(model(), 0.75, initial="dense", distribution={"fc": 0.5})
+    mask = find_masks(sparse)[0]
+    mask.initialize(np.abs(mask.read()[0]), 0.5)
+    conv, fc, total = (line.split() for line in lines_of(sparse)[1:4])
+    assert conv[-3:] == ["0.750", "0.500", "288"]
+    assert fc[-3:] == ["0.500", "0.000", "64"]
+    assert total == ["total", f"{1 - 352 / 640:.3f}", "352"]
+
+
+def test_the_same_after_save_and_load(tmp_path):
+    sparse = sparsify(model(), 0.75)
+    sparse.save(tmp_path / "model.keras")
+    assert lines_of(keras.saving.load_model(tmp_path / "model.keras")) == lines_of(sparse)
+
+
+def test_a_plain_model_has_nothing_to_tell(capsys):
+    assert lines_of(model()) == ["kernel  shape  scheme  target  sparsity  kept"]
+    assert summary(model()) is None
+    assert capsys.readouterr().out == "kernel  shape  scheme  target  sparsity  kept\n"
+
+
+def test_keras_own_summary_ends_with_it():
+    sparse = sparsify(model(), sparsity=0.5)
+    printed = []
+    sparse.summary(print_fn=lambda text, line_break=False: printed.append(text))
+    expected = lines_of(sparse)
+    assert printed[-len(expected) :] == expected
+    assert "Total params" in "".join(printed)

@@ -1,0 +1,20 @@
+import numpy as np
+import pytest
+
+from spfde_keras.updaters import Static
+
+
+@pytest.mark.parametrize("step", ["start", "update", "settle"])
+def test_nothing_ever_changes(step, kernel, make_mask, rng):
+    mask = make_mask(kernel)
+    for t in (0.0, 0.5, 1.0):
+        change = getattr(Static(), step)(mask, t, rng)
+        assert not change.fresh.any()
+    after, masks = mask.read()
+    np.testing.assert_array_equal(after, kernel)
+    np.testing.assert_array_equal(masks, [kernel != 0])
+
+
+def test_it_needs_no_gradient_and_rests_from_the_start():
+    assert Static().gradient is None
+    assert Static().stop == 0.0
