@@ -5,11 +5,12 @@ import re
 import keras
 import numpy as np
 
+from spfde_keras.configurable import Configurable
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import check_sparsity
 
 
-class Distribution:
+class Distribution(Configurable):
     """Divides a sparsity among kernels: `distribution(layouts, sparsity)`.
 
     Called with a dictionary from kernel path to `KernelLayout` and the sparsity of all
@@ -18,15 +19,6 @@ class Distribution:
 
     def __call__(self, layouts: dict[str, KernelLayout], sparsity: float) -> dict[str, float]:
         raise NotImplementedError
-
-    def get_config(self) -> dict:
-        """Returns the arguments that make an equal distribution."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Distribution":
-        """Returns the distribution that `get_config` described."""
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable("spfde_keras")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
+from spfde_keras.configurable import Configurable
+
 EpochCost = Callable[[int, int], float]
 """(epoch, number of frozen front blocks) -> FLOPs of training that epoch."""
 
@@ -177,7 +179,7 @@ _SCHEMES = {
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
-class Freezing:
+class Freezing(Configurable):
     """How a model is to be frozen while it trains.
 
     Freezing changes at multiples of the mask-update interval only, never in epoch 0.
@@ -294,18 +296,12 @@ class Freezing:
         return FreezePlan(next(filter(reaches, fewer)), len(block_sizes))
 
     def get_config(self) -> dict:
-        """Returns the arguments that make an equal `Freezing`."""
         return {
             "reduction": self.reduction,
             "scheme": self.scheme,
             "blocks": self.blocks,
             "share": self.share,
         }
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Freezing":
-        """Returns the `Freezing` that `get_config` described."""
-        return cls(**config)
 
 
 def _front(block_sizes: Sequence[int], share: float) -> int:

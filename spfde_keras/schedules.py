@@ -4,21 +4,17 @@ import math
 
 import keras
 
+from spfde_keras.configurable import Configurable
 
-class Schedule:
+
+class Schedule(Configurable):
     """A number over time: `schedule(t)` with t in [0, 1], the fraction of training done."""
 
     def __call__(self, t: float) -> float:
         raise NotImplementedError
 
     def get_config(self) -> dict:
-        """Returns the arguments that make an equal schedule."""
         return {name: getattr(self, name) for name in vars(self)}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Schedule":
-        """Returns the schedule that `get_config` described."""
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable("spfde_keras")

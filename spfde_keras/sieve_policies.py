@@ -5,8 +5,10 @@ import math
 import keras
 import numpy as np
 
+from spfde_keras.configurable import Configurable
 
-class SievePolicy:
+
+class SievePolicy(Configurable):
     """Rule by which a `DataSieve` exchanges samples; subclasses define `start` and `exchange`.
 
     A policy sees one array, the queue of removed samples: everything not in it is trained on.
@@ -51,19 +53,6 @@ class SievePolicy:
             Int64 array of the shape of `queue`.
         """
         raise NotImplementedError
-
-    def get_config(self) -> dict:
-        """Returns the arguments that make an equal policy."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "SievePolicy":
-        """Returns the policy that `get_config` described."""
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 @keras.saving.register_keras_serializable("spfde_keras")

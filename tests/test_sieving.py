@@ -1,91 +1,17 @@
+"""The sieve by itself: who leaves, who returns, in what order."""
+
 import itertools
-import warnings
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras.samples import Identified, strip_ids
+from spfde_keras.samples import Identified
 from spfde_keras.sieve_epochs import SieveEpochs
 from spfde_keras.sieve_policies import Circular, OneTime
 from spfde_keras.sieving import DataSieve
-
-STATE = ("member", "iteration", "forgets", "was_correct", "learned", "queue", "retrieved")
-
-
-def make_sieve(total=8, **kwargs):
-    return DataSieve((np.arange(total, dtype="float32")[:, None], np.arange(total) % 2), **kwargs)
-
-
-def state(sieve):
-    return {name: getattr(sieve, name).numpy().tolist() for name in STATE}
-
-
-def ids_of(dataset):
-    return [x.sample_id.numpy().tolist() for x, *_ in dataset]
-
-
-def visit(sieve, ids, correct):
-    """One visit of the samples `ids`, classified correctly or not."""
-    ids, correct = np.asarray(ids), np.asarray(correct, bool)
-    y = np.zeros(len(ids), int)
-    sieve.record(ids, y, tf.one_hot(np.where(correct, 0, 1), 2))
-
-
-class Classifier(keras.Model):
-    """Reports its training predictions to the sieve, in the compiled train step."""
-
-    sieve = None
-    visits = None
-
-    def __call__(self, inputs, *args, **kwargs):
-        return super().__call__(strip_ids(inputs), *args, **kwargs)
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        self.sieve.record(x.sample_id, y, y_pred)
-        ones = tf.ones_like(x.sample_id)
-        self.visits.scatter_add(tf.IndexedSlices(ones, x.sample_id))
-        return super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-
-
-def make_model(sieve, weight=1.0, **kwargs):
-    """Scores (-w x, w x) of classes 0 and 1: class 1 where w x > 0; w does not train."""
-    inputs = keras.Input((1,))
-    model = Classifier(inputs, keras.layers.Dense(2, use_bias=False)(inputs))
-    model.sieve = sieve
-    model.visits = tf.Variable(tf.zeros(sieve.total, tf.int64))
-    set_weight(model, weight)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.0), loss, **kwargs)
-    return model
-
-
-def set_weight(model, weight):
-    model.layers[1].kernel.assign([[-weight, weight]])
-
-
-class Updates(keras.callbacks.Callback):
-    """Updates the sieve after each epoch; notes members and visits of the epoch before that."""
-
-    def __init__(self, sieve, epochs):
-        super().__init__()
-        self.sieve, self.epochs = sieve, epochs
-        self.members, self.visits = [], []
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.members.append(self.sieve.member.numpy().astype(int).tolist())
-        self.visits.append(self.model.visits.numpy().tolist())
-        self.model.visits.assign(tf.zeros(self.sieve.total, tf.int64))
-        self.sieve.update(epoch + 1, (epoch + 1) / self.epochs)
-
-
-def fit(model, batches, callbacks, epochs, **kwargs):
-    """Trains; any warning of Keras is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        kwargs = {"verbose": 0, "shuffle": False, "epochs": epochs, **kwargs}
-        return model.fit(batches, callbacks=callbacks, **kwargs)
+from tests.sieves import Updates, fit, ids_of, make_model, make_sieve, state, visit
 
 
 def test_a_random_share_is_removed_at_first():
@@ -279,84 +205,6 @@ def test_a_small_buffer_shuffles_locally():
     ids = list(itertools.chain(*ids_of(make_sieve(100, fraction=0).batches(10, shuffle=5))))
     assert ids != list(range(100)) and sorted(ids) == list(range(100))
     assert all(i <= place + 5 for place, i in enumerate(ids))
-
-
-@pytest.mark.parametrize("steps_per_execution", [1, 2])
-def test_updates_take_effect_in_fit_without_a_new_dataset(steps_per_execution):
-    sieve = make_sieve(20, fraction=0.25)
-    model = make_model(sieve, steps_per_execution=steps_per_execution)
-    updates = Updates(sieve, 5)
-    # 15 samples: two steps of six, and an incomplete one.
-    fit(model, sieve.batches(6), [SieveEpochs(sieve), updates], epochs=5)
-    assert updates.visits == updates.members
-    assert all(sum(visits) == 15 for visits in updates.visits)
-    assert len(set(map(tuple, updates.members))) == 5
-
-
-@pytest.mark.parametrize("steps_per_execution", [1, 2])
-def test_the_number_of_steps_changes_in_fit_without_a_warning(steps_per_execution):
-    sieve = make_sieve(20, fraction=0.5, policy=OneTime(at=0.5))
-    model = make_model(sieve, steps_per_execution=steps_per_execution)
-    updates = Updates(sieve, 4)
-    fit(model, sieve.batches(3), [SieveEpochs(sieve), updates], epochs=4)
-    assert updates.visits == updates.members
-    assert [sum(visits) for visits in updates.visits] == [20, 20, 10, 10]
-    assert int(model.optimizer.iterations) == 7 + 7 + 4 + 4
-    assert not model.stop_training
-
-
-@pytest.mark.parametrize("early_first", [False, True])
-def test_other_callbacks_can_still_stop_the_training(early_first):
-    sieve = make_sieve(20, fraction=0.5, policy="one_time")
-    model = make_model(sieve)
-    callbacks = [
-        SieveEpochs(sieve),
-        keras.callbacks.EarlyStopping("loss", min_delta=0.1, patience=1),
-    ]
-    history = fit(model, sieve.batches(4), callbacks[:: -1 if early_first else 1], epochs=9)
-    assert len(history.history["loss"]) == 2
-
-
-def test_validation_follows_an_epoch_ended_early():
-    sieve = make_sieve(20, fraction=0.5, policy="one_time")
-    model, evaluated = make_model(sieve), make_sieve(8, fraction=0)
-    history = fit(
-        model,
-        sieve.batches(4),
-        [SieveEpochs(sieve)],
-        epochs=2,
-        validation_data=evaluated.batches(4),
-    )
-    assert len(history.history["val_loss"]) == 2
-
-
-def test_without_the_callback_changing_steps_still_train():
-    sieve = make_sieve(20, fraction=0.5, policy=OneTime(at=0.5))
-    model, updates = make_model(sieve), Updates(sieve, 4)
-    with pytest.warns(UserWarning, match="ran out of data"):
-        model.fit(sieve.batches(3), epochs=4, verbose=0, callbacks=[updates])
-    assert updates.visits == updates.members
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_fit_counts_a_known_flip_of_predictions(jit_compile):
-    # Samples -4..-1 and 1..5, the last of each sign labelled wrongly.
-    x = np.array([-4, -3, -2, -1, 1, 2, 3, 4, 5], "float32")[:, np.newaxis]
-    y = np.array([0, 0, 0, 1, 1, 1, 1, 1, 0])
-    sieve = DataSieve((x, y), fraction=0)
-    model = make_model(sieve, jit_compile=jit_compile)
-    right = np.array([1, 1, 1, 0, 1, 1, 1, 1, 0], bool)
-
-    class Flip(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            set_weight(self.model, [1.0, -1.0, 1.0, -1.0][epoch])
-
-    fit(model, sieve.batches(4), [Flip()], epochs=2)
-    np.testing.assert_array_equal(sieve.forgets.numpy(), right)
-    np.testing.assert_array_equal(sieve.was_correct.numpy(), ~right)
-    assert sieve.learned.numpy().all()
-    fit(model, sieve.batches(4), [Flip()], epochs=4, initial_epoch=2)
-    np.testing.assert_array_equal(sieve.forgets.numpy(), np.where(right, 2, 1))
 
 
 def test_record_takes_a_function_for_other_labels():

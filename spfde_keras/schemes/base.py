@@ -5,6 +5,7 @@ import numbers
 
 import numpy as np
 
+from spfde_keras.configurable import Configurable
 from spfde_keras.layout import KernelLayout
 
 Shape = tuple[int, int, int]
@@ -12,7 +13,7 @@ Shape = tuple[int, int, int]
 _SHORT = 16
 
 
-class Scheme:
+class Scheme(Configurable):
     """Geometry of sparsity: which weights are kept or dropped together.
 
     A scheme sees kernels as NumPy arrays of shape (positions, inputs, outputs) and
@@ -50,19 +51,6 @@ class Scheme:
     def select(self, unit_scores: np.ndarray, count: int, shape: Shape) -> np.ndarray:
         """Returns the `count` best units allowed together; -inf is never, +inf always chosen."""
         return top(unit_scores, count)
-
-    def get_config(self) -> dict:
-        """Returns the arguments that make an equal scheme."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Scheme":
-        """Returns the scheme that `get_config` described."""
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 def top(scores: np.ndarray, count: int) -> np.ndarray:

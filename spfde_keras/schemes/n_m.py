@@ -4,11 +4,12 @@ import keras
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import Scheme, Shape, positive_int, refusal, top_within
+from spfde_keras.schemes.base import Shape, positive_int, refusal, top_within
+from spfde_keras.schemes.unstructured import Unstructured
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
-class NM(Scheme):
+class NM(Unstructured):
     """Keeps N of each M consecutive inputs of one output at one kernel position.
 
     Each weight is a unit of its own; the rule lies in which of them may be kept together. The
@@ -53,18 +54,6 @@ class NM(Scheme):
                 received=f"{inputs} input{'s' * (inputs > 1)}",
                 remedy=f"Use an M that divides {inputs}, another scheme",
             )
-
-    def scores(self, elements: np.ndarray) -> np.ndarray:
-        return np.abs(elements)
-
-    def reduce(self, mask: np.ndarray) -> np.ndarray:
-        return mask
-
-    def expand(self, units: np.ndarray, shape: Shape) -> np.ndarray:
-        return units
-
-    def units(self, layout: KernelLayout) -> int:
-        return layout.size
 
     def select(self, unit_scores: np.ndarray, count: int, shape: Shape) -> np.ndarray:
         """Returns the `count` best weights, at most N (or the even share of `count`) a group."""

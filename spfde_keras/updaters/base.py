@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from spfde_keras.configurable import Configurable
 from spfde_keras.masking import Mask
 from spfde_keras.schedules import Schedule
 
@@ -22,7 +23,7 @@ class Change:
     overlap: float
 
 
-class Updater:
+class Updater(Configurable):
     """Decides at each boundary which units of a kernel are dropped and which are grown.
 
     A method differs in three answers: how densely a kernel is kept after dropping and after
@@ -122,15 +123,6 @@ class Updater:
             )
         kept = np.count_nonzero(before & after) / max(1, np.count_nonzero(before))
         return Change(layout.from_canonical(changed), kept)
-
-    def get_config(self) -> dict:
-        """Returns the arguments that make an equal updater."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Updater":
-        """Returns the updater that `get_config` described."""
-        return cls(**config)
 
 
 def check_stop(stop: float) -> float:
