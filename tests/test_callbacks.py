@@ -95,6 +95,24 @@ def test_soft_bound_trains_denser_between_updates(data):
     assert history["sparsity"] == pytest.approx([0.625] * 5 + [0.75] * 3)
 
 
+def test_dropped_and_grown_weights_start_with_fresh_slots(data):
+    model = compiled(sparsify(network(), sparsity=0.75))
+    seen = []
+
+    class Slots(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            optimizer = self.model.optimizer
+            for mask in find_masks(self.model):
+                slot = optimizer.momentums[optimizer._get_variable_index(mask.kernel)].numpy()
+                kernel, masks = mask.read()
+                fresh = masks[0] & (kernel == 0)
+                seen.append((fresh.sum(), slot[~masks[0]].any(), slot[fresh].any(), slot.any()))
+
+    fit(model, data, SpFDE(4, "set", interval=1), more=[Slots()])
+    grown, behind, at_grown, elsewhere = zip(*seen[:3], strict=True)
+    assert all(grown) and all(elsewhere) and not any(behind) and not any(at_grown)
+
+
 def test_frozen_blocks_are_bit_equal_and_their_slots_too(data):
     model = compiled(sparsify(network(), sparsity=0.75, dense="last"))
     recorder = Recorder()
