@@ -17,9 +17,10 @@ def find_blocks(
 
     Without `blocks` the graph is cut at each tensor through which all paths from the inputs to
     the outputs pass. Parts without a kernel of their own (normalisation, activation, pooling,
-    addition) belong to the block in front. So a chain has one block per weight layer, a
-    residual net one per residual block, and what lies in front of the first tensor that
-    joins several inputs is one block. Blocks between two calls of a shared layer are one.
+    addition) belong to the block in front, a depthwise convolution to the convolution behind.
+    So a chain has one block per weight layer, a residual net one per residual block, a
+    separable one a block per pair, and what lies in front of the first tensor that joins several
+    inputs is one block. Blocks between two calls of a shared layer are one.
 
     Args:
         model: a functional or Sequential `keras.Model`, nested ones included.
@@ -72,7 +73,7 @@ def _automatic(graph: Graph) -> dict[int, int]:
     for segment in _segments(graph):
         heads_block = any(_owns_kernel(call.layer) for call in segment)
         # What precedes the first kernel waits in the first group for it.
-        if not groups or (heads_block and any(_owns_kernel(c.layer) for c in groups[-1])):
+        if not groups or (heads_block and _is_complete(groups[-1])):
             groups.append([])
         groups[-1] += segment
     first: dict[int, int] = {}
@@ -86,6 +87,13 @@ def _automatic(graph: Graph) -> dict[int, int]:
     for layer, index in first.items():
         first[layer] = numbers.setdefault(joined[index], len(numbers))
     return first
+
+
+def _is_complete(group: list[Call]) -> bool:
+    """Whether a block may end here: a depthwise convolution is half of a separable one."""
+    kernels = [call.layer for call in group if _owns_kernel(call.layer)]
+    depthwise = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+    return bool(kernels) and not isinstance(kernels[-1], depthwise)
 
 
 def _segments(graph: Graph) -> list[list[Call]]:

@@ -232,3 +232,21 @@ def test_a_nested_model_is_traced_with_the_shapes_it_is_called_with():
     (call,) = trace(keras.Model(inputs, inner(inputs))).calls
     assert call.inputs[0].shape == (None, 16, 8, 3)
     assert call.outputs[0].shape == (None, 8, 4, 4)
+
+
+def test_a_depthwise_convolution_and_its_pointwise_are_one_block():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(4, 3, name="stem"),
+            layers.DepthwiseConv2D(3, name="depthwise"),
+            layers.BatchNormalization(name="norm"),
+            layers.ReLU(),
+            layers.Conv2D(8, 1, name="pointwise"),
+            layers.DepthwiseConv2D(3, name="last_depthwise"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2, name="head"),
+        ]
+    )
+    found = [[layer.name for layer in block] for block in find_blocks(model)]
+    assert found == [["stem"], ["depthwise", "norm", "pointwise"], ["last_depthwise", "head"]]
