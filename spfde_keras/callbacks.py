@@ -16,6 +16,9 @@ from spfde_keras.sieve_epochs import SieveEpochs
 from spfde_keras.sieving import DataSieve
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
 
+# Epochs divided by epochs must reach a fraction they equal on paper.
+_EPSILON = 1e-9
+
 
 class SpFDE(keras.callbacks.Callback):
     """Trains a `SparseModel` sparse, freezes its blocks front to back and sieves its data.
@@ -83,6 +86,8 @@ class SpFDE(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         _check_model(model)
+        if model.freezer is not None:
+            model.freezer.end(model)
         self._masks = find_masks(model)
         if self.updater.initial == "dense" and any(mask.density < 1 for mask in self._masks):
             raise ValueError(
@@ -183,10 +188,10 @@ class SpFDE(keras.callbacks.Callback):
     def _boundary(self, done: int) -> None:
         t = done / self.epochs
         rest = self.updater.stop if self._masks and self.updater.stop > 0 else 1.0
-        if self.sieve is not None and t <= rest and done < self.epochs:
+        if self.sieve is not None and t <= rest + _EPSILON and done < self.epochs:
             self.sieve.update(done, t)
         previous = (done - 1) // self.interval * self.interval
-        if previous / self.epochs >= self.updater.stop:
+        if previous / self.epochs >= self.updater.stop - _EPSILON:
             return
         # A kernel frozen from here on is settled; one frozen all through the last interval was.
         settled = self._freezer.frozen_throughout(previous, done)

@@ -47,6 +47,8 @@ class Freezer:
 
     def begin(self, model: keras.Model) -> None:
         """Gives each block its learning rate; to be called with everything thawed."""
+        # So that a later `fit` can undo what an interrupted one left frozen.
+        model.freezer = self
         if self.plan is not None:
             variables = [
                 [variable for layer in block for variable in layer.trainable_variables]
@@ -74,6 +76,7 @@ class Freezer:
         if self._rate is not None:
             self._rate.__exit__()
         model.train_function = None
+        model.freezer = None
 
     def _set(self, frozen: int) -> None:
         for index, block in enumerate(self._layers):

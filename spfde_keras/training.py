@@ -22,6 +22,7 @@ class SparseModel(keras.Model):
 
     monitor = None
     sieve = None
+    freezer = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -53,6 +54,13 @@ class SparseModel(keras.Model):
 
     def train_step(self, data):
         if self.monitor is not None:
+            x, *_ = keras.utils.unpack_x_y_sample_weight(data)
+            if isinstance(x, Identified) != (self.sieve is not None):
+                raise ValueError(
+                    "`fit` must be given `sieve.batches(...)` if, and only if, the callback is "
+                    f"given `sieve`. Received: {'' if self.sieve is None else 'no '}batches of a "
+                    f"sieve, and sieve={self.sieve}"
+                )
             self.monitor.observe(data)
         return super().train_step(data)
 

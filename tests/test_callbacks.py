@@ -265,6 +265,32 @@ def test_resumed_run_equals_uninterrupted(updater, data, tmp_path):
             np.testing.assert_array_equal(one, other)
 
 
+def test_a_fit_after_an_interrupted_one_starts_thawed(data):
+    model = compiled(sparsify(network(), sparsity=0.75))
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if any(not layer.trainable for layer in self.model.layers):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, data, SpFDE(8, "set", interval=1, freeze=0.15), more=[Interrupt()])
+    assert not all(layer.trainable for layer in model.layers)
+    history = fit(model, data, SpFDE(8, "set", interval=1, freeze=0.15))
+    assert history["frozen_blocks"][0] == 0 and history["frozen_blocks"][-1] > 0
+    assert all(layer.trainable for layer in model.layers)
+    assert "update_step" not in vars(model.optimizer)
+
+
+def test_batches_of_a_sieve_and_the_sieve_belong_together(data):
+    model = compiled(sparsify(network(), sparsity=0.75))
+    sieve = DataSieve(data, fraction=0.25)
+    with pytest.raises(ValueError, match="if, and only if"):
+        fit(model, sieve.batches(16), SpFDE(2, "set"))
+    with pytest.raises(ValueError, match="if, and only if"):
+        fit(model, data, SpFDE(2, "set", sieve=sieve))
+
+
 def test_backup_in_front_of_the_callback_is_refused_on_resume(data, tmp_path):
     def run(stop_after=None):
         model = compiled(sparsify(network(), sparsity=0.75))
