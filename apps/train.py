@@ -33,7 +33,6 @@ from spfde_keras import (
     updaters,
     wrap,
 )
-from spfde_keras.blocks import find_blocks
 from spfde_keras.cost import profile
 from spfde_keras.export import ExportReport, evaluate_tflite
 from spfde_keras.samples import Identified
@@ -180,7 +179,7 @@ def train(run: Run) -> dict:
     )
     last = run.recorder.rows[-1]
     planned = run.spfde.planned_cost(run.sieve.active, config.batch_size)
-    parts = profile(model).by_block()
+    costs = profile(model)
     found = {
         "test_accuracy": accuracy,
         "test_loss": loss,
@@ -191,12 +190,14 @@ def train(run: Run) -> dict:
         "planned_training_flops": planned.total,
         "memory_average_bytes": float(planned.memory.mean()),
         "memory_minimum_bytes": float(planned.memory.min()),
-        "block_flops_per_sample": {name: flops.tolist() for name, flops in parts.items()},
+        "block_flops_per_sample": {
+            name: flops.tolist() for name, flops in costs.by_block().items()
+        },
         "active_samples": int(last["active_samples"]),
         "train_samples": len(dataset.train_x),
         "test_samples": len(dataset.test_x),
         "frozen_blocks": int(last["frozen_blocks"]),
-        "blocks": len(find_blocks(model)),
+        "blocks": costs.blocks,
         "steps": int(model.optimizer.iterations),
         "wall_time_s": time.perf_counter() - run.begun + run.recorder.seconds_before,
         "training_time_s": sum(row["seconds"] for row in run.recorder.rows),

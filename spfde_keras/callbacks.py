@@ -12,12 +12,10 @@ from spfde_keras.learning_rate import inner_optimizer, reset_slots
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.plan_cost import PlanCost, TrainingPlan
 from spfde_keras.randomness import generator
+from spfde_keras.schedules import reached
 from spfde_keras.sieve_epochs import SieveEpochs
 from spfde_keras.sieving import DataSieve
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
-
-# Epochs divided by epochs must reach a fraction they equal on paper.
-_EPSILON = 1e-9
 
 
 class SpFDE(keras.callbacks.Callback):
@@ -188,10 +186,10 @@ class SpFDE(keras.callbacks.Callback):
     def _boundary(self, done: int) -> None:
         t = done / self.epochs
         rest = self.updater.stop if self._masks and self.updater.stop > 0 else 1.0
-        if self.sieve is not None and t <= rest + _EPSILON and done < self.epochs:
+        if self.sieve is not None and reached(rest, t) and done < self.epochs:
             self.sieve.update(done, t)
         previous = (done - 1) // self.interval * self.interval
-        if previous / self.epochs >= self.updater.stop - _EPSILON:
+        if reached(previous / self.epochs, self.updater.stop):
             return
         # A kernel frozen from here on is settled; one frozen all through the last interval was.
         settled = self._freezer.frozen_throughout(previous, done)

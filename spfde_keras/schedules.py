@@ -62,8 +62,7 @@ class Step(Schedule):
             raise ValueError(f"`boundaries` must increase. Received: {self.boundaries}")
 
     def __call__(self, t: float) -> float:
-        # Epoch counts divided by totals must reach a boundary they equal on paper.
-        return self.values[sum(t >= boundary - 1e-9 for boundary in self.boundaries)]
+        return self.values[sum(reached(t, boundary) for boundary in self.boundaries)]
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
@@ -158,6 +157,19 @@ def get(identifier) -> Schedule:
     if isinstance(identifier, (int, float)):
         return Constant(float(identifier))
     raise ValueError(f"A schedule must be a number or a Schedule. Received: {identifier!r}")
+
+
+def reached(t: float, boundary: float) -> bool:
+    """Returns whether time `t` has come to `boundary`, both fractions of training.
+
+    Epochs divided by epochs must reach a fraction that they equal on paper only.
+
+    Example:
+
+    >>> reached(0.1 + 0.2, 0.3), reached(0.3, 0.1 + 0.2), reached(0.29, 0.3)
+    (True, True, False)
+    """
+    return t >= boundary - 1e-9
 
 
 def share(name: str, identifier) -> Schedule:

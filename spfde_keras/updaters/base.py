@@ -6,7 +6,7 @@ import numpy as np
 
 from spfde_keras.configurable import Configurable
 from spfde_keras.masking import Mask
-from spfde_keras.schedules import Schedule
+from spfde_keras.schedules import Schedule, reached
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Updater(Configurable):
 
     def _until_stop(self, schedule: Schedule, t: float) -> float:
         # Masks that rest from `stop` on exchange nothing at `stop` itself.
-        return schedule(t) if t < self.stop - 1e-9 else 0.0
+        return 0.0 if reached(t, self.stop) else schedule(t)
 
     def _density(self, t: float, mask: Mask) -> float:
         return self.density(t, 1 - mask.sparsity)
