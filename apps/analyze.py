@@ -1,21 +1,25 @@
-"""What can be told about sparse training without training.
+"""Tables about sparse training, made without training.
 
 Usage:
 
-    python -m apps.analyze costs --model=resnet32 --width=2 --classes=100 --epochs=160 [--json FILE]
+    python -m apps.analyze costs --model=resnet32 --width=2 --classes=100 --epochs=160 [--json=FILE]
+    python -m apps.analyze subnets FOLDER... [--picture=FILE] [--json=FILE]
 
-`costs` prints training FLOPs and memory of the methods in the papers' settings.
+`costs` prints training FLOPs and memory of the methods in the papers' settings. `subnets`
+compares finished runs of `apps.train` in those folders, with several sub-nets or one.
 """
 
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import app, flags
 
-from apps import models
+from apps import models, plots
+from apps.compare import compare
+from apps.compare import render as render_subnets
 from spfde_keras.cost import RULES, ModelCost, profile
 from spfde_keras.freezing import Freezing
 from spfde_keras.masking import find_masks
@@ -211,16 +215,25 @@ def _cells(row: dict) -> str:
     return cells
 
 
-def write_json(table: dict, path: Path) -> None:
-    """Writes the result of `costs`; what was there before stays until it is complete."""
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Has a file written; what was there before stays until it is complete."""
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(table, indent=2) + "\n")
+    write(partial)
     os.replace(partial, path)
 
 
-def _check_target(path: Path) -> None:
+def _write_json(table: dict, path: Path) -> None:
+    _write(path, lambda partial: partial.write_text(json.dumps(table, indent=2) + "\n"))
+
+
+def _target(values: flags.FlagValues, name: str) -> Path | None:
+    """The file that a flag names, None without one."""
+    if not values[name].value:
+        return None
+    path = Path(values[name].value)
     if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"`--json` must be in a folder that can be written to. Received: {path}")
+        raise ValueError(f"`--{name}` must be in a folder that can be written to. Received: {path}")
+    return path
 
 
 def _define_flags() -> None:
@@ -234,6 +247,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("interval", 5, "Epochs between mask updates.")
     flags.DEFINE_list("sparsities", "0.9,0.95,0.98", "Sparsities to compare.")
     flags.DEFINE_string("json", None, "File to write the table to.")
+    flags.DEFINE_string("picture", None, "PNG file to draw the comparison of sub-nets to.")
 
 
 def _numbers(values: flags.FlagValues, name: str, kind: type) -> list:
@@ -245,10 +259,10 @@ def _numbers(values: flags.FlagValues, name: str, kind: type) -> list:
         ) from None
 
 
-def _costs_command(values: flags.FlagValues) -> None:
-    target = Path(values.json) if values.json else None
-    if target:
-        _check_target(target)
+def _costs_command(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    if arguments:
+        raise ValueError(f"`costs` takes flags alone. Received: {' '.join(arguments)}")
+    target = _target(values, "json")
     table = costs(
         values.model,
         values.width,
@@ -262,20 +276,32 @@ def _costs_command(values: flags.FlagValues) -> None:
     )
     print(render(table))
     if target:
-        write_json(table, target)
+        _write_json(table, target)
 
 
-_COMMANDS = {"costs": _costs_command}
+def _subnets_command(values: flags.FlagValues, folders: Sequence[str]) -> None:
+    target, picture = _target(values, "json"), _target(values, "picture")
+    table = compare(folders)
+    print(render_subnets(table))
+    if target:
+        _write_json(table, target)
+    if picture:
+        config = table["config"]
+        title = f"{config['dataset']}, {config['model']}: mean and range over seeds"
+        _write(picture, lambda path: plots.plot_subnets(table["methods"], path, title))
+
+
+_COMMANDS = {"costs": _costs_command, "subnets": _subnets_command}
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command named on the command line."""
-    if len(argv) != 2 or argv[1] not in _COMMANDS:
+    if len(argv) < 2 or argv[1] not in _COMMANDS:
         raise app.UsageError(
-            f"One command is needed, one of {', '.join(_COMMANDS)}. Received: {argv[1:]}"
+            f"A command is needed, one of {', '.join(_COMMANDS)}. Received: {argv[1:]}"
         )
     try:
-        _COMMANDS[argv[1]](flags.FLAGS)
+        _COMMANDS[argv[1]](flags.FLAGS, argv[2:])
     except ValueError as error:
         sys.exit(f"error: {error}")
 

@@ -9,7 +9,9 @@ from absl import flags
 
 from apps import models
 
-METHODS = ("dense", "static", "set", "rigl", "mest_em", "mest_ems", "magnitude")
+# These train several sub-nets in one run, or one by the same rules.
+ALTERNATING = ("ast", "joint")
+METHODS = ("dense", "static", "set", "rigl", "mest_em", "mest_ems", "magnitude", *ALTERNATING)
 FREEZE_SCHEMES = ("single_shot", "single_shot_resume", "periodic", "delayed_periodic")
 SIEVE_POLICIES = ("circular", "one_time")
 
@@ -17,15 +19,22 @@ SIEVE_POLICIES = ("circular", "one_time")
 _NOT_COMPARED = ("data_dir", "output_dir", "resume")
 
 
-def _option(default, help: str, choices: Sequence[str] = (), least: float | None = None):
-    return dataclasses.field(
-        default=default, metadata={"help": help, "choices": choices, "least": least}
-    )
+def _option(
+    default,
+    help: str,
+    choices: Sequence[str] = (),
+    least: float | None = None,
+    several: type | None = None,
+):
+    rules = {"help": help, "choices": choices, "least": least, "several": several}
+    return dataclasses.field(default=default, metadata=rules)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """The options of one run; every field is a flag of `python -m apps.train`.
+
+    A field of several values takes them as a sequence or as text with commas, or just one.
 
     Raises:
         ValueError: a value out of range.
@@ -34,6 +43,8 @@ class RunConfig:
 
     >>> RunConfig(method="set").folder
     'runs/digits-small_cnn-set'
+    >>> RunConfig(method="ast", sparsity="0.9,0.95").sparsity
+    (0.9, 0.95)
     """
 
     dataset: str = _option("digits", "digits, or any image data set of tensorflow-datasets")
@@ -43,11 +54,29 @@ class RunConfig:
     )
     model: str = _option("small_cnn", "the model", choices=tuple(models.names()))
     width: float = _option(1.0, "factor on the model's channels")
-    method: str = _option("mest_ems", "how masks change; dense has none", choices=METHODS)
-    sparsity: float | None = _option(None, "share of zeros; if unset 0.9, or as an N:M scheme says")
-    scheme: str = _option("unstructured", "unstructured, block, pattern, channel, filter, or N:M")
+    method: str = _option(
+        "mest_ems",
+        "how masks change; dense has none, ast and joint train several sub-nets",
+        choices=METHODS,
+    )
+    sparsity: tuple[float, ...] | None = _option(
+        None,
+        "share of zeros; if unset 0.9, or as an N:M scheme says; several with commas: a sub-net "
+        "for each",
+        several=float,
+    )
+    scheme: tuple[str, ...] = _option(
+        "unstructured",
+        "unstructured, block, pattern, channel, filter, or N:M; several with commas: a sub-net "
+        "for each",
+        several=str,
+    )
     distribution: str = _option("uniform", "sparsity per layer: uniform or erk")
     interval: int = _option(2, "epochs between two updates of masks and samples", least=1)
+    initial_density: float = _option(0.5, "ast and joint: share of weights trained with at first")
+    gradient_correction: bool = _option(
+        True, "ast: correct gradients that go against the previous sub-net's"
+    )
     freeze_reduction: float = _option(
         0.2, "share of training FLOPs that freezing saves; 0 never freezes", least=0
     )
@@ -76,6 +105,8 @@ class RunConfig:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value, rule = getattr(self, field.name), field.metadata
+            if rule["several"] and value is not None:
+                object.__setattr__(self, field.name, _several(field.name, value, rule["several"]))
             if rule["choices"] and value not in rule["choices"]:
                 raise ValueError(
                     f"`{field.name}` must be one of {', '.join(rule['choices'])}. Received: {value}"
@@ -83,6 +114,13 @@ class RunConfig:
             if rule["least"] is not None and value is not None and not value >= rule["least"]:
                 raise ValueError(
                     f"`{field.name}` must be at least {rule['least']}. Received: {value}"
+                )
+        for name in ("sparsity", "scheme"):
+            values = getattr(self, name) or ()
+            if len(values) > 1 and self.method not in ALTERNATING:
+                raise ValueError(
+                    f"`{name}` must be one value with method {self.method}; several are for "
+                    f"{' and '.join(ALTERNATING)}. Received: {_text(values)}"
                 )
         if not self.learning_rate > 0:
             raise ValueError(f"`learning_rate` must be positive. Received: {self.learning_rate}")
@@ -106,8 +144,8 @@ class RunConfig:
     def check_resumes(self, earlier: dict) -> None:
         """Raises `ValueError` naming the flags in which this run differs from the `earlier` one."""
         changed = [
-            f"--{name} was {earlier.get(name)}, is {value}"
-            for name, value in dataclasses.asdict(self).items()
+            f"--{name} was {_text(earlier.get(name))}, is {_text(value)}"
+            for name, value in json.loads(self.to_json()).items()
             if name not in _NOT_COMPARED and earlier.get(name) != value
         ]
         if changed:
@@ -151,8 +189,26 @@ def parse(arguments: Sequence[str]) -> RunConfig | str:
     )
 
 
+def _several(name: str, given, kind: type) -> tuple:
+    """The values of a field that takes several, from text with commas, a sequence or one value."""
+    parts = given.split(",") if isinstance(given, str) else given
+    parts = parts if isinstance(parts, (list, tuple)) else [parts]
+    try:
+        return tuple(kind(part.strip() if isinstance(part, str) else part) for part in parts)
+    except ValueError:
+        raise ValueError(
+            f"`{name}` must be numbers with commas between. Received: {_text(given)}"
+        ) from None
+
+
+def _text(value) -> str:
+    """A value as a flag has it."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
-    kind = next(t for t in (typing.get_args(field.type) or (field.type,)) if t is not type(None))
+    types = (str,) if field.metadata["several"] else typing.get_args(field.type) or (field.type,)
+    kind = next(t for t in types if t is not type(None))
     arguments = (field.name, field.default)
     text = field.metadata["help"]
     if field.metadata["choices"]:

@@ -1,5 +1,6 @@
-"""The picture of a run: accuracy, sparsity, frozen blocks and active samples over epochs."""
+"""Pictures: one run over its epochs, and the sub-nets of several runs."""
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 
@@ -47,4 +48,42 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: str | os.PathLike, t
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(columns) > 1:
             axes.legend()
+    FigureCanvasAgg(figure).print_png(os.fspath(path))
+
+
+def plot_subnets(methods: Sequence[Mapping], path: str | os.PathLike, title: str) -> None:
+    """Draws the accuracy of sub-nets against their density as a PNG file.
+
+    A mark is the mean over the seeds, its bar reaches from the lowest to the highest.
+
+    Args:
+        methods: a line each, as in "methods" of `apps.compare.compare`.
+        path: where to write.
+        title: text on top.
+
+    Example:
+
+    >>> subnets = [{"sparsity": 0.9, "test_accuracy": 0.8, "test_accuracies": [0.7, 0.9]}]
+    >>> plot_subnets([{"method": "AST", "subnets": subnets}], "subnets.png", "digits")
+    """
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots()
+    ticks = set()
+    for marker, method in zip(itertools.cycle("os^D"), methods, strict=False):
+        subnets = method["subnets"]
+        density = [1 - subnet["sparsity"] for subnet in subnets]
+        mean = [subnet["test_accuracy"] for subnet in subnets]
+        below = [m - min(s["test_accuracies"]) for m, s in zip(mean, subnets, strict=True)]
+        above = [max(s["test_accuracies"]) - m for m, s in zip(mean, subnets, strict=True)]
+        label = method["method"]
+        axes.errorbar(density, mean, (below, above), label=label, marker=marker, capsize=4)
+        ticks |= {float(f"{share:.3g}") for share in density}
+    axes.set_xscale("log")
+    axes.set_xticks(sorted(ticks), [f"{share:g}" for share in sorted(ticks)])
+    axes.minorticks_off()
+    axes.set_xlabel("density")
+    axes.set_ylabel("test accuracy")
+    axes.grid(alpha=0.3)
+    axes.legend()
     FigureCanvasAgg(figure).print_png(os.fspath(path))

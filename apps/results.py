@@ -6,7 +6,7 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -24,6 +24,7 @@ COLUMNS = (
     "frozen_blocks",
     "active_samples",
     "flops_share",
+    "gradient_corrections",
     "seconds",
 )
 
@@ -117,7 +118,7 @@ class Recorder(keras.callbacks.Callback):
         self._path = pathlib.Path(path)
         self._begun = self._validation = 0.0
         self.rows = []
-        """One dictionary of `COLUMNS` per epoch; epochs count from 1."""
+        """One dictionary per epoch, with those of `COLUMNS` the run has; epochs count from 1."""
         self.seconds_before = 0.0
         """Training time of the epochs before the run was resumed."""
 
@@ -154,12 +155,12 @@ def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
         ]
 
 
-def write_history(path: str | os.PathLike, rows: Iterable[Mapping[str, float]]) -> None:
+def write_history(path: str | os.PathLike, rows: Sequence[Mapping[str, float]]) -> None:
     """Writes rows as a `history.csv`, whole numbers as such, and all digits of the others."""
     path = pathlib.Path(path)
     temporary = path.with_name(f"{path.name}.tmp")
     with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, [name for name in COLUMNS if any(name in r for r in rows)])
         writer.writeheader()
         for row in rows:
             writer.writerow({k: int(v) if v.is_integer() else v for k, v in row.items()})
@@ -168,9 +169,15 @@ def write_history(path: str | os.PathLike, rows: Iterable[Mapping[str, float]]) 
 
 def table(results: Mapping) -> str:
     """Returns the results as a short table to print."""
-    lines = [
+    accuracy = [
         ("test accuracy", "{test_accuracy:.4f}"),
         ("test accuracy, .tflite", "{tflite_test_accuracy:.4f}"),
+    ]
+    if len(results["subnets"]) > 1:
+        text = "test accuracy {test_accuracy:.4f}, .tflite {tflite_test_accuracy:.4f}"
+        accuracy = [(s["name"], text.format(**s)) for s in results["subnets"]]
+    lines = [
+        *accuracy,
         ("sparsity", "{sparsity:.4f}"),
         ("training FLOPs", "{training_flops:.3g}, {flops_share:.3f} of dense"),
         ("samples in use", "{active_samples} of {train_samples}"),

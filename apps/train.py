@@ -8,6 +8,7 @@ reads them from a file, one a line.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -24,6 +25,7 @@ from apps import datasets, models, plots, results
 from apps.augment import augment, mirrors
 from apps.config import RunConfig
 from spfde_keras import (
+    AlternatingSparseTraining,
     DataSieve,
     Freezing,
     SparseModel,
@@ -33,9 +35,13 @@ from spfde_keras import (
     updaters,
     wrap,
 )
+from spfde_keras.alternating import JointSparseTraining
+from spfde_keras.analysis import mask_overlap
 from spfde_keras.cost import profile
 from spfde_keras.export import ExportReport, evaluate_tflite
+from spfde_keras.masking import find_masks
 from spfde_keras.samples import Identified
+from spfde_keras.sparse_training import SparseTraining
 
 # So many test samples are enough for the curve; the result is measured on all.
 _CURVE_SAMPLES = 2000
@@ -50,7 +56,7 @@ class Run:
     dataset: datasets.Dataset
     model: SparseModel
     sieve: DataSieve
-    spfde: SpFDE
+    training: SparseTraining
     recorder: results.Recorder
     callbacks: keras.callbacks.CallbackList
     begun: float
@@ -117,22 +123,14 @@ def prepare(config: RunConfig) -> Run:
         metrics=["accuracy"],
         steps_per_execution=config.steps_per_execution,
     )
-    freezing = config.freeze_reduction > 0
-    spfde = SpFDE(
-        epochs=config.epochs,
-        updater=_updater(config),
-        interval=config.interval,
-        freeze=Freezing(config.freeze_reduction, config.freeze_scheme) if freezing else None,
-        sieve=sieve,
-        seed=config.seed,
-    )
+    training = _training(config, sieve)
     recorder = results.Recorder(folder.unfinished / "history.csv")
     backup = keras.callbacks.BackupAndRestore(
         folder.unfinished / "backup", double_checkpoint=True, delete_checkpoint=False
     )
     # Made here and not by `fit`: meeting the model, the callback checks it and plans the run.
     callbacks = keras.callbacks.CallbackList(
-        [spfde, recorder, backup],
+        [training, recorder, backup],
         add_history=True,
         add_progbar=True,
         model=model,
@@ -141,7 +139,7 @@ def prepare(config: RunConfig) -> Run:
         verbose=2,
     )
     folder.open()
-    return Run(config, folder, dataset, model, sieve, spfde, recorder, callbacks, begun)
+    return Run(config, folder, dataset, model, sieve, training, recorder, callbacks, begun)
 
 
 def train(run: Run) -> dict:
@@ -165,28 +163,31 @@ def train(run: Run) -> dict:
         shuffle=False,  # the sieve does
         verbose=2,
     )
-    loss, accuracy = model.evaluate(test_x, dataset.test_y, batch_size=256, verbose=0)
-
     new = run.folder.unfinished
     model.save(new / "model.keras")
     samples = np.asarray(dataset.normalize(dataset.train_x[:16]))
     tflite = _export(model, new / "model.tflite", samples)
     twin = export_tflite(model, new / "dense.tflite", sparse=False, representative_data=samples)
+    subnets = _evaluate(model, new / "model.tflite", test_x, dataset.test_y)
+    accuracies = ", ".join(f"{subnet['test_accuracy']:.4f}" for subnet in subnets)
     plots.plot_history(
         run.recorder.rows,
         new / "training.png",
-        f"{config.dataset}, {config.model}, {config.method}: test accuracy {accuracy:.4f}",
+        f"{config.dataset}, {config.model}, {config.method}: test accuracy {accuracies}",
     )
     last = run.recorder.rows[-1]
-    planned = run.spfde.planned_cost(run.sieve.active, config.batch_size)
+    planned = run.training.planned_cost(run.sieve.active, config.batch_size)
     costs = profile(model)
     found = {
-        "test_accuracy": accuracy,
-        "test_loss": loss,
+        "test_accuracy": subnets[0]["test_accuracy"],
+        "test_loss": subnets[0]["test_loss"],
+        "tflite_test_accuracy": subnets[0]["tflite_test_accuracy"],
+        "subnets": subnets,
+        "mask_overlap": mask_overlap(model),
         "sparsity": last["sparsity"],
-        "training_flops": run.spfde.training_flops,
-        "dense_training_flops": run.spfde.dense_training_flops,
-        "flops_share": run.spfde.training_flops / run.spfde.dense_training_flops,
+        "training_flops": run.training.training_flops,
+        "dense_training_flops": run.training.dense_training_flops,
+        "flops_share": run.training.training_flops / run.training.dense_training_flops,
         "planned_training_flops": planned.total,
         "memory_average_bytes": float(planned.memory.mean()),
         "memory_minimum_bytes": float(planned.memory.min()),
@@ -204,7 +205,6 @@ def train(run: Run) -> dict:
         "tflite_bytes": tflite.bytes,
         "tflite_dense_bytes": twin.bytes,
         "tflite_share": tflite.bytes / twin.bytes,
-        "tflite_test_accuracy": evaluate_tflite(new / "model.tflite", test_x, dataset.test_y),
         "pixel_mean": dataset.mean.tolist(),
         "pixel_std": dataset.std.tolist(),
         "config": dataclasses.asdict(config),
@@ -212,6 +212,29 @@ def train(run: Run) -> dict:
     (new / "results.json").write_text(json.dumps(found, indent=2) + "\n")
     run.folder.publish()
     return found
+
+
+def _evaluate(model: SparseModel, path: pathlib.Path, x: np.ndarray, y: np.ndarray) -> list[dict]:
+    """What each sub-net, in Keras and in the file at `path`, makes of the test samples."""
+    masks, names = find_masks(model), model.subnets or ["dense"]
+    size = sum(mask.layout.size for mask in masks)
+    subnets = []
+    for index, name in enumerate(names):
+        model.activate(index)
+        loss, accuracy = model.evaluate(x, y, batch_size=256, verbose=0)
+        kept = sum(int(np.count_nonzero(mask.read()[1][index])) for mask in masks)
+        signature = name if len(names) > 1 else None
+        subnets.append(
+            {
+                "name": name,
+                "sparsity": 1 - kept / size if masks else 0.0,
+                "test_accuracy": accuracy,
+                "test_loss": loss,
+                "tflite_test_accuracy": evaluate_tflite(path, x, y, signature=signature),
+            }
+        )
+    model.activate(0)
+    return subnets
 
 
 def _export(model: SparseModel, path: pathlib.Path, samples: np.ndarray) -> ExportReport:
@@ -229,8 +252,8 @@ def _model(config: RunConfig, dataset: datasets.Dataset) -> SparseModel:
         return wrap(plain)
     return sparsify(
         plain,
-        config.sparsity,
-        scheme=config.scheme,
+        _one_or_all(config.sparsity),
+        scheme=_one_or_all(config.scheme),
         distribution=config.distribution,
         dense=models.dense_layers(config.model),
         initial=_updater(config).initial,
@@ -238,9 +261,34 @@ def _model(config: RunConfig, dataset: datasets.Dataset) -> SparseModel:
     )
 
 
+def _one_or_all(values: tuple | None):
+    # What is given once holds for all sub-nets: one value to the library, not a sequence of one.
+    return values[0] if values and len(values) == 1 else values
+
+
 def _updater(config: RunConfig) -> updaters.Updater:
+    if config.method in run_config.ALTERNATING:
+        return updaters.PruneAndRegrow(config.initial_density)
     # A dense model has no masks, and nothing to update.
     return updaters.get("static" if config.method == "dense" else config.method)
+
+
+def _training(config: RunConfig, sieve: DataSieve) -> SparseTraining:
+    freezing = config.freeze_reduction > 0
+    callback = {
+        "ast": functools.partial(
+            AlternatingSparseTraining, gradient_correction=config.gradient_correction
+        ),
+        "joint": JointSparseTraining,
+    }.get(config.method, SpFDE)
+    return callback(
+        epochs=config.epochs,
+        updater=_updater(config),
+        interval=config.interval,
+        freeze=Freezing(config.freeze_reduction, config.freeze_scheme) if freezing else None,
+        sieve=sieve,
+        seed=config.seed,
+    )
 
 
 def _optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:

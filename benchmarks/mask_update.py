@@ -21,7 +21,7 @@ from benchmarks import report
 from spfde_keras import schemes, updaters
 from spfde_keras.masking import Mask, find_masks
 
-UPDATERS = ("static", "set", "rigl", "mest_em", "mest_ems", "magnitude")
+UPDATERS = ("static", "set", "rigl", "mest_em", "mest_ems", "magnitude", "prune_and_regrow")
 SCHEMES = ("unstructured", "block", "pattern", "channel", "filter", "2:4", "1:8")
 INPUT_SHAPES = {"resnet50": (224, 224, 3)}
 CIFAR_SHAPE = (32, 32, 3)
@@ -86,7 +86,7 @@ def time_updates(masks: list[Mask], name: str, repeats: int) -> list[float]:
     for t in np.linspace(0.1, 0.5, repeats):
         start = time.perf_counter()
         for mask, gradient in zip(masks, gradients, strict=True):
-            updater.update(mask, float(t), rng, gradient)
+            updater.update(mask.subnets[0], float(t), rng, gradient)
         seconds.append(time.perf_counter() - start)
     return seconds
 

@@ -1,4 +1,4 @@
-"""Times one training step: dense Keras, sparse, sparse and partly frozen, and tfmot's pruning.
+"""Times one training step: dense Keras, sparse, several sub-nets in turn, frozen, and tfmot's.
 
 All variants run in one process and in turns, so that a machine that slows down or speeds up
 does so for all of them; ratios are medians over the rounds of the ratio within a round.
@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import spfde_keras
 from apps import models
 from benchmarks import report
+from spfde_keras.alternating import Alternation
 from spfde_keras.blocks import find_blocks
 from spfde_keras.cost import profile
 from spfde_keras.masking import find_masks
@@ -48,9 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
     steps = {"dense": train_step(dense, keras, batch)}
     steps["tfmot"] = train_step(pruned, tf_keras, batch, callbacks)
     steps["sparse"] = train_step(sparse, keras, batch)
+    steps["sparse, 3 sub-nets"] = alternating_step(dense, options, batch)
     # Profiled before anything is frozen. Masked kernels take as long as dense ones: {}.
     cost = profile(sparse)
-    predicted = {"sparse": 1.0}
+    predicted = {"sparse": 1.0, "sparse, 3 sub-nets": 1.0}
     for name, frozen, step in frozen_steps(sparse, batch):
         steps[name] = step
         predicted[name] = cost.training({}, frozen) / cost.training({})
@@ -91,6 +93,16 @@ def train_step(model, library, batch: tf.data.Dataset, callbacks: Sequence = ())
     )
     model.fit(batch, steps_per_epoch=1, shuffle=False, verbose=0, callbacks=list(callbacks))
     return model.train_function
+
+
+def alternating_step(
+    dense: keras.Model, options: argparse.Namespace, batch: tf.data.Dataset
+) -> Step:
+    """The step that trains three sub-nets in turn and corrects their gradients."""
+    shares = [1 - (1 - options.sparsity) / part for part in (1, 2, 5)]
+    model = spfde_keras.sparsify(dense, shares, dense=models.dense_layers(options.model))
+    model.attach(alternation=Alternation(model))
+    return train_step(model, keras, batch)
 
 
 def frozen_steps(model: keras.Model, batch: tf.data.Dataset) -> Iterator[tuple[str, int, Step]]:

@@ -1,5 +1,6 @@
 """Sparse training in Keras 3: masks, mutation, layer freezing, data sieving, TFLite export."""
 
+from spfde_keras.alternating import AlternatingSparseTraining
 from spfde_keras.analysis import summary
 from spfde_keras.blocks import find_blocks
 from spfde_keras.callbacks import SpFDE
@@ -13,6 +14,7 @@ from spfde_keras.training import SparseModel
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlternatingSparseTraining",
     "DataSieve",
     "FreezePlan",
     "Freezing",

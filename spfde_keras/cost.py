@@ -62,8 +62,8 @@ class KernelCost:
 class ModelCost:
     """What a model costs per sample; made by `profile`.
 
-    Where a method takes `densities`, None stands for what the masks keep at that moment, and {}
-    for the dense model. `frozen` is the number of frozen front blocks.
+    Where a method takes `densities`, None stands for what the masks keep at that moment, in the
+    mean over sub-nets, and {} for the dense model. `frozen` is the number of frozen front blocks.
 
     Attributes:
         kernels: tuple of `KernelCost` in the order of the graph.
@@ -345,7 +345,8 @@ class Ledger:
 
     >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2)])
     >>> ledger = Ledger(profile(mlp))
-    >>> ledger.book_epoch(samples=8, total=10, frozen=0)
+    >>> ledger.book_training(samples=8, frozen=0)
+    >>> ledger.book_dense(samples=10)
     >>> ledger.share
     0.8
     """
@@ -355,14 +356,19 @@ class Ledger:
         self.spent = 0.0
         self.dense = 0.0
 
-    def book_epoch(self, samples: int, total: int, frozen: int) -> None:
-        """Books an epoch on `samples` of `total` samples, with `frozen` front blocks."""
+    def book_training(self, samples: int, frozen: int) -> None:
+        """Books training on `samples`, with `frozen` front blocks and the masks as they are."""
         self.spent += samples * self._costs.training(frozen=frozen)
-        self.dense += total * self._costs.training({})
 
-    def book_gradient(self, gradient: str, samples: int, frozen: int) -> None:
+    def book_dense(self, samples: int) -> None:
+        """Books what dense training on `samples` would take."""
+        self.dense += samples * self._costs.training({})
+
+    def book_gradient(
+        self, gradient: str, samples: int, frozen: int, densities: Densities | None = None
+    ) -> None:
         """Books the extra pass of a mask update, "masked" or "dense", over one batch."""
-        self.spent += samples * self._costs.update_gradient(gradient, frozen=frozen)
+        self.spent += samples * self._costs.update_gradient(gradient, densities, frozen)
 
     @property
     def share(self) -> float:

@@ -1,6 +1,7 @@
 """The masks of one kernel, held by the layer that owns the kernel."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ from keras import ops
 
 from spfde_keras import schemes
 from spfde_keras.layout import KernelLayout
+from spfde_keras.subnets import SubnetSwitch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,18 +21,19 @@ class _Bound:
 
 @keras.saving.register_keras_serializable("spfde_keras")
 class Mask(keras.layers.Layer):
-    """Holds a kernel's masks and keeps the kernel zero wherever no mask keeps it.
+    """Holds a kernel's masks, one for each sub-net, and keeps zero what no mask keeps.
 
     Everything outside the layers (updaters, sieving, export, analysis) sees a kernel only
-    through `read` and `write`. The masks have a leading axis, one entry per sub-net.
+    through `read` and `write`, or through one of its `subnets`.
 
     Args:
-        scheme: a `Scheme`, or its name.
-        sparsity: float in [0, 1), the share of weights that are zero when training ends.
+        scheme: a `Scheme` or its name, or a sequence of them, one for each sub-net.
+        sparsity: float in [0, 1), the share of weights that are zero when training ends, or a
+            sequence of them, one for each sub-net.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: if `sparsity` is out of range.
+        ValueError: if `sparsity` is out of range, or there are not as many as schemes.
 
     Example:
 
@@ -41,22 +44,30 @@ class Mask(keras.layers.Layer):
     (1, 4, 4)
     """
 
-    def __init__(self, scheme="unstructured", sparsity: float = 0.0, **kwargs):
+    switch: SubnetSwitch | None = None
+    """Tells which sub-net runs; without it the first one does."""
+
+    def __init__(self, scheme="unstructured", sparsity: float | Sequence[float] = 0.0, **kwargs):
         super().__init__(trainable=False, **kwargs)
-        self.scheme = schemes.get(scheme)
-        self.sparsity = check_sparsity(sparsity)
+        self._targets = tuple(subnet_targets(scheme, sparsity))
+
+    @property
+    def subnets(self) -> list["Subnet"]:
+        """The kernel as each of the sub-nets has it."""
+        return [Subnet(self, index, *target) for index, target in enumerate(self._targets)]
 
     def attach(self, kernel: keras.Variable, layout: KernelLayout) -> None:
-        """Binds the mask to `kernel`; every weight is kept until masks are written.
+        """Binds the masks to `kernel`; every weight is kept until masks are written.
 
         Raises:
-            ValueError: if the scheme cannot divide the kernel, or reach the sparsity.
+            ValueError: if a scheme cannot divide the kernel, or reach the sparsity.
         """
-        self.scheme.validate(layout, kernel.path, 1 - self.sparsity)
+        for scheme, sparsity in self._targets:
+            scheme.validate(layout, kernel.path, 1 - sparsity)
         self._bound = _Bound(kernel, layout)
         self.values = self.add_weight(
             name="values",
-            shape=(1, *layout.shape),
+            shape=(len(self._targets), *layout.shape),
             dtype="bool",
             initializer="ones",
             trainable=False,
@@ -78,9 +89,15 @@ class Mask(keras.layers.Layer):
         """The kernel's path, by which the mask is known everywhere."""
         return self.kernel.path
 
+    @property
+    def running(self):
+        """The mask of the sub-net that runs, a bool tensor of the kernel's shape."""
+        index = 0 if self.switch is None else self.switch.index
+        return self.values.value[index]
+
     def call(self, kernel):
         # where, not a product: infinity or NaN behind a mask must not come through.
-        return ops.where(self.values[0], kernel, ops.zeros((), kernel.dtype))
+        return ops.where(self.running, kernel, ops.zeros((), kernel.dtype))
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the kernel (as stored) and its masks, bool with a leading sub-net axis."""
@@ -98,20 +115,73 @@ class Mask(keras.layers.Layer):
 
     @property
     def density(self) -> float:
-        """The share of weights kept now."""
+        """The share of weights kept now, in the mean over the sub-nets."""
         return float(np.mean(ops.convert_to_numpy(self.values)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Subnet:
+    """A kernel as one sub-net has it: what updaters see.
+
+    Args:
+        mask: the kernel's `Mask`.
+        index: int, which of its sub-nets.
+        scheme: the sub-net's `Scheme`.
+        sparsity: float, the share of weights that are zero when training ends.
+    """
+
+    mask: Mask
+    index: int
+    scheme: schemes.Scheme
+    sparsity: float
+
+    @property
+    def layout(self) -> KernelLayout:
+        """The axes of the kernel."""
+        return self.mask.layout
+
+    @property
+    def kernel_path(self) -> str:
+        """The kernel's path."""
+        return self.mask.kernel_path
+
+    @property
+    def density(self) -> float:
+        """The share of weights that this sub-net keeps now."""
+        return float(np.mean(self.read()[1]))
 
     def count(self, density: float) -> int:
         """Returns how many units of the scheme make up `density`."""
         return self.scheme.count(self.layout, density)
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the kernel, zero outside of this sub-net, and its mask, of the same shape."""
+        kernel, masks = self.mask.read()
+        return np.where(masks[self.index], kernel, 0), masks[self.index]
+
+    def replace(self, kept: np.ndarray) -> np.ndarray:
+        """Stores a new mask for this sub-net; the others stay as they are.
+
+        Args:
+            kept: bool array of the kernel's shape.
+
+        Returns:
+            Bool array of the kernel's shape: weights that no sub-net kept before, or none
+            keeps now. They are zero.
+        """
+        kernel, masks = self.mask.read()
+        changed = masks.copy()
+        changed[self.index] = kept
+        fresh = masks.any(axis=0) ^ changed.any(axis=0)
+        self.mask.write(np.where(fresh, 0, kernel), changed)
+        return fresh
 
     def initialize(self, scores: np.ndarray, density: float) -> None:
         """Keeps the best units by element `scores` (the kernel's shape) at `density`."""
         shape = self.layout.canonical_shape
         unit_scores = self.scheme.scores(self.layout.to_canonical(scores))
         units = self.scheme.select(unit_scores, self.count(density), shape)
-        mask = self.layout.from_canonical(self.scheme.expand(units, shape))
-        self.write(self.read()[0], mask[None])
+        self.replace(self.layout.from_canonical(self.scheme.expand(units, shape)))
 
 
 def check_sparsity(sparsity: float) -> float:
@@ -121,6 +191,38 @@ def check_sparsity(sparsity: float) -> float:
     if not 0 <= sparsity < 1:
         raise ValueError(f"`sparsity` must be in [0, 1). Received: {sparsity}")
     return float(sparsity)
+
+
+def subnet_targets(scheme, sparsity) -> list[tuple[schemes.Scheme, float]]:
+    """Returns the scheme and the sparsity of each sub-net.
+
+    Args:
+        scheme: a `Scheme` or its name, or a sequence of them.
+        sparsity: float in [0, 1), or a sequence of them. What is given once holds for all.
+
+    Raises:
+        ValueError: if a sparsity is out of range, or both are sequences of different length.
+
+    Example:
+
+    >>> subnet_targets("unstructured", [0.5, 0.75])
+    [(Unstructured(), 0.5), (Unstructured(), 0.75)]
+    """
+    lengths = {len(given) for given in (scheme, sparsity) if isinstance(given, (list, tuple))}
+    if len(lengths) > 1 or 0 in lengths:
+        raise ValueError(
+            "`scheme` and `sparsity` must each be one for all sub-nets, or one for each. "
+            f"Received: scheme={scheme}, sparsity={sparsity}"
+        )
+    count = max(lengths, default=1)
+
+    def each(given):
+        return given if isinstance(given, (list, tuple)) else [given] * count
+
+    return [
+        (schemes.get(one), check_sparsity(share))
+        for one, share in zip(each(scheme), each(sparsity), strict=True)
+    ]
 
 
 def find_masks(model: keras.Model) -> list[Mask]:

@@ -1,6 +1,7 @@
 """FLOPs and memory of a whole training run, before it starts."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -38,12 +39,14 @@ class TrainingPlan:
 
     Args:
         model: the `ModelCost` of the model.
-        densities: final densities by kernel path; kernels not named are dense.
+        densities: final densities by kernel path; kernels not named are dense. Of several
+            sub-nets, a list of these.
         updater: an `Updater`, or None: densities stay as they are.
         epochs: int, length of training.
         interval: int, epochs between mask updates.
         samples: float, number of samples trained on per epoch.
         batch_size: int.
+        passes: int, how many of the sub-nets each step trains.
 
     Example:
 
@@ -58,49 +61,68 @@ class TrainingPlan:
     """
 
     model: ModelCost
-    densities: Densities
+    densities: Densities | Sequence[Densities]
     updater: Updater | None
     epochs: int
     interval: int
     samples: float
     batch_size: int = 64
+    passes: int = 1
 
     def flops(self, epoch: int, frozen: int) -> float:
         """Returns FLOPs of training one epoch with `frozen` front blocks, mask updates left out.
 
         This is what `Freezing.plan` asks for.
         """
-        return self.samples * self.model.training(self._densities(epoch, frozen), frozen)
+        costs = [
+            self.model.training(densities, frozen) for densities in self._densities(epoch, frozen)
+        ]
+        return self.samples * self.passes * float(np.mean(costs))
 
     def memory(self, epoch: int, frozen: int) -> float:
-        """Returns bytes needed in one epoch with `frozen` front blocks."""
-        return self.model.memory(self._densities(epoch, frozen), frozen, self.batch_size)
+        """Returns bytes needed in one epoch with `frozen` front blocks.
+
+        Of several sub-nets that is what the densest one needs, as if it held the others.
+        """
+        return max(
+            self.model.memory(densities, frozen, self.batch_size)
+            for densities in self._densities(epoch, frozen)
+        )
 
     def cost(self, freeze: FreezePlan | None = None) -> PlanCost:
         """Returns what the run costs, frozen as `freeze` has it (None: not at all)."""
         frozen = np.zeros(self.epochs, int) if freeze is None else freeze.frozen
         steps = [(epoch, int(count)) for epoch, count in enumerate(frozen)]
         return PlanCost(
-            flops=np.array([self.flops(*step) + self._update_gradient(*step) for step in steps]),
+            flops=np.array([self.flops(*step) + self._update_gradients(*step) for step in steps]),
             memory=np.array([self.memory(*step) for step in steps]),
         )
 
-    def _densities(self, epoch: int, frozen: int) -> dict[str, float]:
-        if self.updater is None:
-            return dict(self.densities)
-        thawed = {kernel.path for kernel in self.model.kernels if kernel.block >= frozen}
-        updated = epoch // self.interval * self.interval
-        return {
-            path: self.updater.density(updated / self.epochs, final) if path in thawed else final
-            for path, final in self.densities.items()
-        }
+    @property
+    def _subnets(self) -> Sequence[Densities]:
+        return [self.densities] if isinstance(self.densities, Mapping) else self.densities
 
-    def _update_gradient(self, epoch: int, frozen: int) -> float:
-        """FLOPs of the extra pass for the mask update in front of `epoch`."""
+    def _densities(self, epoch: int, frozen: int) -> list[Densities]:
+        if self.updater is None:
+            return list(self._subnets)
+        thawed = {kernel.path for kernel in self.model.kernels if kernel.block >= frozen}
+        t = epoch // self.interval * self.interval / self.epochs
+        return [
+            {
+                path: self.updater.density(t, final) if path in thawed else final
+                for path, final in subnet.items()
+            }
+            for subnet in self._subnets
+        ]
+
+    def _update_gradients(self, epoch: int, frozen: int) -> float:
+        """FLOPs of the extra passes, one for each sub-net, for the updates in front of `epoch`."""
         wanted = None if self.updater is None else self.updater.gradient
         # Masks change last at the first boundary that is not before `stop`.
         last = self.updater.stop * self.epochs + self.interval if wanted else 0
         if epoch % self.interval or not 0 < epoch < last:
             return 0.0
-        densities = self._densities(epoch, frozen)
-        return self.batch_size * self.model.update_gradient(wanted, densities, frozen)
+        return self.batch_size * sum(
+            self.model.update_gradient(wanted, densities, frozen)
+            for densities in self._densities(epoch, frozen)
+        )

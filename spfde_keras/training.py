@@ -1,14 +1,19 @@
 """The model that trains sparse: one train step, for every method."""
 
+import contextlib
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from spfde_keras import analysis
-from spfde_keras.masking import Mask
+from spfde_keras.layers.switchable import SwitchableBatchNormalization
+from spfde_keras.masking import Mask, find_masks
 from spfde_keras.samples import Identified, strip_ids
 from spfde_keras.sieving import DataSieve
+from spfde_keras.subnets import SubnetSwitch, check_subnet, subnet_name
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
@@ -16,24 +21,90 @@ class SparseModel(keras.Model):
     """A functional model, made by `sparsify` or `wrap`, that can be sieved, frozen and mutated.
 
     It takes `Identified(inputs, sample_id)` wherever it takes inputs. The callback attaches
-    two observers for the time of a `fit`: `monitor`, shown each training batch, and `sieve`,
-    told which samples were classified correctly.
+    for the time of a `fit`: `monitor`, shown each training batch; `sieve`, told which samples
+    were classified correctly; and, where there are several sub-nets, `alternation`, which
+    says which of them a step trains.
     """
 
     monitor = None
     sieve = None
+    alternation = None
     freezer = None
+    switch = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if len(self.subnets) > 1:
+            self._share_switch()
         # Keras turns XLA on by itself on GPUs; XLA has no variables of changing shape, which
         # hold the last batch.
         self.supports_jit = False
 
-    def attach(self, monitor: "Monitor | None", sieve: DataSieve | None) -> None:
+    def _share_switch(self) -> None:
+        active = self.add_weight(
+            name="active_subnet", shape=(), dtype="int32", initializer="zeros", trainable=False
+        )
+        self.switch = SubnetSwitch(active)
+        for layer in self._flatten_layers():
+            if isinstance(layer, (Mask, SwitchableBatchNormalization)):
+                layer.switch = self.switch
+
+    @property
+    def subnets(self) -> list[str]:
+        """The names of the sub-nets, such as "subnet_90"; none in a model without masks."""
+        masks = find_masks(self)
+        counts = {len(mask.subnets) for mask in masks}
+        if not counts:
+            return []
+        if len(counts) > 1:
+            raise ValueError(f"All masks must have as many sub-nets. Received: {sorted(counts)}")
+        sizes = [mask.layout.size for mask in masks]
+        shares = [[subnet.sparsity for subnet in mask.subnets] for mask in masks]
+        return [subnet_name(share) for share in np.average(shares, axis=0, weights=sizes)]
+
+    def activate(self, subnet: int) -> None:
+        """Chooses the sub-net that the model is, in everything but training.
+
+        Nothing is built or compiled anew.
+
+        Args:
+            subnet: int, index in `subnets`.
+
+        Raises:
+            ValueError: if there is no such sub-net.
+
+        Example:
+
+        >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16),
+        ...                         keras.layers.Dense(16), keras.layers.Dense(2)])
+        >>> model = sparsify(mlp, sparsity=[0.5, 0.75])
+        >>> model.activate(1)
+        >>> model.subnets[model.active]
+        'subnet_75'
+
+        Source: AST (Yang et al., NeurIPS 2022).
+        """
+        check_subnet(subnet, max(1, len(self.subnets)))
+        if self.switch is not None:
+            self.switch.active.assign(subnet)
+
+    @property
+    def active(self) -> int:
+        """The index of the active sub-net."""
+        return 0 if self.switch is None else int(self.switch.active.numpy())
+
+    def at(self, subnet):
+        """Returns a context in which sub-net `subnet`, int or int32 tensor, is the model.
+
+        For calls of the model, and functions traced in it; `predict`, `evaluate` and `fit` go
+        by `activate`.
+        """
+        return contextlib.nullcontext() if self.switch is None else self.switch.at(subnet)
+
+    def attach(self, monitor=None, sieve: DataSieve | None = None, alternation=None) -> None:
         """Attaches observers, or detaches them with None; what saves weights saves them, too."""
         # Past Keras' tracking: it would count their variables among the model's, for good.
-        self.__dict__.update(monitor=monitor, sieve=sieve)
+        self.__dict__.update(monitor=monitor, sieve=sieve, alternation=alternation)
 
     @property
     def left_dense(self) -> dict[str, str]:
@@ -62,6 +133,8 @@ class SparseModel(keras.Model):
                     f"sieve, and sieve={self.sieve}"
                 )
             self.monitor.observe(data)
+        if self.alternation is not None:
+            return self.alternation.train_step(self, functools.partial(super().train_step, data))
         return super().train_step(data)
 
     def test_step(self, data):
@@ -160,11 +233,12 @@ def kernel_gradients(
     Source: RigL (Evci et al., 2020) for the dense gradient, MEST for the other.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    kernels = [ops.convert_to_tensor(mask.kernel.value) for mask in masks]
+    # Masked beforehand, all masks can be open: what another sub-net keeps is zero in this one.
+    kernels = [mask(mask.kernel.value) for mask in masks]
     # In a stateless scope, Keras asks the scope for the weights it regularizes.
     values = [(variable, variable.value) for variable in model.trainable_variables]
     values += [(mask.kernel, kernel) for mask, kernel in zip(masks, kernels, strict=True)]
-    values += [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks if dense]
+    values += [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks]
     # As in the train step: half-precision gradients are too small to be told apart unscaled.
     scale = ops.convert_to_tensor(model.optimizer.scale_loss(1.0), "float32")
     with keras.StatelessScope(state_mapping=values, collect_losses=True):
@@ -176,6 +250,8 @@ def kernel_gradients(
             )
             loss *= ops.cast(scale, loss.dtype)
         gradients = tape.gradient(loss, kernels, unconnected_gradients="zero")
+    if not dense:
+        gradients = [mask(gradient) for mask, gradient in zip(masks, gradients, strict=True)]
     return {
         # A weight must not win or lose by overflow.
         mask.kernel_path: np.nan_to_num(ops.convert_to_numpy(gradient / scale))

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from spfde_keras import sparsify, summary
+from spfde_keras.analysis import mask_overlap
 from spfde_keras.masking import find_masks
 
 L = keras.layers
@@ -45,7 +46,7 @@ def test_each_kernel_the_total_and_each_layer_left_dense():
 def test_target_and_actual_sparsity_are_told_apart():
     sparse = sparsify(model(), 0.75, initial="dense", distribution={"fc": 0.5})
     mask = find_masks(sparse)[0]
-    mask.initialize(np.abs(mask.read()[0]), 0.5)
+    mask.subnets[0].initialize(np.abs(mask.read()[0]), 0.5)
     conv, fc, total = (line.split() for line in lines_of(sparse)[1:4])
     assert conv[-3:] == ["0.750", "0.500", "288"]
     assert fc[-3:] == ["0.500", "0.000", "64"]
@@ -71,3 +72,44 @@ def test_keras_own_summary_ends_with_it():
     expected = lines_of(sparse)
     assert printed[-len(expected) :] == expected
     assert "Total params" in "".join(printed)
+
+
+def two_by_two(*masks):
+    """A model of as many sub-nets as masks, given for the 2x2 kernel of its second layer."""
+    dense = [L.Dense(2, name=name) for name in ("front", "middle", "back")]
+    plain = keras.Sequential([keras.Input((2,)), *dense])
+    shares = [0.25, 0.5, 0.75][: len(masks)]
+    sparse = sparsify(plain, shares, dense=["front", "back"])
+    mask = find_masks(sparse)[0]
+    mask.write(mask.read()[0], np.array(masks, bool).reshape(-1, 2, 2))
+    return sparse
+
+
+def test_each_sub_net_has_a_line_and_its_overlap_with_the_one_before():
+    sparse = two_by_two([1, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 1])
+    assert lines_of(sparse) == [
+        "kernel         shape  scheme          sub-net    target  sparsity  kept  overlap",
+        "middle/kernel  2x2    Unstructured()  subnet_25  0.250   0.250     3",
+        "                      Unstructured()  subnet_50  0.500   0.500     2     0.500",
+        "                      Unstructured()  subnet_75  0.750   0.750     1     1.000",
+        "total                                 subnet_25          0.250     3",
+        "                                      subnet_50          0.500     2     0.500",
+        "                                      subnet_75          0.750     1     1.000",
+        "dense: front, matches 'front' in `dense`",
+        "dense: back, matches 'back' in `dense`",
+    ]
+
+
+def test_overlap_is_the_share_of_the_sparser_sub_net_that_the_denser_one_keeps():
+    assert mask_overlap(two_by_two([1, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 1])) == {
+        "subnet_50/subnet_25": 0.5,
+        "subnet_75/subnet_25": 0.0,
+        "subnet_75/subnet_50": 1.0,
+    }
+    # Whichever was given first.
+    assert mask_overlap(two_by_two([0, 0, 0, 1], [1, 1, 1, 0])) == {"subnet_25/subnet_50": 0.0}
+
+
+def test_a_model_of_one_net_or_none_has_no_overlap():
+    assert mask_overlap(sparsify(model(), 0.5)) == {}
+    assert mask_overlap(model()) == {}

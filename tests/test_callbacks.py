@@ -85,7 +85,7 @@ def test_masks_change_at_boundaries_only_and_end_at_their_density(updater, data)
     assert history["sparsity"][-1] == pytest.approx(0.75, abs=0.005)
     for mask in find_masks(model):
         kernel, masks = mask.read()
-        assert np.count_nonzero(masks) == mask.count(1 - mask.sparsity)
+        assert np.count_nonzero(masks) == mask.subnets[0].count(0.25)
         assert not kernel[~masks[0]].any()
 
 
@@ -352,6 +352,13 @@ def test_tensorboard_scalars_and_overlaps(data, tmp_path):
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         SpFDE(**arguments)
+
+
+def test_several_sub_nets_are_left_to_another_callback(data):
+    model = compiled(sparsify(network(), sparsity=[0.5, 0.75, 0.875]))
+    message = "trains one sub-net. Received: a model of 3; use spfde_keras.AlternatingSparseTrain"
+    with pytest.raises(ValueError, match=message):
+        fit(model, data, SpFDE(4))
 
 
 def test_wrong_models_and_plans_are_refused_before_training(data):

@@ -157,7 +157,7 @@ def test_masks_give_the_default_densities(net):
     assert cost.forward() == 2 * (A / 4 + B / 4 + C)
     assert cost.forward({}) == 2 * (A + B + C)
     mask = find_masks(model)[0]
-    mask.initialize(np.arange(72.0).reshape(3, 3, 2, 4), 0.5)
+    mask.subnets[0].initialize(np.arange(72.0).reshape(3, 3, 2, 4), 0.5)
     assert cost.forward() == 2 * (A / 2 + B / 4 + C)
 
 
@@ -223,17 +223,34 @@ def test_ledger():
     ledger = Ledger(profile(model))
     assert ledger.share == 0
     # MACs per sample, dense: forward 16 + 8, weights 16 + 8, inputs 8; hidden keeps 4 of 16.
-    ledger.book_epoch(samples=5, total=10, frozen=0)
+    ledger.book_training(samples=5, frozen=0)
+    ledger.book_dense(samples=10)
     assert (ledger.spent, ledger.dense) == (5 * 2 * (12 + 12 + 8), 10 * 2 * (24 + 24 + 8))
     # Frozen: forward alone of the front, no gradient of the classifier's inputs.
-    ledger.book_epoch(samples=1, total=10, frozen=1)
+    ledger.book_training(samples=1, frozen=1)
     assert ledger.spent == 5 * 64 + 2 * (12 + 8)
     before = ledger.spent
     ledger.book_gradient("masked", samples=3, frozen=0)
     assert ledger.spent - before == 3 * 64
     ledger.book_gradient("dense", samples=1, frozen=0)
     assert ledger.spent - before == 3 * 64 + 2 * (12 + 24 + 8)
+    before = ledger.spent
+    # Given the densities of one sub-net: hidden keeps 8 of 16.
+    ledger.book_gradient("masked", samples=1, frozen=0, densities={"hidden/kernel": 0.5})
+    assert ledger.spent - before == 2 * (16 + 16 + 8)
     assert ledger.share == ledger.spent / ledger.dense
+
+
+def test_sub_nets_trained_in_turn_cost_their_mean():
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4, name="hidden"), layers.Dense(2, name="head")]
+    )
+    cost = profile(sparsify(model, [0.25, 0.75]))
+    assert cost.densities() == {"hidden/kernel": 0.5}
+    ledger = Ledger(cost)
+    ledger.book_training(samples=6, frozen=0)
+    each = [cost.training({"hidden/kernel": density}) for density in (0.75, 0.25)]
+    assert ledger.spent == 3 * each[0] + 3 * each[1] == 6 * 2 * (16 + 16 + 8)
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,14 @@ import numpy as np
 import pytest
 from keras import layers
 
+from spfde_keras import AlternatingSparseTraining, sparsify
+from spfde_keras.alternating import JointSparseTraining
 from spfde_keras.cost import profile
 from spfde_keras.freezing import FreezePlan, Freezing
 from spfde_keras.plan_cost import TrainingPlan
 from spfde_keras.schedules import Step
 from spfde_keras.updaters import MESTEMS, SET, RigL
+from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
 
 
 @pytest.fixture
@@ -76,3 +79,68 @@ def test_it_fits_the_freezing_solver(cost):
     solved = Freezing(0.2).plan(whole.flops, cost.block_sizes, whole.epochs, whole.interval)
     saved = 1 - whole.cost(solved).total / whole.cost().total
     assert saved == pytest.approx(0.2, abs=0.04)
+
+
+SUBNETS = [DENSITIES, {"a/kernel": 0.3, "b/kernel": 0.4}]
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_several_sub_nets_cost_their_mean_for_each_that_a_step_trains(cost, passes):
+    whole = TrainingPlan(cost, SUBNETS, None, 4, 2, 1000, 10, passes)
+    # 10 + 10 MACs forward in the first and 30 + 20 in the second.
+    assert whole.flops(0, 0) == pytest.approx(passes * 1000 * 2 * (50 + 30 + 20 + 50 + 20) / 2)
+    assert whole.flops(0, 1) == pytest.approx(passes * 1000 * 2 * (10 + 20 + 30 + 40) / 2)
+    single = [TrainingPlan(cost, one, None, 4, 2, 1000, 10) for one in SUBNETS]
+    mean = np.mean([plan.cost().flops for plan in single], axis=0)
+    np.testing.assert_allclose(whole.cost().flops, passes * mean)
+    # Held in memory is the densest.
+    np.testing.assert_allclose(whole.cost().memory, single[1].cost().memory)
+
+
+def test_a_list_of_one_sub_net_is_that_sub_net(cost):
+    one = TrainingPlan(cost, [DENSITIES], RigL(), 8, 2, 1000, 10).cost()
+    other = TrainingPlan(cost, DENSITIES, RigL(), 8, 2, 1000, 10).cost()
+    np.testing.assert_array_equal(one.flops, other.flops)
+    np.testing.assert_array_equal(one.memory, other.memory)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_each_sub_net_pays_for_its_own_gradients(cost, passes):
+    """However many of them a step trains."""
+    plans = [TrainingPlan(cost, SUBNETS, u, 8, 2, 1000, 10, passes) for u in (RigL(stop=0.5), None)]
+    with_gradients, without = (plan.cost().flops for plan in plans)
+    extra = 10 * 2 * (20 + 150 + 10) + 10 * 2 * (50 + 150 + 20)
+    np.testing.assert_allclose(with_gradients - without, [0, 0, extra, 0, extra, 0, 0, 0])
+
+
+def test_sub_nets_fall_from_one_density_each_to_its_own(cost):
+    updater = PruneAndRegrow(initial_density=0.5, end=0.5)
+    whole = TrainingPlan(cost, SUBNETS, updater, 4, 1, 1000, 10)
+    # All at a half at first; after a half of the way an eighth of the fall is left.
+    assert whole.flops(0, 0) == pytest.approx(2000 * (2 * 50 + 3 * 25))
+    halfway = 2 * (10 + 40 / 8 + 30 + 20 / 8) + 3 * (10 + 15 / 8 + 20 + 5 / 8)
+    assert whole.flops(1, 0) == pytest.approx(2000 * halfway / 2)
+    # The block that is frozen has been settled.
+    frozen = 10 + 30 + 2 * (10 + 15 / 8 + 20 + 5 / 8)
+    assert whole.flops(1, 1) == pytest.approx(2000 * frozen / 2)
+    assert whole.flops(2, 0) == pytest.approx(2000 * (2 * 40 + 3 * 30) / 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "updater", "freeze"),
+    [
+        (AlternatingSparseTraining, "prune_and_regrow", None),
+        (AlternatingSparseTraining, "mest_ems", 0.1),
+        (JointSparseTraining, "prune_and_regrow", 0.1),
+    ],
+)
+def test_the_plan_is_about_what_sub_nets_book(kind, updater, freeze):
+    """Within an interval they follow the first one late, and those to be frozen pay once more."""
+    plain = keras.Sequential([keras.Input((8,)), *(layers.Dense(16) for _ in range(4))])
+    model = sparsify(plain, sparsity=[0.5, 0.75, 0.9])
+    model.compile("sgd", "mse")
+    callback = kind(10, updater=updater, interval=1, freeze=freeze)
+    x, y = np.zeros((96, 8), "float32"), np.zeros((96, 16), "float32")
+    model.fit(x, y, epochs=10, batch_size=4, verbose=0, callbacks=[callback])
+    planned = callback.planned_cost(samples=96, batch_size=4)
+    assert callback.training_flops == pytest.approx(planned.total, rel=0.04)

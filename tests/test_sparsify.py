@@ -175,7 +175,8 @@ def test_a_sparse_model_is_saved_and_loaded(name, tmp_path):
     for mask, other in zip(find_masks(sparse), find_masks(loaded), strict=True):
         np.testing.assert_array_equal(mask.read()[0], other.read()[0])
         np.testing.assert_array_equal(mask.read()[1], other.read()[1])
-        assert (mask.sparsity, repr(mask.scheme)) == (other.sparsity, repr(other.scheme))
+        one, two = mask.subnets[0], other.subnets[0]
+        assert (one.sparsity, repr(one.scheme)) == (two.sparsity, repr(two.scheme))
     assert_same_outputs(sparse, loaded, rtol=0, atol=0)
 
 

@@ -79,7 +79,7 @@ def test_other_arguments_are_checked():
 
 def test_defaults():
     sparse = sparsify(mlp(100))
-    assert [mask.sparsity for mask in find_masks(sparse)] == [0.9, 0.9]
+    assert [mask.subnets[0].sparsity for mask in find_masks(sparse)] == [0.9, 0.9]
     assert [mask.density for mask in find_masks(sparse)] == pytest.approx([0.1, 0.1])
 
 
@@ -95,7 +95,7 @@ def test_n_m_fixes_the_sparsity():
     for sparsity in (None, 0.5):
         sparse = sparsify(mlp(), sparsity, scheme="2:4")
         for mask in find_masks(sparse):
-            assert mask.sparsity == mask.density == 0.5
+            assert mask.subnets[0].sparsity == mask.density == 0.5
             groups = mask.read()[1][0].reshape(-1, 4, 16)
             assert (groups.sum(axis=1) == 2).all()
     with pytest.raises(ValueError, match=r"`sparsity` must be 0.5, or left out.*Received: 0.9"):
@@ -143,7 +143,7 @@ def test_initial_masks():
         assert np.abs(kernel[kept]).min() > np.abs(kernel[~kept]).max()
         np.testing.assert_array_equal(mask.read()[0], np.where(kept, kernel, 0))
     assert [mask.density for mask in find_masks(open_)] == [1, 1]
-    assert [mask.sparsity for mask in find_masks(open_)] == [0.75, 0.75]
+    assert [mask.subnets[0].sparsity for mask in find_masks(open_)] == [0.75, 0.75]
     x = np.random.default_rng(0).normal(size=(3, 8))
     np.testing.assert_allclose(open_(x), model(x), rtol=1e-5)
 

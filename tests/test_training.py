@@ -13,7 +13,7 @@ from spfde_keras.training import Monitor, kernel_gradients
 L = keras.layers
 
 
-def mlp(**compile_arguments):
+def mlp(sparsity=0.5, **compile_arguments):
     model = keras.Sequential(
         [
             keras.Input((4,)),
@@ -21,7 +21,7 @@ def mlp(**compile_arguments):
             L.Dense(2, name="head"),
         ]
     )
-    sparse = sparsify(model, 0.5, dense=())
+    sparse = sparsify(model, sparsity, dense=())
     sparse.compile(
         **{"optimizer": keras.optimizers.SGD(0.1), "loss": "mse", "metrics": ["mae"]}
         | compile_arguments
@@ -187,12 +187,10 @@ def test_the_monitors_counters_are_saved_with_the_weights(tmp_path):
     assert [layer.name for layer in models[1].layers][1:] == ["hidden", "head"]
 
 
-def mlp_gradients(model, x, y, weight=None):
+def mlp_gradients(model, x, y, weight=None, subnet=0):
     """The gradients of the mean square error of `mlp`, of all weights, by hand in NumPy."""
-    hidden, head = model.get_layer("hidden"), model.get_layer("head")
-    w1, b1, w2, b2 = (
-        np.asarray(v, np.float64) for v in (hidden.kernel, hidden.bias, head.kernel, head.bias)
-    )
+    w1, w2 = (mask.subnets[subnet].read()[0].astype(np.float64) for mask in find_masks(model))
+    b1, b2 = (np.asarray(model.get_layer(name).bias, np.float64) for name in ("hidden", "head"))
     weight = np.ones(len(x)) if weight is None else weight
     h = np.tanh(x @ w1 + b1)
     error = weight[:, None] * (h @ w2 + b2 - y) * 2 / y.size
@@ -227,7 +225,34 @@ def test_gradients_by_hand(weighted, identified):
     np.testing.assert_allclose(only["head/kernel"], dense["head/kernel"], rtol=1e-6)
 
 
-def with_state():
+@pytest.mark.parametrize("subnet", range(3))
+def test_gradients_of_one_sub_net_by_hand(subnet):
+    model = mlp([0.25, 0.5, 0.75])
+    random = np.random.default_rng(1)
+    for mask in find_masks(model):  # not nested: each sub-net has weights that no other has
+        mask.write(
+            random.normal(size=mask.layout.shape), random.random((3, *mask.layout.shape)) < 0.5
+        )
+    x, y = data()
+    expected = mlp_gradients(model, x, y, subnet=subnet)
+    model.activate((subnet + 1) % 3)
+    with model.at(subnet):
+        dense = kernel_gradients(model, (x, y), find_masks(model), dense=True)
+        masked = kernel_gradients(model, (x, y), find_masks(model))
+    for mask in find_masks(model):
+        kernel, masks = mask.read()
+        kept = masks[subnet]
+        # What another sub-net keeps behind this one's mask counts as zero here.
+        assert kernel[~kept].any()
+        gradient = expected[mask.kernel_path]
+        assert np.any(gradient[~kept]) and np.any(gradient[kept])
+        np.testing.assert_allclose(dense[mask.kernel_path], gradient, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            masked[mask.kernel_path], np.where(kept, gradient, 0), rtol=1e-4, atol=1e-6
+        )
+
+
+def with_state(sparsity=0.5):
     """Normalization, dropout, attention, a regularizer: all that a forward pass may change."""
     inputs = keras.Input((4, 4, 4))
     x = L.Conv2D(8, 3, padding="same", kernel_regularizer="l2", name="conv")(inputs)
@@ -235,7 +260,7 @@ def with_state():
     x = L.Reshape((16, 8))(x)
     x = L.MultiHeadAttention(2, 4, dropout=0.2, name="mha")(x, x)
     model = keras.Model(inputs, L.Dense(2, name="head")(L.Flatten()(x)))
-    sparse = sparsify(model, 0.5, dense=())
+    sparse = sparsify(model, sparsity, dense=())
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     sparse.compile("adam", loss, metrics=["accuracy"])
     random = np.random.default_rng(0)
@@ -244,9 +269,10 @@ def with_state():
     return sparse, batch
 
 
+@pytest.mark.parametrize("sparsity", [0.5, [0.5, 0.75]])
 @pytest.mark.parametrize("dense", [False, True])
-def test_gradients_change_nothing_in_the_model(dense):
-    model, batch = with_state()
+def test_gradients_change_nothing_in_the_model(dense, sparsity):
+    model, batch = with_state(sparsity)
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     before = [variable.numpy() for variable in variables]
     gradients = kernel_gradients(model, batch, find_masks(model), dense)
@@ -259,17 +285,20 @@ def test_gradients_change_nothing_in_the_model(dense):
         np.testing.assert_allclose(gradient, gradients[path], rtol=1e-4, atol=1e-6)
 
 
-def test_dense_gradient_is_that_of_the_model_without_masks():
-    model, batch = with_state()
-    gradients = kernel_gradients(model, batch, find_masks(model), dense=True)
-    # Opening the masks for real leaves the function as it is: what they hide is zero.
+@pytest.mark.parametrize("sparsity, subnet", [(0.5, 0), ([0.5, 0.75], 1), ([0.75, 0.5], 0)])
+def test_dense_gradient_is_that_of_the_model_without_masks(sparsity, subnet):
+    model, batch = with_state(sparsity)
     masks = find_masks(model)
-    kernels = [mask.kernel.value for mask in masks]
-    before = model(batch[0], training=False)
+    with model.at(subnet):
+        gradients = kernel_gradients(model, batch, masks, dense=True)
+        before = model(batch[0], training=False)
+    # Opening the masks for real leaves the function as it is: what they hide is zero, once
+    # what only other sub-nets keep is.
     for mask in masks:
-        mask.values.assign(np.ones(mask.values.shape))
-    np.testing.assert_array_equal(model(batch[0], training=False), before)
-    with tf.GradientTape() as tape:
+        mask.write(mask.subnets[subnet].read()[0], np.ones(mask.values.shape, bool))
+    kernels = [mask.kernel.value for mask in masks]
+    with model.at(subnet), tf.GradientTape() as tape:
+        np.testing.assert_array_equal(model(batch[0], training=False), before)
         outputs = model(batch[0], training=True)
         loss = model.loss(batch[1], outputs) + sum(model.losses)
     for mask, expected in zip(masks, tape.gradient(loss, kernels), strict=True):

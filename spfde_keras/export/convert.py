@@ -1,12 +1,14 @@
-"""Keras models to TFLite files, through Keras' own LiteRT export."""
+"""Keras models to TFLite files, one signature for each sub-net."""
 
 import dataclasses
+import functools
 import gzip
 import os
 import pathlib
 import re
+import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ import tensorflow as tf
 
 from spfde_keras.export.verify import compare, input_names, named_inputs, quiet, reference
 from spfde_keras.sparsify import densify
+from spfde_keras.training import SparseModel
 
 CALIBRATION_SAMPLES = 256  # TensorFlow's guide asks for 100 to 500
 VERIFICATION_SAMPLES = 16
@@ -27,13 +30,15 @@ class Precision:
         tolerance: float, the largest accepted error as a share of the output's scale.
         sparse: bool, whether weights can be stored sparse.
         remedy: str, what to use when this one fails.
-        options: dict, attributes of the TFLite converter.
+        optimizations: of the TFLite converter.
+        target: dict, attributes of the converter's `target_spec`.
     """
 
     tolerance: float
     sparse: bool
     remedy: str
-    options: dict
+    optimizations: tuple = (tf.lite.Optimize.DEFAULT,)
+    target: dict = dataclasses.field(default_factory=dict)
 
 
 # The tolerances tell a broken file, which is off by its whole scale, from rounding:
@@ -43,32 +48,24 @@ class Precision:
 # - int8_full: every activation as well, in ranges seen in calibration, which clip.
 # For int8, one sample near a decision boundary moves a softmax by several per cent.
 PRECISIONS = {
-    "float32": Precision(1e-4, True, "sparse=False", {}),
+    "float32": Precision(1e-4, True, "sparse=False", optimizations=()),
     "float16": Precision(
-        1e-2,
-        True,
-        "precision='float32'",
-        {
-            "optimizations": [tf.lite.Optimize.DEFAULT],
-            "target_spec": {"supported_types": [tf.float16]},
-        },
+        1e-2, True, "precision='float32'", target={"supported_types": [tf.float16]}
     ),
-    "int8_dynamic": Precision(
-        0.2, False, "precision='float16'", {"optimizations": [tf.lite.Optimize.DEFAULT]}
-    ),
+    "int8_dynamic": Precision(0.2, False, "precision='float16'"),
     "int8_full": Precision(
         0.3,
         False,
         "precision='int8_dynamic' or 'float16'",
-        {
-            "optimizations": [tf.lite.Optimize.DEFAULT],
-            "target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
-        },
+        target={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
     ),
 }
 
 # A Keras model that itself computes in half precision is that much further from its file.
 _HALF_TOLERANCE = {"float16": 1e-2, "bfloat16": 1e-1}
+
+# The signature of a file of one.
+_DEFAULT_SIGNATURE = "serving_default"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +78,9 @@ class ExportReport:
         sparse: bool, whether weights are stored sparse where that is smaller.
         bytes: int, size of the file.
         gzip_bytes: int, its size after gzip, as app stores ship it.
-        max_error: float, largest error against the Keras model, a share of the output's scale.
+        signatures: the names by which the file is run: of the sub-nets, where there are several.
+        max_error: float, largest error of any signature against the Keras model, a share of the
+            output's scale.
         tolerance: float, the error it was allowed.
         checked_samples: int, samples that both were run on.
     """
@@ -91,6 +90,7 @@ class ExportReport:
     sparse: bool
     bytes: int
     gzip_bytes: int
+    signatures: tuple[str, ...]
     max_error: float
     tolerance: float
     checked_samples: int
@@ -99,8 +99,8 @@ class ExportReport:
         encoding = "sparse" if self.sparse else "dense"
         return (
             f"{self.path}: {self.precision}, {encoding}, {self.bytes:,} bytes "
-            f"({self.gzip_bytes:,} after gzip), largest error {self.max_error:.1e} of the "
-            f"output's scale on {self.checked_samples} samples"
+            f"({self.gzip_bytes:,} after gzip), {', '.join(self.signatures)}: largest error "
+            f"{self.max_error:.1e} of the output's scale on {self.checked_samples} samples"
         )
 
 
@@ -117,6 +117,11 @@ def export_tflite(
     Masks are folded into the kernels. The file takes one sample at a time, in float32 whatever
     `precision` is. It is loaded in LiteRT and compared with the Keras model first; when
     anything fails, an older file at `path` stays as it was.
+
+    A model of several sub-nets gives one file with a signature for each, named as in
+    `model.subnets`. What they have in common is stored once: layers that are neither masked nor
+    followed by a batch normalization, which is folded into the kernel in front of it. For a file
+    of one of them, pass `densify(model, subnet=k)`.
 
     Args:
         model: a functional or Sequential model, with masks or without, of known input shapes.
@@ -136,7 +141,7 @@ def export_tflite(
 
     Raises:
         ValueError: if an argument is wrong; nothing has been converted then.
-        RuntimeError: if the file cannot be made, or loaded, or is not the Keras model.
+        RuntimeError: if the file cannot be made, or loaded, or a signature is not its model.
 
     Example:
 
@@ -155,18 +160,21 @@ def export_tflite(
     path = pathlib.Path(path)
     temporary = _reserve(path)
     try:
-        plain = densify(model)
+        names = _signature_names(model)
+        models = {name: densify(model, subnet=index) for index, name in enumerate(names)}
+        plain = models[names[0]]
         _check_static(plain)
         if representative_data is None:
             samples = _random_samples(plain)
         else:
             samples = _collect(plain, representative_data)
         checked = {name: array[:VERIFICATION_SAMPLES] for name, array in samples.items()}
-        expected = reference(model, checked)
+        expected = {name: reference(model, checked, name) for name in names}
         allowed = _tolerance(plain, precision) if tolerance is None else tolerance
         try:
-            _convert(_in_float32(plain), temporary, precision, sparse, samples)
-            error = compare(temporary, checked, expected, allowed)
+            models = {name: _in_float32(plain) for name, plain in models.items()}
+            temporary.write_bytes(_convert(models, precision, sparse, samples))
+            errors = [compare(temporary, checked, expected[name], allowed, name) for name in names]
         except Exception as failure:
             raise RuntimeError(_explain(failure, precision, sparse, path)) from failure
         content = temporary.read_bytes()
@@ -179,7 +187,8 @@ def export_tflite(
         sparse=sparse,
         bytes=len(content),
         gzip_bytes=len(gzip.compress(content)),
-        max_error=error,
+        signatures=tuple(names),
+        max_error=max(errors),
         tolerance=allowed,
         checked_samples=len(next(iter(checked.values()))),
     )
@@ -211,6 +220,16 @@ def _reserve(path: pathlib.Path) -> pathlib.Path:
             f"`path` must be in an existing, writable folder. Received: {path} ({error.strerror})"
         ) from error
     return temporary
+
+
+def _signature_names(model: keras.Model) -> list[str]:
+    subnets = model.subnets if isinstance(model, SparseModel) else []
+    if len(set(subnets)) < len(subnets):
+        raise ValueError(
+            f"`model` must have sub-nets of different sparsity. Received: {subnets}; export them "
+            "one by one, as densify(model, subnet=k)."
+        )
+    return subnets if len(subnets) > 1 else [_DEFAULT_SIGNATURE]
 
 
 def _check_static(model: keras.Model) -> None:
@@ -284,26 +303,48 @@ def _in_float32(model: keras.Model) -> keras.Model:
     return twin
 
 
-def _convert(model, path: pathlib.Path, precision: str, sparse: bool, samples: dict) -> None:
-    options = dict(PRECISIONS[precision].options)
-    if sparse:
-        options["optimizations"] = [
-            *options.get("optimizations", []),
-            tf.lite.Optimize.EXPERIMENTAL_SPARSITY,
-        ]
-    if precision == "int8_full":
-        options["representative_dataset"] = lambda: (
-            {name: array[i : i + 1] for name, array in samples.items()}
-            for i in range(len(next(iter(samples.values()))))
-        )
+def _convert(models: dict, precision: str, sparse: bool, samples: dict) -> bytes:
     # Without a signature Keras leaves the batch open, and delegates refuse dynamic shapes.
     specs = [
         keras.InputSpec(shape=(1, *array.shape[1:]), dtype=array.dtype.name, name=name)
         for name, array in samples.items()
     ]
-    signature = keras.tree.pack_sequence_as(model.input, specs)
-    with quiet():
-        model.export(path, format="litert", input_signature=[signature], verbose=False, **options)
+    archive = keras.export.ExportArchive()
+    for name, model in models.items():
+        archive.track(model)
+        archive.add_endpoint(
+            # Keras saves its first endpoint as serving_default, too.
+            "serve" if name == _DEFAULT_SIGNATURE else name,
+            functools.partial(model.__call__, training=False),
+            input_signature=[keras.tree.pack_sequence_as(model.input, specs)],
+        )
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(models))
+        _configure(converter, precision, sparse)
+        if precision == "int8_full":
+            converter.representative_dataset = lambda: _calibration(models, samples)
+        return converter.convert()
+
+
+def _configure(converter, precision: str, sparse: bool) -> None:
+    # As Keras' own LiteRT export does.
+    converter.experimental_enable_resource_variables = True
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.TFLITE_BUILTINS,
+        tf.lite.OpsSet.SELECT_TF_OPS,
+    ]
+    for attribute, value in PRECISIONS[precision].target.items():
+        setattr(converter.target_spec, attribute, value)
+    sparsity = (tf.lite.Optimize.EXPERIMENTAL_SPARSITY,) if sparse else ()
+    converter.optimizations = [*PRECISIONS[precision].optimizations, *sparsity]
+
+
+def _calibration(models: dict, samples: dict) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Every sample, alone, for each of the signatures, whose activations differ."""
+    for name in models:
+        for i in range(len(next(iter(samples.values())))):
+            yield name, {key: array[i : i + 1] for key, array in samples.items()}
 
 
 def _explain(failure: Exception, precision: str, sparse: bool, path: pathlib.Path) -> str:

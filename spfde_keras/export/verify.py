@@ -10,10 +10,12 @@ import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from spfde_keras.training import SparseModel
+
 THREADS = 2
 
 
-def run_tflite(path, x) -> np.ndarray | dict[str, np.ndarray]:
+def run_tflite(path, x, signature: str | None = None) -> np.ndarray | dict[str, np.ndarray]:
     """Runs a file on samples, one after the other, as a phone does.
 
     A file keeps its batch of 1: resizing it to run whole batches gains nothing on a CPU and
@@ -23,12 +25,14 @@ def run_tflite(path, x) -> np.ndarray | dict[str, np.ndarray]:
         path: the .tflite file.
         x: array (samples, *input shape), or for several inputs a dictionary of them by the
             name of the input in the file.
+        signature: the name of the sub-net to run, in a file of several.
 
     Returns:
         The outputs, (samples, *output shape); for several outputs a dictionary by name.
 
     Raises:
-        ValueError: if the file does not exist, or `x` does not fit its inputs.
+        ValueError: if the file does not exist, does not have the signature, or has several and
+            none is chosen, or `x` does not fit its inputs.
         RuntimeError: if LiteRT cannot load the file.
 
     Example:
@@ -37,7 +41,7 @@ def run_tflite(path, x) -> np.ndarray | dict[str, np.ndarray]:
     >>> run_tflite("model.tflite", np.zeros((5, 8, 8, 1))).shape
     (5, 10)
     """
-    runner = _load(path)
+    runner = _load(path, signature)
     details = runner.get_input_details()
     inputs = x if isinstance(x, dict) else dict.fromkeys(details, x) if len(details) == 1 else {}
     if inputs.keys() != details.keys():
@@ -55,7 +59,9 @@ def run_tflite(path, x) -> np.ndarray | dict[str, np.ndarray]:
     return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
 
-def verify_tflite(path, model: keras.Model, samples, tolerance: float) -> float:
+def verify_tflite(
+    path, model: keras.Model, samples, tolerance: float, signature: str | None = None
+) -> float:
     """Compares a file with the Keras model it was made from.
 
     The error of an output is its largest absolute difference, divided by the largest magnitude
@@ -66,12 +72,15 @@ def verify_tflite(path, model: keras.Model, samples, tolerance: float) -> float:
         model: the functional or Sequential model.
         samples: a batch as the model takes it, (samples, *input shape); both run it whole.
         tolerance: float, the largest error accepted.
+        signature: the name of the sub-net to run, in a file of several; the model runs as its
+            own sub-net of that name, where it has one.
 
     Returns:
         The largest error over all outputs.
 
     Raises:
-        ValueError: if the samples do not fit or the Keras model gives NaN or infinity.
+        ValueError: if the samples do not fit, the Keras model gives NaN or infinity, or
+            `signature` does not fit, as in `run_tflite`.
         RuntimeError: if the file cannot be loaded or its error is above `tolerance` or NaN.
 
     Example:
@@ -81,10 +90,10 @@ def verify_tflite(path, model: keras.Model, samples, tolerance: float) -> float:
     True
     """
     inputs = named_inputs(model, samples)
-    return compare(path, inputs, reference(model, inputs), tolerance)
+    return compare(path, inputs, reference(model, inputs, signature), tolerance, signature)
 
 
-def evaluate_tflite(path, x, y) -> float:
+def evaluate_tflite(path, x, y, signature: str | None = None) -> float:
     """Returns the accuracy of a classifier's file.
 
     Args:
@@ -92,12 +101,13 @@ def evaluate_tflite(path, x, y) -> float:
             probability of class 1.
         x: array (samples, *input shape).
         y: labels, integers (samples,) or (samples, 1), or one-hot (samples, classes).
+        signature: the name of the sub-net to run, in a file of several.
 
     Returns:
         The share of samples whose label the file gives, from 0 to 1.
 
     Raises:
-        ValueError: if `x` or `y` do not fit.
+        ValueError: if `x` or `y` do not fit, or `signature` does not, as in `run_tflite`.
 
     Example:
 
@@ -105,7 +115,7 @@ def evaluate_tflite(path, x, y) -> float:
     >>> 0 <= evaluate_tflite("model.tflite", np.ones((5, 8, 8, 1)), np.zeros(5)) <= 1
     True
     """
-    outputs, y = run_tflite(path, x), np.asarray(y)
+    outputs, y = run_tflite(path, x, signature), np.asarray(y)
     if isinstance(outputs, dict):
         raise ValueError(f"{path} must have one output. Received: {sorted(outputs)}")
     if outputs.shape[-1] == 1:
@@ -163,12 +173,15 @@ def input_names(model: keras.Model) -> list[str]:
     ]
 
 
-def reference(model: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def reference(
+    model: keras.Model, inputs: dict[str, np.ndarray], signature: str | None = None
+) -> dict[str, np.ndarray]:
     """Returns what the Keras model gives in inference, by the names of outputs in a file.
 
     Args:
         model: the functional or Sequential model.
         inputs: as `named_inputs` returns them.
+        signature: the name of the sub-net to run, where the model has one of that name.
 
     Returns:
         Arrays (samples, *output shape).
@@ -178,7 +191,8 @@ def reference(model: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str, np
     """
     structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     arrays = [inputs[name] for name in input_names(model)]
-    outputs = model(keras.tree.pack_sequence_as(structure, arrays), training=False)
+    with _as_subnet(model, signature):
+        outputs = model(keras.tree.pack_sequence_as(structure, arrays), training=False)
     if not isinstance(outputs, dict):
         outputs = {f"output_{i}": output for i, output in enumerate(keras.tree.flatten(outputs))}
     outputs = {name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()}
@@ -191,7 +205,15 @@ def reference(model: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str, np
     return outputs
 
 
-def compare(path, inputs: dict, expected: dict, tolerance: float) -> float:
+def _as_subnet(model: keras.Model, name: str | None):
+    if isinstance(model, SparseModel) and name in model.subnets:
+        return model.at(model.subnets.index(name))
+    return contextlib.nullcontext()
+
+
+def compare(
+    path, inputs: dict, expected: dict, tolerance: float, signature: str | None = None
+) -> float:
     """Returns the file's largest error on `inputs`; see `verify_tflite`.
 
     Args:
@@ -199,18 +221,21 @@ def compare(path, inputs: dict, expected: dict, tolerance: float) -> float:
         inputs: as `named_inputs` returns them.
         expected: as `reference` returns them.
         tolerance: float, the largest error accepted.
+        signature: the name of the sub-net to run, in a file of several.
 
     Raises:
+        ValueError: if `signature` does not fit, as in `run_tflite`.
         RuntimeError: if the file cannot be loaded or its error is above `tolerance` or NaN.
     """
-    outputs = run_tflite(path, inputs)
+    outputs = run_tflite(path, inputs, signature)
     outputs = outputs if isinstance(outputs, dict) else dict.fromkeys(expected, outputs)
     if outputs.keys() != expected.keys():
         raise RuntimeError(f"the outputs are {sorted(outputs)}, not {sorted(expected)}")
     error = max(_relative_error(outputs[name], expected[name]) for name in expected)
     if not error <= tolerance:
+        of_which = "" if signature is None else f" of {signature}"
         raise RuntimeError(
-            f"the outputs are off by {error:.2g} of their scale, more than {tolerance:g}"
+            f"the outputs{of_which} are off by {error:.2g} of their scale, more than {tolerance:g}"
         )
     return error
 
@@ -230,16 +255,22 @@ def quiet() -> Iterator[None]:
             os.close(console)
 
 
-def _load(path):
+def _load(path, signature: str | None):
     if not os.path.isfile(path):
         raise ValueError(f"`path` must be a .tflite file. Received: {path}")
     try:
         with quiet():
             interpreter = Interpreter(model_path=str(path), num_threads=THREADS)
             interpreter.allocate_tensors()
-            return interpreter.get_signature_runner()
     except ValueError as error:  # LiteRT's answer to a file that is no model
         raise RuntimeError(f"LiteRT cannot load {path}: {error}") from error
+    names = list(interpreter.get_signature_list())
+    chosen = names[0] if signature is None and len(names) == 1 else signature
+    if chosen not in names:
+        raise ValueError(
+            f"`signature` must be one of those of {path}, {names}. Received: {signature!r}"
+        )
+    return interpreter.get_signature_runner(chosen)
 
 
 def _fitted(array, shape, dtype, name: str) -> np.ndarray:

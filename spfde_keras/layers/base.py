@@ -6,7 +6,7 @@ import keras
 
 from spfde_keras import schemes
 from spfde_keras.layout import KernelLayout
-from spfde_keras.masking import Mask, check_sparsity
+from spfde_keras.masking import Mask, subnet_targets
 
 _MASKED: dict[type, type] = {}
 
@@ -16,9 +16,10 @@ class MaskArguments:
 
     Args:
         *args: arguments of the Keras layer.
-        scheme: a `Scheme` or its name, how zeros are grouped.
-        sparsity: float in [0, 1), or a dictionary from the names in `masked_weights` to
-            floats; weights not named in it get no mask.
+        scheme: a `Scheme` or its name, how zeros are grouped; or a list of them, one for each
+            sub-net.
+        sparsity: float in [0, 1), or a list of them, one for each sub-net; or a dictionary of
+            these by the names in `masked_weights`; weights not named in it get no mask.
         **kwargs: arguments of the Keras layer.
 
     Raises:
@@ -29,9 +30,7 @@ class MaskArguments:
 
     def __init__(self, *args, scheme="unstructured", sparsity=0.0, **kwargs):
         super().__init__(*args, **kwargs)
-        if isinstance(scheme, dict):
-            scheme = keras.saving.deserialize_keras_object(scheme)
-        self.scheme = schemes.get(scheme)
+        self.scheme = _each(_scheme, scheme)
         if not isinstance(sparsity, dict):
             sparsity = dict.fromkeys(self.masked_weights, sparsity)
         unknown = set(sparsity) - set(self.masked_weights)
@@ -40,17 +39,27 @@ class MaskArguments:
                 f"`sparsity` must name weights among {self.masked_weights}. "
                 f"Received: {sorted(unknown)}"
             )
-        self.sparsity = {
-            weight: check_sparsity(sparsity[weight])
-            for weight in self.masked_weights
-            if weight in sparsity
-        }
+        self.sparsity = {w: sparsity[w] for w in self.masked_weights if w in sparsity}
+        for share in self.sparsity.values():
+            subnet_targets(self.scheme, share)
 
     def get_config(self) -> dict:
         config = super().get_config()
-        config["scheme"] = keras.saving.serialize_keras_object(self.scheme)
+        config["scheme"] = _each(keras.saving.serialize_keras_object, self.scheme)
         config["sparsity"] = dict(self.sparsity)
         return config
+
+
+def _each(function, one_or_several):
+    if isinstance(one_or_several, (list, tuple)):
+        return [function(one) for one in one_or_several]
+    return function(one_or_several)
+
+
+def _scheme(identifier) -> schemes.Scheme:
+    if isinstance(identifier, dict):
+        return keras.saving.deserialize_keras_object(identifier)
+    return schemes.get(identifier)
 
 
 class MaskedLayer(MaskArguments):

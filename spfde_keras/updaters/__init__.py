@@ -5,11 +5,23 @@ import keras
 from spfde_keras.updaters.base import Change, Updater
 from spfde_keras.updaters.magnitude import Magnitude
 from spfde_keras.updaters.mest import MESTEM, MESTEMS
+from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
 from spfde_keras.updaters.rigl import RigL
 from spfde_keras.updaters.set import SET
 from spfde_keras.updaters.static import Static
 
-__all__ = ["MESTEM", "MESTEMS", "SET", "Change", "Magnitude", "RigL", "Static", "Updater", "get"]
+__all__ = [
+    "MESTEM",
+    "MESTEMS",
+    "SET",
+    "Change",
+    "Magnitude",
+    "PruneAndRegrow",
+    "RigL",
+    "Static",
+    "Updater",
+    "get",
+]
 
 _NAMES = {
     "static": Static,
@@ -18,6 +30,7 @@ _NAMES = {
     "mest_em": MESTEM,
     "mest_ems": MESTEMS,
     "magnitude": Magnitude,
+    "prune_and_regrow": PruneAndRegrow,
 }
 
 

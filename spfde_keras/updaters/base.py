@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from spfde_keras.configurable import Configurable
-from spfde_keras.masking import Mask
+from spfde_keras.masking import Subnet
 from spfde_keras.schedules import Schedule, reached
 
 
@@ -14,8 +14,8 @@ class Change:
     """What an update did to a kernel.
 
     Args:
-        fresh: bool array of the kernel's shape, the weights dropped or newly grown. Their
-            optimizer slots must start anew.
+        fresh: bool array of the kernel's shape, the weights that start anew, as they were or
+            are kept by no sub-net. Their optimizer slots must start anew, too.
         overlap: float, share of the previously kept weights that are still kept.
     """
 
@@ -58,13 +58,14 @@ class Updater(Configurable):
         """Returns each weight's claim to grow; random unless overridden."""
         return rng.random(kernel.shape, np.float32)
 
-    def start(self, mask: Mask, t: float, rng: np.random.Generator, gradient=None) -> Change:
+    def start(self, subnet: Subnet, t: float, rng: np.random.Generator, gradient=None) -> Change:
         """Grows the masks training starts with to the first density; arguments as `update`."""
-        return self._mutate(mask, mask.layout.size, mask.count(self._density(t, mask)), rng, None)
+        count = subnet.count(self._density(t, subnet))
+        return self._mutate(subnet, subnet.layout.size, count, rng, None)
 
     def update(
         self,
-        mask: Mask,
+        subnet: Subnet,
         t: float,
         rng: np.random.Generator,
         gradient: np.ndarray | None = None,
@@ -72,7 +73,7 @@ class Updater(Configurable):
         """Drops and grows units of one kernel; grown weights start at zero.
 
         Args:
-            mask: the kernel's `Mask`.
+            subnet: the kernel, as the sub-net to be changed has it.
             t: float in [0, 1], fraction of training done.
             rng: generator for random growth.
             gradient: array of the kernel's shape, if `self.gradient` asks for one.
@@ -80,26 +81,26 @@ class Updater(Configurable):
         Returns:
             A `Change`.
         """
-        drop_to, _ = self.densities(t, 1 - mask.sparsity)
-        grow_to = self._density(t, mask)
-        return self._mutate(mask, mask.count(drop_to), mask.count(grow_to), rng, gradient)
+        drop_to, _ = self.densities(t, 1 - subnet.sparsity)
+        grow_to = self._density(t, subnet)
+        return self._mutate(subnet, subnet.count(drop_to), subnet.count(grow_to), rng, gradient)
 
-    def settle(self, mask: Mask, t: float, rng: np.random.Generator, gradient=None) -> Change:
+    def settle(self, subnet: Subnet, t: float, rng: np.random.Generator, gradient=None) -> Change:
         """Drops a kernel to its final density and grows nothing; arguments as `update`."""
-        return self._mutate(mask, mask.count(1 - mask.sparsity), 0, rng, gradient)
+        return self._mutate(subnet, subnet.count(1 - subnet.sparsity), 0, rng, gradient)
 
     def _until_stop(self, schedule: Schedule, t: float) -> float:
         # Masks that rest from `stop` on exchange nothing at `stop` itself.
         return 0.0 if reached(t, self.stop) else schedule(t)
 
-    def _density(self, t: float, mask: Mask) -> float:
-        return self.density(t, 1 - mask.sparsity)
+    def _density(self, t: float, subnet: Subnet) -> float:
+        return self.density(t, 1 - subnet.sparsity)
 
-    def _mutate(self, mask: Mask, drop_count, grow_count, rng, gradient) -> Change:
-        kernel, masks = mask.read()
-        scheme, layout = mask.scheme, mask.layout
+    def _mutate(self, subnet: Subnet, drop_count, grow_count, rng, gradient) -> Change:
+        kernel, mask = subnet.read()
+        scheme, layout = subnet.scheme, subnet.layout
         shape = layout.canonical_shape
-        before = layout.to_canonical(masks[0])
+        before = layout.to_canonical(mask)
         active = scheme.reduce(before)
         kernel = layout.to_canonical(kernel)
         if gradient is not None:
@@ -114,15 +115,11 @@ class Updater(Configurable):
             # A unit may come straight back, as in RigL: then it was not changed at all.
             units = scheme.select(np.where(units, np.inf, claims), grow_count, shape)
         after = scheme.expand(units, shape)
-        changed = before ^ after
-        if changed.any():
-            fresh = layout.from_canonical(changed)
-            mask.write(
-                np.where(fresh, 0, layout.from_canonical(kernel)),
-                layout.from_canonical(after)[None],
-            )
+        fresh = np.zeros_like(mask)
+        if not np.array_equal(before, after):
+            fresh = subnet.replace(layout.from_canonical(after))
         kept = np.count_nonzero(before & after) / max(1, np.count_nonzero(before))
-        return Change(layout.from_canonical(changed), kept)
+        return Change(fresh, kept)
 
 
 def check_stop(stop: float) -> float:

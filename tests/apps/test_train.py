@@ -4,14 +4,15 @@ import csv
 import json
 import os
 import shutil
-import types
 
 import keras
 import numpy as np
 import pytest
 
-from apps import results, train
-from apps.config import RunConfig, parse
+import spfde_keras
+from apps import datasets, results, train
+from apps.config import RunConfig
+from spfde_keras import updaters
 
 # One shape for all runs here: two intervals, freezing, sieving, a partial last batch.
 SHORT = {"epochs": 4, "interval": 1, "train_samples": 100, "batch_size": 32, "width": 0.25}
@@ -41,26 +42,18 @@ def test_a_run_writes_all_its_files_and_a_table(tmp_path, capsys):
     assert found["tflite_test_accuracy"] == pytest.approx(found["test_accuracy"], abs=0.005)
     assert found["wall_time_s"] > found["training_time_s"] > 0
     assert found["config"]["method"] == "mest_ems"
+    (subnet,) = found["subnets"]
+    assert subnet.pop("name") == "subnet_90"
+    assert subnet == {name: pytest.approx(found[name], abs=1e-12) for name in subnet}
+    assert found["mask_overlap"] == {}
     rows = results.read_history(tmp_path / "history.csv")
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
-    assert rows[-1].keys() == set(results.COLUMNS)
+    assert rows[-1].keys() == set(results.COLUMNS) - {"gradient_corrections"}
     assert read(tmp_path, "training.png").startswith(b"\x89PNG")
     assert keras.saving.load_model(tmp_path / "model.keras").count_params()
     printed = capsys.readouterr().out
     assert f"{found['test_accuracy']:.4f}" in printed.splitlines()[-9]
     assert "unfinished" not in printed
-
-
-@pytest.fixture
-def no_export(monkeypatch):
-    """Leaves out what takes half the time of a short run."""
-
-    def export(model, path, **_):
-        path.write_bytes(b"file")
-        return types.SimpleNamespace(bytes=4)
-
-    monkeypatch.setattr(train, "export_tflite", export)
-    monkeypatch.setattr(train, "evaluate_tflite", lambda *_: 0.5)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +80,93 @@ def test_without_freezing_and_sieving_dense_training_costs_what_it_costs(tmp_pat
     assert (found["active_samples"], found["frozen_blocks"]) == (100, 0)
 
 
+def test_a_dense_model_is_the_one_sub_net(tmp_path, no_export):
+    options = {"method": "dense", "model": "mlp", "freeze_reduction": 0, "epochs": 1}
+    found = run(output_dir=str(tmp_path), **options)
+    (subnet,) = found["subnets"]
+    assert (subnet["name"], subnet["sparsity"]) == ("dense", 0.0)
+    assert subnet["test_accuracy"] == found["test_accuracy"]
+
+
+def test_every_sub_net_is_evaluated_by_itself(tmp_path, capsys):
+    options = {"method": "ast", "sparsity": "0.6,0.8,0.95", "freeze_reduction": 0.1}
+    flags = SHORT | options | {"output_dir": tmp_path}
+    assert train.main([f"--{name}={value}" for name, value in flags.items()]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert [subnet["name"] for subnet in found["subnets"]] == [
+        "subnet_60",
+        "subnet_80",
+        "subnet_95",
+    ]
+    assert found["sparsity"] == pytest.approx(np.mean([0.6, 0.8, 0.95]), abs=0.001)
+    assert 0 < found["mask_overlap"]["subnet_95/subnet_60"] <= 1
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    digits = datasets.load("digits", None, None)
+    x = digits.normalize(digits.test_x)
+    for index, subnet in enumerate(found["subnets"]):
+        plain = spfde_keras.densify(model, index)
+        guesses = plain.predict(x, verbose=0).argmax(axis=-1)
+        accuracy = subnet["test_accuracy"]
+        assert accuracy == pytest.approx(np.mean(guesses == digits.test_y), abs=0.003)
+        assert subnet["tflite_test_accuracy"] == pytest.approx(accuracy, abs=0.005)
+        assert subnet["sparsity"] == pytest.approx([0.6, 0.8, 0.95][index], abs=0.001)
+        line = next(line for line in printed if line.startswith(subnet["name"]))
+        assert f"{accuracy:.4f}, .tflite {subnet['tflite_test_accuracy']:.4f}" in line
+    assert len({subnet["test_loss"] for subnet in found["subnets"]}) == 3
+    for name in ("test_accuracy", "test_loss", "tflite_test_accuracy"):
+        assert found[name] == found["subnets"][0][name]
+    rows = results.read_history(tmp_path / "history.csv")
+    assert rows[-1].keys() == set(results.COLUMNS)
+    assert sum(row["gradient_corrections"] for row in rows) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "correction"),
+    [
+        ({"method": "ast", "sparsity": 0.9}, ["subnet_90"], True),
+        ({"method": "ast", "sparsity": [0.9, 0.5]}, ["subnet_90", "subnet_50"], True),
+        ({"method": "ast", "sparsity": "0.9,0.5", "gradient_correction": False}, None, False),
+        ({"method": "ast", "scheme": "2:4, 1:4"}, ["subnet_50", "subnet_75"], True),
+        ({"method": "joint", "sparsity": "0.9,0.5"}, ["subnet_90", "subnet_50"], False),
+    ],
+)
+def test_several_sub_nets_reach_the_library(tmp_path, options, names, correction):
+    options = {"initial_density": 0.7, "freeze_reduction": 0.05} | options
+    prepared = train.prepare(RunConfig(output_dir=str(tmp_path), **(SHORT | options)))
+    callback, joint = prepared.training, options["method"] == "joint"
+    assert prepared.model.subnets == (names or ["subnet_90", "subnet_50"])
+    assert type(callback).__name__ == ("Joint" if joint else "Alternating") + "SparseTraining"
+    assert callback.gradient_correction is correction
+    assert callback.updater.get_config() == updaters.PruneAndRegrow(0.7).get_config()
+    assert callback.freezing.reduction == 0.05
+    assert callback.sieve is prepared.sieve
+    assert (callback.epochs, callback.interval, callback.seed) == (4, 1, 0)
+
+
+def test_joint_training_writes_no_corrections_and_costs_more(tmp_path, no_export):
+    options = {"sparsity": (0.8, 0.9), "epochs": 2, "freeze_reduction": 0}
+    joint = run(method="joint", output_dir=str(tmp_path / "joint"), **options)
+    ast = run(method="ast", output_dir=str(tmp_path / "ast"), **options)
+    # Training alone costs twice as much, the gradients for updates cost the same.
+    assert joint["training_flops"] > 1.4 * ast["training_flops"]
+    assert joint["steps"] == ast["steps"]
+    rows = results.read_history(tmp_path / "joint" / "history.csv")
+    assert {row["gradient_corrections"] for row in rows} == {0}
+
+
+@pytest.mark.slow
+def test_sub_nets_of_a_default_run_are_all_good(tmp_path):
+    flags = ["--method=ast", "--sparsity=0.9,0.95,0.98", f"--output_dir={tmp_path / 'run'}"]
+    assert train.main(flags) == 0
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    for subnet in found["subnets"]:
+        assert subnet["test_accuracy"] >= 0.93
+        assert subnet["tflite_test_accuracy"] == pytest.approx(subnet["test_accuracy"], abs=0.005)
+    assert found["flops_share"] <= 0.12
+    assert found["wall_time_s"] < 300
+
+
 class Killed(Exception):
     pass
 
@@ -110,6 +190,11 @@ def kill(monkeypatch, epoch):
         ({"method": "mest_ems", "augment": True, "freeze_reduction": 0.15}, 5),  # some are frozen
         ({"method": "rigl", "freeze_reduction": 0.15}, 3),  # none is yet, and in an interval
         ({"method": "mest_em", "freeze_reduction": 0, "sieve_policy": "one_time"}, 5),
+        # Resumed behind 20 steps, in a round, and in an interval with one sub-net yet to change.
+        (
+            {"method": "ast", "sparsity": "0.5,0.8,0.9", "freeze_reduction": 0.1, "batch_size": 20},
+            5,
+        ),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
@@ -130,7 +215,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     ]
     for expected, found in zip(*weights, strict=True):
         np.testing.assert_array_equal(found, expected)
-    for name in ("test_accuracy", "test_loss", "training_flops", "steps", "active_samples"):
+    for name in (
+        "test_accuracy",
+        "test_loss",
+        "training_flops",
+        "steps",
+        "active_samples",
+        "subnets",
+    ):
         assert resumed[name] == whole[name]
     histories = [results.read_history(tmp_path / f / "history.csv") for f in ("whole", "cut")]
     for expected, found in zip(*histories, strict=True):
@@ -186,6 +278,28 @@ def unfinished(killed, tmp_path):
     ("flags", "message"),
     [
         (["--sparsity=1.2"], "`sparsity` must be in [0, 1). Received: 1.2"),
+        (
+            ["--sparsity=0.9,much"],
+            "`sparsity` must be numbers with commas between. Received: 0.9,much",
+        ),
+        (["--sparsity="], "`sparsity` must be numbers with commas between."),
+        (
+            ["--sparsity=0.9,0.95"],
+            "`sparsity` must be one value with method mest_ems; several are for ast and joint. "
+            "Received: 0.9,0.95",
+        ),
+        (["--scheme=2:4,1:4", "--method=set"], "`scheme` must be one value with method set"),
+        (["--sparsity=0.9,1.2", "--method=ast"], "`sparsity` must be in [0, 1). Received: 1.2"),
+        (
+            ["--sparsity=0.9,0.9", "--method=joint"],
+            "`sparsity` must differ from sub-net to sub-net",
+        ),
+        (["--scheme=2:4,", "--method=ast"], "`scheme` must be a Scheme, one of"),
+        (
+            ["--sparsity=0.9,0.8", "--scheme=block,block,block", "--method=ast"],
+            "`scheme` and `sparsity` must each be one for all sub-nets, or one for each",
+        ),
+        (["--initial_density=0", "--method=ast"], "`initial_density` must be in (0, 1]"),
         (["--scheme=3:7"], "`scheme`|3:7|divide"),
         (["--freeze_reduction=0.9"], "`reduction` must be at most"),
         (["--freeze_reduction=-0.1"], "`freeze_reduction` must be at least 0. Received: -0.1"),
@@ -243,24 +357,12 @@ def test_a_new_run_replaces_an_unfinished_one(unfinished, no_export):
     assert len(results.read_history(unfinished / "history.csv")) == SHORT["epochs"]
 
 
-def test_flags_come_from_a_file_too(tmp_path):
-    flags = tmp_path / "run.cfg"
-    flags.write_text("# a run\n--method=set\n--noaugment\n--sparsity=0.8\n")
-    config = parse([f"--flagfile={flags}", "--sparsity=0.7"])
-    assert (config.method, config.augment, config.sparsity) == ("set", False, 0.7)
-
-
-def test_help_lists_every_flag(capsys):
-    assert train.main(["--help"]) == 0
-    printed = capsys.readouterr().out
-    for name in RunConfig.__dataclass_fields__:
-        assert name in printed
-
-
 def test_history_keeps_all_digits_and_writes_whole_numbers_as_such(tmp_path):
     row = {"epoch": 1.0, "loss": 1 / 3, "active_samples": 80.0}
     results.write_history(tmp_path / "history.csv", [row])
     with open(tmp_path / "history.csv", newline="") as file:
-        (written,) = csv.DictReader(file)
+        reader = csv.DictReader(file)
+        (written,) = reader
+    assert reader.fieldnames == ["epoch", "loss", "active_samples"]
     assert (written["epoch"], written["active_samples"]) == ("1", "80")
     assert results.read_history(tmp_path / "history.csv") == [row]

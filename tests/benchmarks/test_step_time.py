@@ -55,6 +55,7 @@ def test_short_run(tmp_path, capsys):
         "dense",
         "tfmot",
         "sparse",
+        "sparse, 3 sub-nets",
         "sparse, 1/3 frozen",
         "sparse, 2/3 frozen",
     ]

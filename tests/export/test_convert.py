@@ -122,6 +122,18 @@ def test_sequential_models(path):
     assert run_tflite(path, np.zeros((2, 5))).shape == (2, 3)
 
 
+@pytest.mark.parametrize("build", [conv_net, lambda: sparsify(conv_net(), sparsity=0.9)])
+def test_a_file_of_one_signature_is_keras_own(path, build):
+    model = build()
+    report = export_tflite(model, path, sparse=False)
+    written = path.read_bytes()
+    batch_of_one = keras.InputSpec(shape=(1, *SHAPE), dtype="float32", name="image")
+    densify(model).export(path, format="litert", input_signature=[batch_of_one], verbose=False)
+
+    assert report.signatures == ("serving_default",)
+    assert written == path.read_bytes()
+
+
 def test_several_inputs_and_outputs_keep_their_names(path):
     # In a file inputs and outputs are in the order of their names, unlike in this model.
     numbers = layers.Input((4,), name="b-first")
@@ -235,10 +247,10 @@ def test_a_file_that_differs_from_the_model_gets_no_name(path, monkeypatch):
     model = conv_net()
     export_the_model = convert._convert
 
-    def export_another(model, *args):
-        for variable in model.trainable_variables:
+    def export_another(models, *args):
+        for variable in models["serving_default"].trainable_variables:
             variable.assign(-variable)
-        export_the_model(model, *args)
+        return export_the_model(models, *args)
 
     monkeypatch.setattr(convert, "_convert", export_another)
     with pytest.raises(RuntimeError, match="float32 .sparse. export .* off by .*sparse=False"):

@@ -5,6 +5,8 @@ from keras import layers
 
 from spfde_keras.export import evaluate_tflite, export_tflite, run_tflite, verify_tflite
 from spfde_keras.export.verify import compare
+from spfde_keras.masking import find_masks
+from spfde_keras.sparsify import densify, sparsify
 
 
 @pytest.fixture
@@ -111,3 +113,60 @@ def test_accuracy_of_a_binary_classifier(tmp_path):
 def test_accuracy_needs_a_label_for_each_sample(path):
     with pytest.raises(ValueError, match="`y` must hold 4 labels. Received: shape"):
         evaluate_tflite(path, np.ones((4, 2)), [0, 1])
+
+
+@pytest.fixture(scope="module")
+def subnets():
+    # subnet_0 multiplies by [[1, 0, 2], [0, 1, 2]], subnet_50 by [[1, 0, 0], [0, 1, 0]].
+    plain = keras.Sequential([layers.Input((2,)), layers.Dense(3, use_bias=False)])
+    model = sparsify(plain, sparsity=[0, 0.5], dense=())
+    kernel = np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 2.0]])
+    find_masks(model)[0].write(kernel, np.array([np.ones((2, 3)), [[1, 0, 0], [0, 1, 0]]], bool))
+    return model
+
+
+@pytest.fixture(scope="module")
+def several(subnets, folder):
+    return export_tflite(subnets, folder / "several.tflite", sparse=False).path
+
+
+def test_run_takes_the_signature(several):
+    assert run_tflite(several, [[1, 3]], signature="subnet_0").tolist() == [[1, 3, 8]]
+    assert run_tflite(several, [[1, 3]], signature="subnet_50").tolist() == [[1, 3, 0]]
+
+
+def test_accuracy_of_a_signature(several):
+    x, y = [[1, 0], [0, 1]], [0, 2]
+    assert evaluate_tflite(several, x, y, signature="subnet_0") == 0.5
+    assert evaluate_tflite(several, x, [0, 1], signature="subnet_50") == 1
+
+
+def test_verify_runs_the_model_as_the_subnet_of_the_signature(several, subnets):
+    x = np.array([[1.0, 3.0]])
+    sparser = densify(subnets, subnet=1)
+    for active in (0, 1):
+        subnets.activate(active)
+        for name in subnets.subnets:
+            assert verify_tflite(several, subnets, x, 1e-6, signature=name) < 1e-6
+    assert verify_tflite(several, sparser, x, 1e-6, signature="subnet_50") < 1e-6
+    # 8 where the sparser one gives 0, at a scale of 3.
+    with pytest.raises(RuntimeError, match="outputs of subnet_0 are off by 2.7 of their scale"):
+        verify_tflite(several, sparser, x, 1e-6, signature="subnet_0")
+
+
+def test_a_single_signature_may_be_named(path):
+    assert run_tflite(path, [[1, 3]], signature="serving_default").tolist() == [[1, 3, 8]]
+    with pytest.raises(ValueError, match="`signature` must be .*'serving_default'.*: 'subnet_90'"):
+        run_tflite(path, [[1, 3]], signature="subnet_90")
+
+
+@pytest.mark.parametrize("signature", [None, "subnet_90"])
+def test_one_of_several_signatures_must_be_named(several, subnets, signature):
+    message = rf"`signature` must be .*\['subnet_0', 'subnet_50'\]. Received: {signature!r}"
+    for call in (
+        lambda: run_tflite(several, [[1, 3]], signature=signature),
+        lambda: evaluate_tflite(several, [[1, 3]], [0], signature=signature),
+        lambda: verify_tflite(several, subnets, np.ones((1, 2)), 1e-4, signature=signature),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

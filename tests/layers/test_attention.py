@@ -99,7 +99,7 @@ def test_a_dictionary_masks_only_the_projections_named():
     layer = MaskedMultiHeadAttention(2, 3, sparsity={"value": 0.5, "query": 0.25})
     layer.build(QUERY, VALUE)
     assert layer.sparsity == {"query": 0.25, "value": 0.5}
-    assert [mask.sparsity for mask in layer.masks] == [0.25, 0.5]
+    assert [mask.subnets[0].sparsity for mask in layer.masks] == [0.25, 0.5]
     assert type(layer._key_dense) is type(layer._output_dense) is keras.layers.EinsumDense
 
 
@@ -133,7 +133,7 @@ def test_saved_and_loaded_bit_for_bit(tmp_path, dtype):
     layer = MaskedMultiHeadAttention(2, 3, sparsity=0.5, dropout=0.1, dtype=dtype, name="mha")
     model = keras.Model([query, value], layer(query, value))
     for mask in find_masks(model):
-        mask.initialize(np.random.default_rng(0).random(mask.layout.shape), 0.5)
+        mask.subnets[0].initialize(np.random.default_rng(0).random(mask.layout.shape), 0.5)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     for mask, other in zip(find_masks(model), find_masks(loaded), strict=True):

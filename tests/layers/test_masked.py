@@ -195,7 +195,7 @@ def trained_model(dtype):
     model = keras.Model(inputs, outputs)
     random = np.random.default_rng(0)
     for mask in find_masks(model):
-        mask.initialize(random.random(mask.layout.shape), 0.5)
+        mask.subnets[0].initialize(random.random(mask.layout.shape), 0.5)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss)
     model.fit(*batch(), batch_size=4, epochs=1, shuffle=False, verbose=0)

@@ -72,6 +72,14 @@ def test_flags_reach_the_export(run, source, tmp_path, capsys):
     assert "float32, dense" in capsys.readouterr().out
 
 
+def test_all_signatures_are_printed(run, tmp_path, capsys):
+    model = keras.Sequential([layers.Input((8,)), layers.Dense(16), layers.Dense(2)])
+    sparsify(model, sparsity=[0.5, 0.75]).save(tmp_path / "model.keras")
+    run(tmp_path / "model.keras", tmp_path / "model.tflite")
+    printed = capsys.readouterr().out
+    assert "subnet_50, subnet_75: largest error" in printed and printed.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "values", "message"),
     [

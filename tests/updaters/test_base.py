@@ -8,6 +8,7 @@ import pytest
 
 from spfde_keras import schedules, updaters
 from spfde_keras.updaters import MESTEM, MESTEMS, SET, Magnitude, RigL, Static, Updater
+from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
 
 
 class DropOnly(Updater):
@@ -29,7 +30,7 @@ class ByPosition(Updater):
 
 def test_the_smallest_weights_are_dropped(kernel, make_mask, rng):
     mask = make_mask(kernel)
-    change = DropOnly().update(mask, 0.0, rng)
+    change = DropOnly().update(mask.subnets[0], 0.0, rng)
     after, masks = mask.read()
     assert after.tolist() == [[0, 0, 0, 0], [3, 0, -4, 0], [0, 5, 0, -6], [0, 0, 7, 8]]
     np.testing.assert_array_equal(masks, [after != 0])
@@ -41,7 +42,7 @@ def test_weights_grow_at_zero_and_one_that_comes_straight_back_is_unchanged(kern
     mask = make_mask(kernel)
     kernel[3, 3] = 0.5  # The smallest, at the position that grows first.
     mask.write(kernel, (kernel != 0)[None])
-    change = ByPosition().update(mask, 0.0, rng)
+    change = ByPosition().update(mask.subnets[0], 0.0, rng)
     after, masks = mask.read()
     # 0.5, 1, 2 and 3 go; the last four positions not among the kept come.
     assert masks[0].astype(int).tolist() == [
@@ -60,7 +61,7 @@ def test_what_an_optimizer_left_behind_the_mask_neither_competes_nor_comes_back(
 ):
     mask = make_mask(kernel)
     mask.kernel.assign(np.where(kernel == 0, 100, kernel))
-    ByPosition().update(mask, 0.0, rng)
+    ByPosition().update(mask.subnets[0], 0.0, rng)
     assert mask.read()[0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 5, 0, -6], [0, 0, 7, 8]]
 
 
@@ -70,13 +71,13 @@ def test_importance_is_size(kernel):
 
 def test_settling_drops_to_the_final_density_and_grows_nothing(kernel, make_mask, rng):
     mask = make_mask(kernel, sparsity=0.75)
-    ByPosition().settle(mask, 0.0, rng)
+    ByPosition().settle(mask.subnets[0], 0.0, rng)
     assert mask.read()[0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 5, 0, -6], [0, 0, 7, 8]]
 
 
 def test_an_update_that_changes_nothing_says_so(kernel, make_mask, rng):
     mask = make_mask(kernel)
-    change = Static().update(mask, 0.5, rng)
+    change = Static().update(mask.subnets[0], 0.5, rng)
     assert not change.fresh.any() and change.fresh.shape == (4, 4)
     assert change.overlap == 1.0
 
@@ -91,6 +92,7 @@ def test_an_update_that_changes_nothing_says_so(kernel, make_mask, rng):
         ("mest_em", MESTEM),
         ("mest_ems", MESTEMS),
         ("magnitude", Magnitude),
+        ("prune_and_regrow", PruneAndRegrow),
     ],
 )
 def test_get_by_name(identifier, kind):
@@ -125,6 +127,8 @@ TIMES = np.linspace(0, 1, 33)
         MESTEMS(schedules.Polynomial(0.1, 0.0, power=2.0), lam=0.0),
         Magnitude(),
         Magnitude(0.25, 0.5),
+        PruneAndRegrow(),
+        PruneAndRegrow(0.4, 0.2, end=0.5, stop=0.8),
     ],
     ids=lambda updater: type(updater).__name__,
 )
@@ -140,7 +144,9 @@ def test_a_restored_updater_behaves_equally(updater):
     np.testing.assert_array_equal(restored.drop_scores(ones, ones), updater.drop_scores(ones, ones))
 
 
-@pytest.mark.parametrize("name", ["static", "set", "rigl", "mest_em", "mest_ems", "magnitude"])
+@pytest.mark.parametrize(
+    "name", ["static", "set", "rigl", "mest_em", "mest_ems", "magnitude", "prune_and_regrow"]
+)
 def test_densities_are_final_from_stop_on_and_never_below_before(name):
     updater = updaters.get(name)
     for t in TIMES:

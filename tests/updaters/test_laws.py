@@ -5,10 +5,10 @@ import pytest
 
 from spfde_keras import updaters
 from spfde_keras.layers import MaskedConv2D, MaskedDense
-from spfde_keras.masking import Mask
+from spfde_keras.masking import Subnet
 from spfde_keras.randomness import generator
 
-UPDATERS = ["static", "set", "rigl", "mest_em", "mest_ems", "magnitude"]
+UPDATERS = ["static", "set", "rigl", "mest_em", "mest_ems", "magnitude", "prune_and_regrow"]
 # A sparsity each scheme can have exactly, one it must round, and the one that N:M fixes.
 SCHEMES = {
     "unstructured": 0.75,
@@ -24,39 +24,39 @@ LAYERS = {
 }
 
 
-def make_mask(layer: str, scheme: str, initial: str = "random") -> Mask:
+def make_subnet(layer: str, scheme: str, initial: str = "random") -> Subnet:
     layer, input_shape = LAYERS[layer](scheme=scheme, sparsity=SCHEMES[scheme], name=layer)
     layer.build(input_shape)
     mask = layer.masks[0]
     rng = np.random.default_rng(1)
     mask.kernel.assign(rng.standard_normal(mask.layout.shape))
     if initial == "random":
-        mask.initialize(rng.random(mask.layout.shape), 1 - mask.sparsity)
-    return mask
+        mask.subnets[0].initialize(rng.random(mask.layout.shape), 1 - SCHEMES[scheme])
+    return mask.subnets[0]
 
 
-def units_of(mask: Mask) -> np.ndarray:
-    return mask.scheme.reduce(mask.layout.to_canonical(mask.read()[1][0]))
+def units_of(subnet: Subnet) -> np.ndarray:
+    return subnet.scheme.reduce(subnet.layout.to_canonical(subnet.read()[1]))
 
 
-def train(mask: Mask, rng: np.random.Generator) -> None:
+def train(subnet: Subnet, rng: np.random.Generator) -> None:
     """Moves the kept weights, as an optimizer would."""
-    kernel, masks = mask.read()
-    mask.write(kernel + rng.standard_normal(kernel.shape).astype(np.float32), masks)
+    kernel, masks = subnet.mask.read()
+    subnet.mask.write(kernel + rng.standard_normal(kernel.shape).astype(np.float32), masks)
 
 
-def gradient_for(updater, mask: Mask, rng: np.random.Generator) -> np.ndarray | None:
-    gradient = rng.standard_normal(mask.layout.shape).astype(np.float32)
-    kinds = {None: None, "masked": gradient * mask.read()[1][0], "dense": gradient}
+def gradient_for(updater, subnet: Subnet, rng: np.random.Generator) -> np.ndarray | None:
+    gradient = rng.standard_normal(subnet.layout.shape).astype(np.float32)
+    kinds = {None: None, "masked": gradient * subnet.read()[1], "dense": gradient}
     return kinds[updater.gradient]
 
 
-def check_change(mask: Mask, before, change) -> None:
+def check_change(subnet: Subnet, before, change) -> None:
     """Masks hold whole units, kernels are zero where masked, kept weights bit-equal."""
-    (old, old_masks), (new, new_masks) = before, mask.read()
+    (old, old_masks), (new, new_masks) = before, subnet.mask.read()
     assert new_masks.shape == old_masks.shape and new_masks.dtype == bool
-    canonical = mask.layout.to_canonical(new_masks[0])
-    whole = mask.scheme.expand(mask.scheme.reduce(canonical), mask.layout.canonical_shape)
+    canonical = subnet.layout.to_canonical(new_masks[0])
+    whole = subnet.scheme.expand(subnet.scheme.reduce(canonical), subnet.layout.canonical_shape)
     np.testing.assert_array_equal(whole, canonical)
     assert not new[~new_masks[0]].any()
     kept, grown = old_masks[0] & new_masks[0], new_masks[0] & ~old_masks[0]
@@ -71,28 +71,28 @@ def check_change(mask: Mask, before, change) -> None:
 @pytest.mark.parametrize("name", UPDATERS)
 def test_a_run_keeps_exact_counts_of_whole_units(name, scheme, layer):
     updater = updaters.get(name)
-    mask = make_mask(layer, scheme, updater.initial)
+    subnet = make_subnet(layer, scheme, updater.initial)
     rng = np.random.default_rng(2)
-    density = 1 - mask.sparsity
+    density = 1 - subnet.sparsity
 
-    before = mask.read()
-    change = updater.start(mask, 0.0, generator(0, 0, mask.kernel_path))
-    check_change(mask, before, change)
-    assert not (before[1] & ~mask.read()[1]).any()  # A start drops nothing.
+    before = subnet.mask.read()
+    change = updater.start(subnet, 0.0, generator(0, 0, subnet.kernel_path))
+    check_change(subnet, before, change)
+    assert not (before[1] & ~subnet.mask.read()[1]).any()  # A start drops nothing.
     if updater.initial == "dense":
-        assert mask.density == 1.0
+        assert subnet.density == 1.0
     else:
-        assert units_of(mask).sum() == mask.count(updater.density(0.0, density))
+        assert units_of(subnet).sum() == subnet.count(updater.density(0.0, density))
 
     for event in range(1, 10):
-        train(mask, rng)
+        train(subnet, rng)
         t = event / 10
-        before, active = mask.read(), units_of(mask)
-        gradient = gradient_for(updater, mask, rng)
-        change = updater.update(mask, t, generator(0, event, mask.kernel_path), gradient)
-        check_change(mask, before, change)
-        drop_to, grow_to = map(mask.count, updater.densities(t, density))
-        units = units_of(mask)
+        before, active = subnet.mask.read(), units_of(subnet)
+        gradient = gradient_for(updater, subnet, rng)
+        change = updater.update(subnet, t, generator(0, event, subnet.kernel_path), gradient)
+        check_change(subnet, before, change)
+        drop_to, grow_to = map(subnet.count, updater.densities(t, density))
+        units = units_of(subnet)
         assert units.sum() == max(grow_to, min(drop_to, active.sum()))
         # What an update drops first is bounded by what it must keep.
         if name != "magnitude":
@@ -100,12 +100,39 @@ def test_a_run_keeps_exact_counts_of_whole_units(name, scheme, layer):
         if name == "static":
             assert not change.fresh.any()
 
-    train(mask, rng)
-    before, active = mask.read(), units_of(mask)
-    change = updater.settle(mask, 1.0, generator(0, 10, mask.kernel_path), before[0])
-    check_change(mask, before, change)
-    assert units_of(mask).sum() == mask.count(density)
-    assert not (mask.read()[1] & ~before[1]).any()  # Settling grows nothing.
+    train(subnet, rng)
+    before, active = subnet.mask.read(), units_of(subnet)
+    change = updater.settle(subnet, 1.0, generator(0, 10, subnet.kernel_path), before[0])
+    check_change(subnet, before, change)
+    assert units_of(subnet).sum() == subnet.count(density)
+    assert not (subnet.mask.read()[1] & ~before[1]).any()  # Settling grows nothing.
+
+
+@pytest.mark.parametrize("scheme", ["unstructured", "2:4"])
+@pytest.mark.parametrize("name", UPDATERS)
+def test_the_other_sub_net_stays_as_it_is(name, scheme):
+    updater = updaters.get(name)
+    sparsity = [0.5, 0.75] if scheme == "unstructured" else 0.5
+    layer = MaskedDense(16, scheme=[scheme, scheme], sparsity=sparsity, name="dense")
+    layer.build((None, 8))
+    other, subnet = layer.masks[0].subnets
+    rng = np.random.default_rng(1)
+    subnet.mask.kernel.assign(rng.standard_normal(subnet.layout.shape))
+    for each in (other, subnet):
+        if updater.initial == "random" or each is other:
+            each.initialize(rng.random(subnet.layout.shape), 1 - each.sparsity)
+
+    steps = [updater.start, *[updater.update] * 4, updater.settle]
+    for event, step in enumerate(steps):
+        train(subnet, rng)
+        before, kept = other.read(), subnet.mask.read()[1].any(axis=0)
+        gradient = gradient_for(updater, subnet, rng) if event else None
+        change = step(subnet, event / 5, generator(0, event, subnet.kernel_path), gradient)
+        np.testing.assert_array_equal(other.read(), before)
+        kernel, masks = subnet.mask.read()
+        np.testing.assert_array_equal(change.fresh, kept ^ masks.any(axis=0))
+        assert not kernel[change.fresh | ~masks.any(axis=0)].any()
+    assert units_of(subnet).sum() == subnet.count(1 - subnet.sparsity)
 
 
 @pytest.mark.parametrize("name", UPDATERS)
@@ -113,11 +140,11 @@ def test_a_run_keeps_exact_counts_of_whole_units(name, scheme, layer):
 def test_an_update_depends_on_seed_event_and_path_only(name, scheme):
     def updated(seed, event, path):
         updater = updaters.get(name)
-        mask = make_mask("conv", scheme, updater.initial)
-        gradient = gradient_for(updater, mask, np.random.default_rng(3))
-        updater.start(mask, 0.0, generator(seed, 0, path))
-        updater.update(mask, 0.1, generator(seed, event, path), gradient)
-        return mask.read()
+        subnet = make_subnet("conv", scheme, updater.initial)
+        gradient = gradient_for(updater, subnet, np.random.default_rng(3))
+        updater.start(subnet, 0.0, generator(seed, 0, path))
+        updater.update(subnet, 0.1, generator(seed, event, path), gradient)
+        return subnet.mask.read()
 
     reference = updated(0, 1, "a")
     for one, other in zip(reference, updated(0, 1, "a"), strict=True):
@@ -129,16 +156,16 @@ def test_an_update_depends_on_seed_event_and_path_only(name, scheme):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_rigl_grows_the_units_of_largest_gradient_norm(scheme):
-    mask = make_mask("dense", scheme)
-    gradient = np.random.default_rng(3).standard_normal(mask.layout.shape).astype(np.float32)
-    updater, shape = updaters.RigL(fraction=0.5), mask.layout.canonical_shape
-    active = units_of(mask)
-    scores = mask.scheme.scores(mask.layout.to_canonical(mask.read()[0]))
-    drop_to = mask.count(updater.densities(0.0, 1 - mask.sparsity)[0])
-    keep = mask.scheme.select(np.where(active, scores, -np.inf), drop_to, shape)
-    updater.update(mask, 0.0, None, gradient)
-    claims = mask.scheme.scores(mask.layout.to_canonical(gradient))
-    grown, units = units_of(mask) & ~keep, units_of(mask)
+    subnet = make_subnet("dense", scheme)
+    gradient = np.random.default_rng(3).standard_normal(subnet.layout.shape).astype(np.float32)
+    updater, shape = updaters.RigL(fraction=0.5), subnet.layout.canonical_shape
+    active = units_of(subnet)
+    scores = subnet.scheme.scores(subnet.layout.to_canonical(subnet.mask.read()[0]))
+    drop_to = subnet.count(updater.densities(0.0, 1 - subnet.sparsity)[0])
+    keep = subnet.scheme.select(np.where(active, scores, -np.inf), drop_to, shape)
+    updater.update(subnet, 0.0, None, gradient)
+    claims = subnet.scheme.scores(subnet.layout.to_canonical(gradient))
+    grown, units = units_of(subnet) & ~keep, units_of(subnet)
     assert units[keep].all()
     if scheme in ("unstructured", "block", "channel", "filter"):
         # No rule ties units to one another: the largest claims win.

@@ -20,10 +20,10 @@ def test_the_smallest_weights_go_and_nothing_grows(make_mask, rng):
     kernel = np.arange(1, 17, dtype=np.float32).reshape(4, 4)
     mask = make_mask(kernel, sparsity=0.75)
     updater = Magnitude(stop=1.0)
-    assert not updater.start(mask, 0.0, rng).fresh.any()
+    assert not updater.start(mask.subnets[0], 0.0, rng).fresh.any()
     # At half time 0.25 + 0.75 / 8 = 0.34375 of 16 weights: 5.5, to even 6.
     for t, kept in ((0.5, 6), (0.75, 4), (1.0, 4)):
-        updater.update(mask, t, rng)
+        updater.update(mask.subnets[0], t, rng)
         after, masks = mask.read()
         np.testing.assert_array_equal(masks[0], kernel > 16 - kept)
         np.testing.assert_array_equal(after, np.where(masks[0], kernel, 0))

@@ -7,7 +7,7 @@ from spfde_keras.updaters import SET
 
 def test_the_smallest_go_and_as_many_grow_at_random(kernel, make_mask, rng):
     mask = make_mask(kernel)
-    change = SET(fraction=0.25).update(mask, 0.0, rng)
+    change = SET(fraction=0.25).update(mask.subnets[0], 0.0, rng)
     after, masks = mask.read()
     # 1 and 2 are dropped: if they grow again at once, nothing has happened to them.
     large = np.abs(kernel) > 2
@@ -21,7 +21,7 @@ def test_growth_reaches_every_free_position(kernel, make_mask):
     grown = np.zeros((4, 4), int)
     for seed in range(60):
         mask = make_mask(kernel)
-        SET(fraction=0.25).update(mask, 0.0, np.random.default_rng(seed))
+        SET(fraction=0.25).update(mask.subnets[0], 0.0, np.random.default_rng(seed))
         grown += mask.read()[1][0]
     free = np.abs(kernel) <= 2
     assert (grown[~free] == 60).all()
@@ -49,11 +49,11 @@ def test_with_stop_1_it_mutates_until_the_end_and_visits_new_weights(kernel, mak
     updater, mask = SET(0.25, stop=1.0), make_mask(kernel)
     seen = mask.read()[1][0]
     for event in range(19):
-        updater.update(mask, event / 20, np.random.default_rng(event))
+        updater.update(mask.subnets[0], event / 20, np.random.default_rng(event))
         seen |= mask.read()[1][0]
         assert mask.density == 0.5
     assert seen.mean() > 0.9
-    assert not updater.update(mask, 1.0, np.random.default_rng(0)).fresh.any()
+    assert not updater.update(mask.subnets[0], 1.0, np.random.default_rng(0)).fresh.any()
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, schedules.Constant(2.0), "half"])

@@ -8,7 +8,7 @@ from spfde_keras.updaters import Static
 def test_nothing_ever_changes(step, kernel, make_mask, rng):
     mask = make_mask(kernel)
     for t in (0.0, 0.5, 1.0):
-        change = getattr(Static(), step)(mask, t, rng)
+        change = getattr(Static(), step)(mask.subnets[0], t, rng)
         assert not change.fresh.any()
     after, masks = mask.read()
     np.testing.assert_array_equal(after, kernel)

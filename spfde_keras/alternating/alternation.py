@@ -1,0 +1,69 @@
+"""Which sub-net a training step trains, and the correction of its gradients."""
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from spfde_keras.alternating.correction import correct
+from spfde_keras.alternating.gradients import intercepted
+from spfde_keras.masking import find_masks
+
+
+@keras.saving.register_keras_serializable("spfde_keras")
+class Alternation(keras.layers.Layer):
+    """Trains one sub-net a step, in turn, and corrects gradients within each round.
+
+    A layer, so that its variables are saved and restored with the model it is attached to.
+
+    Args:
+        model: the `SparseModel` with several sub-nets.
+        correction: bool, whether gradients are corrected.
+
+    Source: AST (Yang et al., NeurIPS 2022), Algorithm 1.
+    """
+
+    def __init__(self, model: keras.Model, correction: bool = True):
+        super().__init__(trainable=False, name="alternation")
+        self._subnets = max(1, len(model.subnets))
+        self.step = self._variable("step", (), "int64")
+        self.corrections = self._variable("corrections", (), "int64")
+        # By the place of the mask in the model: Keras saves variables, not dictionaries of them.
+        masks = find_masks(model) if correction and self._subnets > 1 else []
+        self._previous = {
+            id(mask.kernel): (
+                mask,
+                self._variable(f"gradient_{index}", mask.layout.shape, "float32"),
+            )
+            for index, mask in enumerate(masks)
+        }
+        self.built = True
+
+    def _variable(self, name, shape, dtype):
+        return self.add_weight(
+            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
+        )
+
+    def train_step(self, model: keras.Model, train: Callable[[], dict]) -> dict:
+        """Runs `train`, Keras' train step, with the sub-net whose turn it is."""
+        turn = self.step.value % self._subnets
+
+        def receive(pairs, apply):
+            apply([(self._corrected(gradient, kernel, turn), kernel) for gradient, kernel in pairs])
+
+        with model.at(tf.cast(turn, tf.int32)), intercepted(model.optimizer, receive):
+            logs = train()
+        self.step.assign_add(1)
+        return logs
+
+    def _corrected(self, gradient, kernel: keras.Variable, turn):
+        if id(kernel) not in self._previous or gradient is None:
+            return gradient
+        mask, stored = self._previous[id(kernel)]
+        gradient = tf.convert_to_tensor(gradient)
+        corrected, conflict = correct(gradient, tf.cast(stored.value, gradient.dtype), mask.running)
+        # The first of a round has no one before it to agree with.
+        conflict &= turn > 0
+        self.corrections.assign_add(tf.cast(conflict, tf.int64))
+        stored.assign(gradient)
+        return tf.where(conflict, corrected, gradient)

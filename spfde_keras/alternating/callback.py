@@ -1,0 +1,135 @@
+"""AST as a Keras callback."""
+
+import keras
+import numpy as np
+
+from spfde_keras.alternating.alternation import Alternation
+from spfde_keras.freezing import Freezing
+from spfde_keras.schedules import reached
+from spfde_keras.sieving import DataSieve
+from spfde_keras.sparse_training import SparseTraining
+
+
+class AlternatingSparseTraining(SparseTraining):
+    """Trains the sub-nets of a `SparseModel` in turn, one a step: K nets for the cost of one.
+
+    All sub-nets share one set of weights and differ in their masks and batch normalizations.
+    Every `interval` epochs the masks of each sub-net are updated, at instants spread evenly
+    over the interval, so that never two of them change at once.
+
+    Freezing and sieving work as in `SpFDE`; a sample's forgetting is counted over its visits,
+    whichever sub-net they are by. With one sub-net this is ordinary sparse training.
+
+    Keras' logs gain `sparsity` (the mean of the sub-nets), `gradient_corrections` (how often
+    a kernel's gradient was corrected in the epoch), `frozen_blocks`, `active_samples` and
+    `flops_share`. Validation in `fit` sees the active sub-net.
+
+    For exact resuming put `keras.callbacks.BackupAndRestore` behind this callback.
+
+    Args:
+        epochs: int, the length of training, as given to `fit`.
+        updater: an `Updater`, or its name; by default "prune_and_regrow".
+        interval: int, epochs between two updates of a sub-net, and of the data.
+        gradient_correction: bool, whether a sub-net's gradients are corrected against those of
+            the sub-net before it.
+        freeze: None, the share of training FLOPs to be saved by freezing, or a `Freezing`.
+        sieve: None, or the `DataSieve` whose batches are given to `fit`.
+        log_dir: None, or a folder for TensorBoard.
+        seed: int, seed of random growth and data exchange.
+
+    Raises:
+        ValueError: on arguments out of range, or, when `fit` starts, on a model not made by
+            `sparsify`, or under a strategy of several replicas, a dataset of unknown length,
+            or a freeze target out of reach.
+
+    Example:
+
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16),
+    ...                         keras.layers.Dense(16), keras.layers.Dense(2)])
+    >>> model = sparsify(mlp, sparsity=[0.5, 0.75])
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit(np.zeros((4, 8)), np.zeros((4, 2)), epochs=2, verbose=0,
+    ...     batch_size=1, callbacks=[AlternatingSparseTraining(epochs=2, interval=1)])
+    >>> [subnet.density for subnet in find_masks(model)[0].subnets]
+    [0.5, 0.25]
+
+    Source: AST (Yang et al., NeurIPS 2022), Algorithm 1.
+    """
+
+    def __init__(
+        self,
+        epochs: int,
+        updater="prune_and_regrow",
+        interval: int = 3,
+        gradient_correction: bool = True,
+        freeze: float | Freezing | None = None,
+        sieve: DataSieve | None = None,
+        log_dir: str | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(epochs, updater, interval, freeze, sieve, log_dir, seed)
+        self.gradient_correction = bool(gradient_correction)
+        self._batch = 0
+
+    def _check(self, model: keras.Model) -> None:
+        super()._check(model)
+        if not model.subnets:
+            raise ValueError(
+                f"The {type(self).__name__} callback needs a model with masks, made by "
+                "`spfde_keras.sparsify`. Received: one without"
+            )
+        replicas = model.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            raise ValueError(
+                f"The {type(self).__name__} callback trains on one device: make the model outside "
+                f"of a distribution strategy. Received: {replicas} replicas"
+            )
+
+    def _alternation(self) -> Alternation:
+        return Alternation(self.model, self.gradient_correction)
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        if self._subnets > 1 and self._steps() is None:
+            raise ValueError(
+                "`fit` must know the number of steps in an epoch, to spread the updates of the "
+                "sub-nets: pass `steps_per_epoch`, or a dataset of known cardinality."
+            )
+        self._epoch, self._batch = epoch, 0
+        self._corrections = self._count_corrections()
+
+    def on_train_batch_begin(self, batch: int, logs=None) -> None:
+        super().on_train_batch_begin(batch, logs)
+        # Before a step, not after it: Keras calls the hooks after a step late.
+        if batch:
+            self._advance(batch)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if self._subnets > 1:
+            self._advance(self._steps())
+        if logs is not None:
+            logs["gradient_corrections"] = self._count_corrections() - self._corrections
+        super().on_epoch_end(epoch, logs)
+
+    def _advance(self, batch: int) -> None:
+        """Updates the sub-nets whose turn comes up to `batch` of this epoch."""
+        steps, before = self._steps(), self._batch
+        self._batch = batch
+        start = self._epoch % self.interval * steps
+        t = (self._epoch + batch / steps) / self.epochs
+        # At the end all settle; and each has had its last update when masks came to rest.
+        if reached(t, 1.0) or reached(t - self.interval / self.epochs, self.updater.stop):
+            return
+        for subnet in range(1, self._subnets):
+            instant = round(subnet * self.interval * steps / self._subnets)
+            if start + before < instant <= start + batch:
+                frozen = self._freezer.frozen(self._epoch)
+                self._book(frozen)
+                masks = self._masks_in(frozen, None)
+                self._update(masks, subnet, t, self._epoch + 1, self.updater.update)
+
+    def _steps(self) -> int | None:
+        return self.params.get("steps") if self.sieve is None else self.sieve.epoch_steps
+
+    def _count_corrections(self) -> int:
+        return int(np.asarray(self.model.alternation.corrections))

@@ -1,0 +1,54 @@
+"""Joint training, the traditional way to several sub-nets: all of them in every step."""
+
+from collections.abc import Callable
+
+import keras
+
+from spfde_keras.alternating.alternation import Alternation
+from spfde_keras.alternating.callback import AlternatingSparseTraining
+from spfde_keras.alternating.gradients import intercepted
+
+
+class _AllAtOnce(Alternation):
+    """Trains all sub-nets in each step, by the mean of their gradients."""
+
+    def train_step(self, model: keras.Model, train: Callable[[], dict]) -> dict:
+        collected = []
+        for index in range(self._subnets):
+            with (
+                model.at(index),
+                intercepted(model.optimizer, lambda pairs, apply: collected.append(pairs)),
+            ):
+                logs = train()
+        model.optimizer.apply_gradients([_mean(pairs) for pairs in zip(*collected, strict=True)])
+        return logs
+
+
+class JointSparseTraining(AlternatingSparseTraining):
+    """Trains all sub-nets in every step, by the mean of their losses: AST's traditional rival.
+
+    A step costs as much as those of all sub-nets together. Nothing is left to be corrected.
+
+    Args:
+        epochs, updater, interval, freeze, sieve, log_dir, seed: as of
+            `AlternatingSparseTraining`.
+
+    Source: the baseline of AST (Yang et al., NeurIPS 2022); Yu et al., "Slimmable neural
+    networks", ICLR 2019.
+    """
+
+    def __init__(self, epochs: int, **kwargs):
+        super().__init__(epochs, gradient_correction=False, **kwargs)
+
+    @property
+    def _passes(self) -> int:
+        return self._subnets
+
+    def _alternation(self) -> _AllAtOnce:
+        return _AllAtOnce(self.model, correction=False)
+
+
+def _mean(pairs):
+    gradients = [gradient for gradient, _ in pairs if gradient is not None]
+    mean = sum(gradients) / len(pairs) if gradients else None
+    return mean, pairs[0][1]

@@ -1,0 +1,276 @@
+"""What the callbacks of sparse training share."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from spfde_keras import blocks as block_search
+from spfde_keras import cost, updaters
+from spfde_keras.freezer import Freezer
+from spfde_keras.freezing import FreezePlan, Freezing
+from spfde_keras.learning_rate import inner_optimizer, reset_slots
+from spfde_keras.masking import Mask, find_masks
+from spfde_keras.plan_cost import PlanCost, TrainingPlan
+from spfde_keras.randomness import generator
+from spfde_keras.schedules import reached
+from spfde_keras.sieve_epochs import SieveEpochs
+from spfde_keras.sieving import DataSieve
+from spfde_keras.training import Monitor, SparseModel, kernel_gradients
+
+
+class SparseTraining(keras.callbacks.Callback):
+    """What the callbacks of sparse training share: boundaries at which to sieve, mutate, freeze.
+
+    Args:
+        epochs: int, the length of training, as given to `fit`.
+        updater: an `Updater`, or its name.
+        interval: int, epochs between two updates of the data, and of each mask.
+        freeze: None, the share of training FLOPs to be saved by freezing, or a `Freezing`.
+        sieve: None, or the `DataSieve` whose batches are given to `fit`.
+        log_dir: None, or a folder for TensorBoard.
+        seed: int, seed of random growth and data exchange.
+
+    Raises:
+        ValueError: on arguments out of range.
+    """
+
+    _passes = 1
+    """How many sub-nets a step trains."""
+
+    def __init__(
+        self,
+        epochs: int,
+        updater,
+        interval: int,
+        freeze: float | Freezing | None = None,
+        sieve: DataSieve | None = None,
+        log_dir: str | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        for name, value in {"epochs": epochs, "interval": interval}.items():
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")
+        self.epochs, self.interval, self.seed = int(epochs), int(interval), seed
+        self.updater = updaters.get(updater)
+        self.freezing = Freezing.get(freeze)
+        self.sieve = sieve
+        self.log_dir = log_dir
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        self._check(model)
+        if model.freezer is not None:
+            model.freezer.end(model)
+        self._masks = find_masks(model)
+        self._subnets = max(1, len(model.subnets))
+        self._booked = 0
+        if self.updater.initial == "dense" and any(mask.density < 1 for mask in self._masks):
+            raise ValueError(
+                f"Updater {type(self.updater).__name__} starts from a dense model: pass "
+                "initial='dense' to `sparsify`."
+            )
+        if not model.optimizer.built:
+            # On all variables: an optimizer that does not know a block cannot thaw it.
+            model.optimizer.build(model.trainable_variables)
+        patterns = self.freezing.blocks if self.freezing else None
+        self._costs = cost.profile(model, patterns)
+        self._ledger = cost.Ledger(self._costs)
+        self._freezer = Freezer(block_search.find_blocks(model, patterns), self._make_plan())
+        data = [] if self.sieve is None else [SieveEpochs(self.sieve)]
+        self._data = keras.callbacks.CallbackList(data, model=model)
+        self._writer = tf.summary.create_file_writer(self.log_dir) if self.log_dir else None
+
+    def _check(self, model: keras.Model) -> None:
+        name = type(self).__name__
+        if not isinstance(model, SparseModel):
+            raise ValueError(
+                f"The {name} callback needs a model made by `spfde_keras.sparsify`, or by "
+                f"`spfde_keras.wrap` for one without masks. Received: {type(model).__name__}"
+            )
+        if model.optimizer is None:
+            raise ValueError("The model must be compiled with an optimizer before `fit`.")
+        inner_optimizer(model.optimizer)
+
+    def _alternation(self):
+        """What chooses the sub-nets that a step trains, None where there is but one."""
+        return None
+
+    def on_train_begin(self, logs=None) -> None:
+        if self.params.get("epochs", self.epochs) != self.epochs:
+            raise ValueError(
+                f"`epochs` must be the same in `fit` and in the callback. Received: "
+                f"{self.params['epochs']} and {self.epochs}"
+            )
+        # Attached before the callbacks behind this one restore weights: so their state is, too.
+        keep_batch = bool(self._masks) and bool(self.updater.gradient)
+        self.model.attach(Monitor(keep_batch), self.sieve, self._alternation())
+        self._freezer.begin(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        monitor = self.model.monitor
+        completed = int(monitor.completed.numpy())
+        if completed != epoch:
+            raise ValueError(
+                f"Epoch {epoch} cannot follow {completed} completed epochs: to resume, put "
+                "keras.callbacks.BackupAndRestore behind the callback of sparse training."
+            )
+        self._restore_ledger()
+        if epoch == 0:
+            for subnet in range(self._subnets):
+                self._update(self._masks, subnet, 0.0, 0, self.updater.start)
+        monitor.samples.assign(0)
+        self._booked = 0
+        self._data.on_epoch_begin(epoch)
+        self._freezer.apply(self.model, epoch)
+
+    def on_train_batch_begin(self, batch: int, logs=None) -> None:
+        self._data.on_train_batch_begin(batch)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._data.on_epoch_end(epoch)
+        monitor, ledger, done = self.model.monitor, self._ledger, epoch + 1
+        samples, frozen = int(monitor.samples.numpy()), self._freezer.frozen(epoch)
+        self._book(frozen)
+        ledger.book_dense(self.sieve.total if self.sieve is not None else samples)
+        for mask in self._masks:
+            mask.project()
+        if done % self.interval == 0 or done == self.epochs:
+            self._boundary(done)
+        # Between epochs all is thawed, so that anything saved can be restored as a whole.
+        self._freezer.thaw()
+        monitor.completed.assign(done)
+        monitor.totals.assign([ledger.spent, ledger.dense])
+        logs = {} if logs is None else logs
+        logs["sparsity"] = self._sparsity()
+        logs["frozen_blocks"] = frozen
+        logs["active_samples"] = samples
+        logs["flops_share"] = ledger.share
+        self._write({name: value for name, value in logs.items() if np.isscalar(value)}, done)
+
+    def on_train_end(self, logs=None) -> None:
+        # Once more: a run resumed behind its last epoch begins none.
+        self._restore_ledger()
+        self._freezer.end(self.model)
+        self.model.attach()
+        if self._writer:
+            self._writer.close()
+
+    @property
+    def training_flops(self) -> float:
+        """FLOPs spent on training so far."""
+        return self._ledger.spent
+
+    @property
+    def dense_training_flops(self) -> float:
+        """FLOPs that dense training on all data takes in as many epochs."""
+        return self._ledger.dense
+
+    def planned_cost(self, samples: int, batch_size: int) -> PlanCost:
+        """Returns the FLOPs and memory planned for each epoch, before or after training.
+
+        Args:
+            samples: int, samples per epoch.
+            batch_size: int.
+
+        Returns:
+            A `PlanCost`.
+        """
+        return self._training_plan(samples, batch_size).cost(self._freezer.plan)
+
+    def _boundary(self, done: int) -> None:
+        t = done / self.epochs
+        rest = self.updater.stop if self._masks and self.updater.stop > 0 else 1.0
+        if self.sieve is not None and reached(rest, t) and done < self.epochs:
+            self.sieve.update(done, t)
+        previous = (done - 1) // self.interval * self.interval
+        if reached(previous / self.epochs, self.updater.stop):
+            return
+        # A kernel frozen from here on is settled; one frozen all through the last interval was.
+        before = self._freezer.frozen_throughout(previous, done)
+        settling = self._freezer.frozen_throughout(done, done + self.interval)
+        if done == self.epochs:
+            settling = self._freezer.blocks
+        settled, updated = self._masks_in(before, settling), self._masks_in(settling, None)
+        for subnet in range(self._subnets):
+            self._update(settled, subnet, t, done, self.updater.settle)
+        self._update(updated, 0, t, done, self.updater.update)
+
+    def _masks_in(self, first: int, last: int | None) -> list[Mask]:
+        blocks = range(self._freezer.blocks)[first:last]
+        return [mask for mask in self._masks if self._freezer.block_of(mask) in blocks]
+
+    def _update(self, masks: list[Mask], subnet: int, t: float, event: int, step) -> None:
+        """Changes one sub-net's masks by `step`, a method of the updater."""
+        # A dense gradient tells what to grow; what settles grows nothing.
+        wanted = {self.updater.update: ("masked", "dense"), self.updater.settle: ("masked",)}
+        gradients = {}
+        if masks and self.updater.gradient in wanted.get(step, ()):
+            gradients = self._gradients(masks, subnet, event)
+        overlaps = {}
+        for mask in masks:
+            path = mask.kernel_path
+            # What sub-nets start with is drawn alike, so that they have much in common.
+            name = f"{path}/{subnet}" if subnet and event else path
+            change = step(
+                mask.subnets[subnet], t, generator(self.seed, event, name), gradients.get(path)
+            )
+            if change.fresh.any():
+                reset_slots(self.model.optimizer, mask, change.fresh)
+            overlaps[f"mask_overlap/{name}"] = change.overlap
+        self._write(overlaps, event)
+
+    def _gradients(self, masks: list[Mask], subnet: int, event: int) -> dict[str, np.ndarray]:
+        """The gradients that the updater asks for, of one sub-net, on the last training batch."""
+        kind, batch = self.updater.gradient, self.model.monitor.last_batch()
+        with self.model.at(subnet):
+            gradients = kernel_gradients(self.model, batch, masks, dense=kind == "dense")
+        samples, frozen = len(tf.nest.flatten(batch)[0]), self._freezer.frozen(event - 1)
+        densities = {mask.kernel_path: mask.subnets[subnet].density for mask in self._masks}
+        self._ledger.book_gradient(kind, samples, frozen, densities)
+        return gradients
+
+    def _book(self, frozen: int) -> None:
+        """Books the samples trained on since the last call, with the masks as they are."""
+        samples = int(self.model.monitor.samples.numpy())
+        self._ledger.book_training((samples - self._booked) * self._passes, frozen)
+        self._booked = samples
+
+    def _restore_ledger(self) -> None:
+        self._ledger.spent, self._ledger.dense = self.model.monitor.totals.numpy().tolist()
+
+    def _make_plan(self) -> FreezePlan | None:
+        if self.freezing is None:
+            return None
+        flops = self._training_plan(samples=1, batch_size=1).flops
+        return self.freezing.plan(flops, self._costs.block_sizes, self.epochs, self.interval)
+
+    def _training_plan(self, samples: int, batch_size: int) -> TrainingPlan:
+        subnets = [mask.subnets for mask in self._masks]
+        return TrainingPlan(
+            self._costs,
+            [
+                {kernel[index].kernel_path: 1 - kernel[index].sparsity for kernel in subnets}
+                for index in range(self._subnets)
+            ],
+            self.updater,
+            self.epochs,
+            self.interval,
+            samples,
+            batch_size,
+            self._passes,
+        )
+
+    def _sparsity(self) -> float:
+        if not self._masks:
+            return 0.0
+        sizes = np.array([mask.layout.size for mask in self._masks])
+        densities = np.array([mask.density for mask in self._masks])
+        return float(1 - np.average(densities, weights=sizes))
+
+    def _write(self, scalars: dict, step: int) -> None:
+        if self._writer is None:
+            return
+        with self._writer.as_default(step=step):
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value)
