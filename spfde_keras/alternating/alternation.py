@@ -60,7 +60,7 @@ class Alternation(keras.layers.Layer):
         if id(kernel) not in self._previous or gradient is None:
             return gradient
         mask, stored = self._previous[id(kernel)]
-        gradient = tf.convert_to_tensor(gradient)
+        gradient = mask(tf.convert_to_tensor(gradient))
         corrected, conflict = correct(gradient, tf.cast(stored.value, gradient.dtype), mask.running)
         # The first of a round has no one before it to agree with.
         conflict &= turn > 0

@@ -88,20 +88,23 @@ class AlternatingSparseTraining(SparseTraining):
     def _alternation(self) -> Alternation:
         return Alternation(self.model, self.gradient_correction)
 
-    def on_epoch_begin(self, epoch: int, logs=None) -> None:
-        super().on_epoch_begin(epoch, logs)
-        if self._subnets > 1 and self._steps() is None:
+    def on_train_begin(self, logs=None) -> None:
+        if self._subnets > 1 and self.sieve is None and self.params.get("steps") is None:
             raise ValueError(
                 "`fit` must know the number of steps in an epoch, to spread the updates of the "
                 "sub-nets: pass `steps_per_epoch`, or a dataset of known cardinality."
             )
+        super().on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        super().on_epoch_begin(epoch, logs)
         self._epoch, self._batch = epoch, 0
         self._corrections = self._count_corrections()
 
     def on_train_batch_begin(self, batch: int, logs=None) -> None:
         super().on_train_batch_begin(batch, logs)
         # Before a step, not after it: Keras calls the hooks after a step late.
-        if batch:
+        if batch and self._subnets > 1:
             self._advance(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -121,7 +124,7 @@ class AlternatingSparseTraining(SparseTraining):
         if reached(t, 1.0) or reached(t - self.interval / self.epochs, self.updater.stop):
             return
         for subnet in range(1, self._subnets):
-            instant = round(subnet * self.interval * steps / self._subnets)
+            instant = max(1, round(subnet * self.interval * steps / self._subnets))
             if start + before < instant <= start + batch:
                 frozen = self._freezer.frozen(self._epoch)
                 self._book(frozen)

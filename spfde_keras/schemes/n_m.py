@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import Shape, positive_int, refusal, top_within
+from spfde_keras.schemes.base import Shape, positive_int, refusal, top_along, top_within
 from spfde_keras.schemes.unstructured import Unstructured
 
 
@@ -59,6 +59,10 @@ class NM(Unstructured):
         """Returns the `count` best weights, at most N (or the even share of `count`) a group."""
         positions, inputs, outputs = shape
         groups = unit_scores.reshape(positions, inputs // self.m, self.m, outputs)
+        best = top_along(groups, self.n, axis=2)
+        if np.count_nonzero(best) <= count:
+            # Each group holds its N: what is dropped later must leave them.
+            groups = np.where(best, np.inf, groups)
         return top_within(groups, count, least=self.n, axis=2).reshape(shape)
 
     def get_config(self) -> dict:

@@ -47,6 +47,8 @@ class PruneAndRegrow(RigL):
         for name, value in {"initial_density": initial_density, "end": end}.items():
             if not 0 < value <= 1:
                 raise ValueError(f"`{name}` must be in (0, 1]. Received: {value}")
+        if stop < end:
+            raise ValueError(f"`stop` must be at least `end`, {end:g}. Received: {stop}")
         self.initial_density, self.end = initial_density, end
 
     def density(self, t: float, density: float) -> float:

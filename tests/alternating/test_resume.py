@@ -53,7 +53,7 @@ def run(folder, epochs, updater, interval, break_off=(), optimizer=None, **kwarg
         (
             lambda: MESTEMS(stop=1.0),
             1,
-            [(3, 3)],
+            [(4, 3)],
             {"freeze": 0.15, "optimizer": lambda: keras.optimizers.Adam(0.01)},
         ),
     ],
