@@ -174,7 +174,8 @@ def _mobilenet_sparse(x, channels: Channels):
     XNNPACK uses its sparse kernels only if every stride-2 layer reads an even image with
     explicit symmetric padding. So a stage keeps its resolution where halving would read an
     odd image or leave less than 4x4: 224x224 is halved five times as in the paper, 32x32 three
-    times, 28x28 twice, 8x8 once.
+    times, 28x28 twice, 8x8 once. And its sparse stem reads three channels: a grey image is
+    repeated.
     """
     height, width = x.shape[1:3]
     if height % 2 or width % 2:
@@ -182,6 +183,8 @@ def _mobilenet_sparse(x, channels: Channels):
             "`mobilenet_sparse` needs images of even height and width: its stem halves them. "
             f"Received: {height}x{width}; pad or resize the images, or use another model"
         )
+    if x.shape[-1] == 1:
+        x = layers.Concatenate(name="stem_rgb")([x, x, x])
     x = layers.ZeroPadding2D(1, name="stem_pad")(x)
     x = _norm_relu(_conv(x, channels(32), 3, "stem_conv", 2, "valid"), "stem")
     for stage, widths in enumerate([[64], [128] * 2, [256] * 2, [512] * 6, [1024] * 2], start=1):

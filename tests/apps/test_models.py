@@ -78,6 +78,13 @@ def kernels_of_convolutions(model):
     ]
 
 
+@pytest.mark.parametrize("channels, stem", [(1, 3), (3, 3)])
+def test_mobilenets_stem_reads_three_channels(channels, stem):
+    model = models.build("mobilenet_sparse", (8, 8, channels), classes=2, width=0.25)
+    assert model.input_shape == (None, 8, 8, channels)
+    assert model.get_layer("stem_conv").kernel.shape[2] == stem
+
+
 def test_mobilenet_refuses_odd_images():
     with pytest.raises(ValueError, match="even height and width.*Received: 27x28"):
         models.build("mobilenet_sparse", (27, 28, 3), classes=2)
