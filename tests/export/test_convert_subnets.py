@@ -5,7 +5,9 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 from spfde_keras.export import PRECISIONS, convert, export_tflite, run_tflite
+from spfde_keras.layers import MaskedDense
 from spfde_keras.sparsify import densify, sparsify
+from spfde_keras.training import SparseModel
 
 SHAPE = (8, 8, 1)
 NAMES = ("subnet_90", "subnet_50", "subnet_5")
@@ -167,8 +169,9 @@ def test_a_subnet_that_gives_nan_is_refused_before_conversion(path, monkeypatch)
 
 
 def test_subnets_of_one_name_are_refused_before_conversion(path, monkeypatch):
-    plain = keras.Sequential([layers.Input((8,)), layers.Dense(16, name="wide"), layers.Dense(2)])
-    model = sparsify(plain, sparsity=[0.5, 0.75], distribution={"wide": 0.5})
+    # `sparsify` makes no such model.
+    inputs = layers.Input((8,))
+    model = SparseModel(inputs, MaskedDense(2, sparsity=[0.5, 0.5])(inputs))
     monkeypatch.setattr(convert, "_convert", None)
     with pytest.raises(ValueError, match="sub-nets of different sparsity.*densify.model, subnet=k"):
         export_tflite(model, path)
