@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: train test slow lint bench clean
+.PHONY: train test slow lint bench mobile-kit web clean
 
 train: $(VENV)/.installed
 	$(BIN)/python -m apps.train $(ARGS)
@@ -25,6 +25,18 @@ bench: $(VENV)/.installed-dev
 	mkdir -p runs
 	$(BIN)/python benchmarks/step_time.py --json runs/step_time.json
 	$(BIN)/python benchmarks/mask_update.py --json runs/mask_update.json
+	$(BIN)/python benchmarks/mobile.py --json runs/mobile.json
+
+# What runs .tflite files in XNNPACK's sparse mode, without a phone; ARGS="wasm" for that part only.
+mobile-kit: $(VENV)/.installed
+	$(BIN)/python tflite/kit/install.py $(ARGS)
+
+# The page that runs dense and sparse sub-nets side by side; needs the kit.
+web: $(VENV)/.installed
+	test -f runs/web/results.json || $(BIN)/python -m apps.train --model=mobilenet_sparse --width=0.5 --method=ast --sparsity=0.9,0.95,0.98 --freeze_reduction=0 --sieve_fraction=0 --output_dir=runs/web
+	$(BIN)/python tflite/convert.py runs/web/model.keras runs/web/dense.tflite --nosparse
+	$(BIN)/python tflite/web/build.py runs/web runs/page --dense=runs/web/dense.tflite
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory runs/page
 
 clean:
 	rm -rf $(VENV)

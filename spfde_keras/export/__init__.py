@@ -1,13 +1,20 @@
-"""TFLite files: written, loaded, compared with the Keras model, and only then named."""
+"""TFLite files: written, loaded, compared with the Keras model, inspected, run in sparse mode."""
 
 from spfde_keras.export.convert import PRECISIONS, ExportReport, export_tflite
+from spfde_keras.export.inspect import InspectReport, inspect_tflite
+from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode, run_sparse_mode
 from spfde_keras.export.verify import evaluate_tflite, run_tflite, verify_tflite
 
 __all__ = [
     "PRECISIONS",
     "ExportReport",
+    "InspectReport",
+    "available_runtimes",
+    "check_sparse_mode",
     "evaluate_tflite",
     "export_tflite",
+    "inspect_tflite",
+    "run_sparse_mode",
     "run_tflite",
     "verify_tflite",
 ]

@@ -231,7 +231,7 @@ def compare(
     outputs = outputs if isinstance(outputs, dict) else dict.fromkeys(expected, outputs)
     if outputs.keys() != expected.keys():
         raise RuntimeError(f"the outputs are {sorted(outputs)}, not {sorted(expected)}")
-    error = max(_relative_error(outputs[name], expected[name]) for name in expected)
+    error = max(relative_error(outputs[name], expected[name]) for name in expected)
     if not error <= tolerance:
         of_which = "" if signature is None else f" of {signature}"
         raise RuntimeError(
@@ -293,7 +293,7 @@ def _sample_count(inputs: dict[str, np.ndarray]) -> int:
     return counts.pop()
 
 
-def _relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     if found.shape != expected.shape:
         raise RuntimeError(f"an output has shape {found.shape}, not {expected.shape}")
     expected = expected.astype("float64")

@@ -1,0 +1,75 @@
+#include "options.h"
+
+#include <charconv>
+#include <stdexcept>
+
+const char kUsage[] =
+    R"(litert_runner MODEL.tflite [flags] runs a TFLite file on the CPU, as an Android app would.
+
+  --list            only list the file's signatures, with their inputs and outputs
+  --signature=NAME  which one to run; needed if there are several
+  --input=SOURCE    random (float32 in [0, 1), always the same numbers), zeros, or a file of raw
+                    values in the input's type; once for each input, in the order of --list.
+                    Without it: random for all
+  --warmup=N        untimed runs first (3)
+  --runs=N          timed runs (10)
+  --top=K           the K largest values of each output (5)
+)";
+
+namespace {
+
+int ParseCount(const std::string& flag, const std::string& text, int least) {
+  int value = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, value);
+  if (parsed.ec != std::errc() || parsed.ptr != end || value < least) {
+    throw std::invalid_argument(flag + " must be an integer of at least " + std::to_string(least) +
+                                ". Received: " + text);
+  }
+  return value;
+}
+
+std::string ParseText(const std::string& flag, const std::string& text) {
+  if (text.empty()) {
+    throw std::invalid_argument(flag + " must have a value, as in " + flag + "=...");
+  }
+  return text;
+}
+
+}  // namespace
+
+Options ParseOptions(int count, char** arguments) {
+  Options options;
+  for (int i = 1; i < count; ++i) {
+    const std::string argument = arguments[i];
+    const size_t equals = argument.find('=');
+    const std::string flag = argument.substr(0, equals);
+    const std::string value = equals == std::string::npos ? "" : argument.substr(equals + 1);
+    if (argument == "--help") {
+      options.help = true;
+    } else if (argument == "--list") {
+      options.list = true;
+    } else if (flag == "--signature") {
+      options.signature = ParseText(flag, value);
+    } else if (flag == "--input") {
+      options.inputs.push_back(ParseText(flag, value));
+    } else if (flag == "--warmup") {
+      options.warmup = ParseCount(flag, value, 0);
+    } else if (flag == "--runs") {
+      options.runs = ParseCount(flag, value, 1);
+    } else if (flag == "--top") {
+      options.top = ParseCount(flag, value, 1);
+    } else if (argument.rfind("--", 0) == 0) {
+      throw std::invalid_argument(argument + " is not a flag; see --help");
+    } else if (!options.model.empty()) {
+      throw std::invalid_argument("one .tflite file must be given. Received: " + options.model +
+                                  ", " + argument);
+    } else {
+      options.model = argument;
+    }
+  }
+  if (options.model.empty() && !options.help) {
+    throw std::invalid_argument("one .tflite file must be given; see --help");
+  }
+  return options;
+}

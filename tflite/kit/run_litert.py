@@ -1,0 +1,99 @@
+"""Runs a job in LiteRT; spfde_keras/export/sparse_mode.py says what a job is.
+
+python run_litert.py FOLDER
+
+It is run by an emulated Python that has NumPy and LiteRT, and nothing else.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+
+class InputError(Exception):
+    """The job does not fit its files."""
+
+
+def load(file: str, signature: str | None):
+    """Returns the runner of a signature; the interpreter stays alive with it."""
+    interpreter = Interpreter(model_path=file, num_threads=1)
+    interpreter.allocate_tensors()
+    names = list(interpreter.get_signature_list())
+    chosen = names[0] if signature is None and len(names) == 1 else signature
+    if chosen not in names:
+        raise InputError(f"`signature` must be one of {', '.join(names)}. Received: {chosen}")
+    return interpreter.get_signature_runner(chosen)
+
+
+def samples(runner, inputs: dict, folder: Path) -> list[dict[str, np.ndarray]]:
+    """Returns the tensors of each sample, in the dtypes of the file."""
+    details = runner.get_input_details()
+    if details.keys() != inputs.keys():
+        raise InputError(
+            f"`inputs` must have the names {', '.join(sorted(details))}. "
+            f"Received: {', '.join(sorted(inputs))}"
+        )
+    arrays = {}
+    for name, stored in inputs.items():
+        shape, received = tuple(details[name]["shape"][1:]), tuple(stored["shape"])
+        if received[1:] != shape:
+            expected = ", ".join(str(size) for size in ("samples", *shape))
+            raise InputError(f"Input '{name}' must be ({expected}). Received: shape {received}")
+        array = np.fromfile(folder / stored["file"], stored["dtype"]).reshape(received)
+        arrays[name] = array.astype(details[name]["dtype"])
+    count = len(next(iter(arrays.values())))
+    return [{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)]
+
+
+def run(folder: Path) -> dict:
+    """Runs every file on every sample, round by round."""
+    job = json.loads((folder / "job.json").read_text())
+    runners = [load(file, job["signature"]) for file in job["files"]]
+    inputs = [samples(runner, job["inputs"], folder) for runner in runners]
+    seconds, outputs = [[] for _ in runners], [[] for _ in runners]
+    for _ in range(job["rounds"]):
+        for index, runner in enumerate(runners):
+            outputs[index] = []
+            for sample in inputs[index]:
+                start = time.perf_counter()
+                outputs[index].append(runner(**sample))
+                seconds[index].append(time.perf_counter() - start)
+    written = [write(results, index, folder) for index, results in enumerate(outputs)]
+    return {"seconds": seconds, "outputs": written, "code": code()}
+
+
+def write(results: list[dict[str, np.ndarray]], index: int, folder: Path) -> dict:
+    """Writes the outputs of one file and says where they are."""
+    described = {}
+    for i, name in enumerate(results[0]):
+        array, file = np.concatenate([r[name] for r in results]), f"output_{index}_{i}.bin"
+        array.tofile(folder / file)
+        described[name] = {"shape": array.shape, "dtype": array.dtype.name, "file": file}
+    return described
+
+
+def code() -> list[list[int]]:
+    """Returns from where to where LiteRT's machine code lies, in bytes."""
+    with open("/proc/self/maps") as maps:
+        spans = [
+            line.split()[0] for line in maps if " r-xp " in line and "/ai_edge_litert/" in line
+        ]
+    return [[int(end, 16) for end in span.split("-")] for span in spans]
+
+
+def main(folder: Path) -> None:
+    """Leaves result.json in `folder`, whatever happens."""
+    try:
+        result = run(folder)
+    except Exception as error:
+        message = (str(error) or type(error).__name__).splitlines()[0]
+        result = {"error": message, "input": isinstance(error, InputError)}
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

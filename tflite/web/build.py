@@ -1,0 +1,190 @@
+"""Assembles a page that runs the dense and the sparse file of a net side by side in a browser.
+
+python tflite/web/build.py runs/web page --dense=runs/web/dense.tflite
+python -m http.server --directory page
+
+The run is a folder of `apps.train` on the digits; its model.tflite is the sparse file. The dense
+one is made of the same model:
+
+    python tflite/convert.py runs/web/model.keras runs/web/dense.tflite --sparse=false
+
+The page needs no network: LiteRT.js, the npm package @litertjs/core, is copied into its folder
+from the mobile kit (make mobile-kit).
+"""
+
+import os
+import sys
+
+# A script's own folder comes first on the path, where its files would hide modules of the same
+# name; the repository's root belongs there instead.
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+if os.path.abspath(sys.path[0]) == _FOLDER:
+    sys.path[0] = os.path.dirname(os.path.dirname(_FOLDER))
+
+# TensorFlow logs to file 2 while it is imported, whatever its log level: an error of this
+# program is one line there.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+_console = os.dup(2)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+try:
+    import gzip
+    import hashlib
+    import json
+    import pathlib
+    import shutil
+    import tempfile
+
+    import numpy as np
+    from absl import app, flags
+
+    from apps import datasets
+    from spfde_keras.export import run_tflite
+    from spfde_keras.export.sparse_mode import kit_folder
+finally:
+    os.dup2(_console, 2)
+
+_SAMPLES_OF_EACH_DIGIT = 2
+_LITERT = "@litertjs/core"
+# What the page loads of LiteRT.js: without threads, which need HTTP headers of their own, and
+# "compat" for browsers without relaxed SIMD.
+_LITERT_FILES = (
+    "core/dist/index.js",
+    "core/wasm/litert_wasm_internal.js",
+    "core/wasm/litert_wasm_internal.wasm",
+    "core/wasm/litert_wasm_compat_internal.js",
+    "core/wasm/litert_wasm_compat_internal.wasm",
+    "wasm-utils/dist/index.js",
+)
+
+_DENSE = flags.DEFINE_string("dense", None, "the run's model as a dense .tflite file")
+_NODE_MODULES = flags.DEFINE_string(
+    "node_modules",
+    str(kit_folder() / "wasm" / "node_modules"),
+    f"folder in which npm has installed {_LITERT}",
+)
+
+
+def build(run: str, dense: str, out: str, node_modules: str) -> None:
+    """Writes the page's folder, whole or not at all; an earlier page there is replaced.
+
+    Args:
+        run: folder of `apps.train`, with results.json and model.tflite.
+        dense: the dense .tflite file of the same model.
+        out: the folder to write.
+        node_modules: folder in which npm has installed LiteRT.js.
+
+    Raises:
+        ValueError: something is missing, or the files are not of one classifier of the digits.
+    """
+    results, files = _read_run(run), {"dense": dense, "sparse": os.path.join(run, "model.tflite")}
+    dataset = datasets.load("digits")
+    shown = _first_of_each(dataset.test_y, _SAMPLES_OF_EACH_DIGIT)
+    _check(files, results, dataset.test_x[shown])
+    litert = pathlib.Path(node_modules, os.path.dirname(_LITERT))
+    for name in _LITERT_FILES:
+        if not (litert / name).is_file():
+            raise ValueError(
+                f"`node_modules` must hold {_LITERT}: run `make mobile-kit`. "
+                f"Received: {node_modules}, without {name}"
+            )
+    target = pathlib.Path(out).absolute()
+    if target.exists() and not (target / "run.json").is_file():
+        raise ValueError(f"`out` must be new, or the folder of an earlier page. Received: {out}")
+    if not target.parent.is_dir():
+        raise ValueError(f"`out` must be in an existing folder. Received: {out}")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".page-") as folder:
+        page = pathlib.Path(folder, "page")
+        shutil.copytree(os.path.join(_FOLDER, "page"), page)
+        for name in _LITERT_FILES:
+            copy = page / "litert" / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(litert / name, copy)
+        for kind, path in files.items():
+            shutil.copyfile(path, page / f"{kind}.tflite")
+        samples = zip(dataset.test_y[shown], dataset.test_x[shown], strict=True)
+        (page / "run.json").write_text(json.dumps(_describe(results, files, samples)))
+        if target.exists():
+            target.rename(pathlib.Path(folder, "earlier"))
+        page.rename(target)
+
+
+def _read_run(run: str) -> dict:
+    try:
+        results = json.loads(pathlib.Path(run, "results.json").read_text())
+        dataset = results["config"]["dataset"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`run` must be a folder of apps.train, with its results.json. Received: {run} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if dataset != "digits":
+        raise ValueError(f"`run` must be a run on the digits. Received: a run on {dataset}")
+    return results
+
+
+def _first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
+    """The first samples of each digit, in the order of the digits row by row."""
+    of_each = [np.flatnonzero(labels == digit)[:count] for digit in range(10)]
+    return np.stack(of_each, axis=1).ravel()
+
+
+def _check(files: dict[str, str], results: dict, images: np.ndarray) -> None:
+    """Raises ValueError unless both files have all sub-nets and agree on the samples."""
+    x = (images - np.float32(results["pixel_mean"])) / np.float32(results["pixel_std"])
+    names = [subnet["name"] for subnet in results["subnets"]]
+    for name in names:
+        signature = name if len(names) > 1 else None
+        try:
+            dense, sparse = (run_tflite(path, x, signature) for path in files.values())
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+        if np.shape(dense) != np.shape(sparse) or not np.allclose(dense, sparse, 1e-3, 1e-3):
+            raise ValueError(
+                "`dense` must hold the run's own model, written with --sparse=false. "
+                f"Received: {files['dense']}, which answers otherwise than {files['sparse']}"
+            )
+
+
+def _describe(results: dict, files: dict[str, str], samples) -> dict:
+    """What the page has to know, as in run.json."""
+    contents = {kind: pathlib.Path(path).read_bytes() for kind, path in files.items()}
+    return {
+        "model": results["config"]["model"],
+        "files": {
+            kind: {
+                # So that no browser shows a file of an earlier page from its cache.
+                "url": f"{kind}.tflite?{hashlib.sha256(content).hexdigest()[:8]}",
+                "bytes": len(content),
+                "gzip_bytes": len(gzip.compress(content)),
+            }
+            for kind, content in contents.items()
+        },
+        "scaling": {"mean": results["pixel_mean"][0], "std": results["pixel_std"][0]},
+        "subnets": [
+            {
+                "name": subnet["name"],
+                "sparsity": subnet["sparsity"],
+                "accuracy": subnet["tflite_test_accuracy"],
+            }
+            for subnet in results["subnets"]
+        ],
+        "samples": [
+            {"label": int(label), "pixels": image.ravel().tolist()} for label, image in samples
+        ],
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command; a wrong input ends it with one line and exit code 1."""
+    if len(argv) != 3 or _DENSE.value is None:
+        sys.exit("Usage: python tflite/web/build.py RUN OUT --dense=DENSE.tflite; see --help")
+    run, out = argv[1:]
+    try:
+        build(run, _DENSE.value, out, _NODE_MODULES.value)
+    except ValueError as error:
+        sys.exit(f"Error: {error}")
+    print(f"{out}: show it with `python -m http.server --directory {out}`")
+
+
+if __name__ == "__main__":
+    app.run(main)
