@@ -229,9 +229,7 @@ def compare(
     """
     outputs = run_tflite(path, inputs, signature)
     outputs = outputs if isinstance(outputs, dict) else dict.fromkeys(expected, outputs)
-    if outputs.keys() != expected.keys():
-        raise RuntimeError(f"the outputs are {sorted(outputs)}, not {sorted(expected)}")
-    error = max(relative_error(outputs[name], expected[name]) for name in expected)
+    error = largest_error(outputs, expected)
     if not error <= tolerance:
         of_which = "" if signature is None else f" of {signature}"
         raise RuntimeError(
@@ -293,7 +291,22 @@ def _sample_count(inputs: dict[str, np.ndarray]) -> int:
     return counts.pop()
 
 
-def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+def largest_error(outputs: dict, expected: dict) -> float:
+    """Returns the largest error of any output, a share of its scale.
+
+    Args:
+        outputs: arrays (samples, *output shape) by name.
+        expected: as `reference` returns them.
+
+    Raises:
+        RuntimeError: if the names or the shapes differ.
+    """
+    if outputs.keys() != expected.keys():
+        raise RuntimeError(f"the outputs are {sorted(outputs)}, not {sorted(expected)}")
+    return max(_relative_error(outputs[name], expected[name]) for name in expected)
+
+
+def _relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     if found.shape != expected.shape:
         raise RuntimeError(f"an output has shape {found.shape}, not {expected.shape}")
     expected = expected.astype("float64")
