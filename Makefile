@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: train test slow lint bench mobile-kit web clean
+.PHONY: train test slow lint bench mobile-kit test-packages web clean
 
 train: $(VENV)/.installed
 	$(BIN)/python -m apps.train $(ARGS)
@@ -30,6 +30,11 @@ bench: $(VENV)/.installed-dev
 # What runs .tflite files in XNNPACK's sparse mode, without a phone; ARGS="wasm" for that part only.
 mobile-kit: $(VENV)/.installed
 	$(BIN)/python tflite/kit/install.py $(ARGS)
+
+# Debian's packages for the tests of the page and of the C++ runner; as root.
+test-packages:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver cmake g++ g++-aarch64-linux-gnu >/dev/null
 
 # The page that runs dense and sparse sub-nets side by side; needs the kit.
 web: $(VENV)/.installed

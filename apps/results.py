@@ -173,8 +173,14 @@ def table(results: Mapping) -> str:
         ("test accuracy", "{test_accuracy:.4f}"),
         ("test accuracy, .tflite", "{tflite_test_accuracy:.4f}"),
     ]
+    sparse_mode = "{sparse_mode_test_accuracy:.4f}"
+    measured = results["sparse_mode_test_samples"] > 0
+    if measured:
+        text = f"{sparse_mode}, on {{sparse_mode_test_samples}} samples"
+        accuracy.append(("in sparse mode", text))
     if len(results["subnets"]) > 1:
         text = "test accuracy {test_accuracy:.4f}, .tflite {tflite_test_accuracy:.4f}"
+        text += f", in sparse mode {sparse_mode}" if measured else ""
         accuracy = [(s["name"], text.format(**s)) for s in results["subnets"]]
     lines = [
         *accuracy,
@@ -183,9 +189,16 @@ def table(results: Mapping) -> str:
         ("samples in use", "{active_samples} of {train_samples}"),
         ("frozen blocks", "{frozen_blocks} of {blocks}"),
         (".tflite", "{tflite_bytes:,} bytes, {tflite_share:.3f} of dense"),
+        ("on phones", _ON_PHONES[results["tflite_runs_sparse"]]),
         ("time", "{wall_time_s:.0f} s"),
     ]
     return "\n".join(f"{name:<24}{text.format(**results)}" for name, text in lines)
+
+
+_ON_PHONES = {
+    True: "runs sparse, on ARM64, ARM and WebAssembly",
+    False: "does not run sparse: `python tflite/inspect.py` with the file says why",
+}
 
 
 def _replace(path: pathlib.Path, text: str) -> None:

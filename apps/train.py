@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from apps import config as run_config
-from apps import datasets, models, plots, results
+from apps import datasets, models, phones, plots, results
 from apps.augment import augment, mirrors
 from apps.config import RunConfig
 from spfde_keras import (
@@ -36,10 +36,9 @@ from spfde_keras import (
     wrap,
 )
 from spfde_keras.alternating import JointSparseTraining
-from spfde_keras.analysis import mask_overlap
+from spfde_keras.analysis import mask_overlap, subnet_sparsities
 from spfde_keras.cost import profile
 from spfde_keras.export import ExportReport, evaluate_tflite
-from spfde_keras.masking import find_masks
 from spfde_keras.samples import Identified
 from spfde_keras.sparse_training import SparseTraining
 
@@ -179,9 +178,7 @@ def train(run: Run) -> dict:
     planned = run.training.planned_cost(run.sieve.active, config.batch_size)
     costs = profile(model)
     found = {
-        "test_accuracy": subnets[0]["test_accuracy"],
-        "test_loss": subnets[0]["test_loss"],
-        "tflite_test_accuracy": subnets[0]["tflite_test_accuracy"],
+        **{k: v for k, v in subnets[0].items() if k not in ("name", "sparsity")},
         "subnets": subnets,
         "mask_overlap": mask_overlap(model),
         "sparsity": last["sparsity"],
@@ -205,6 +202,7 @@ def train(run: Run) -> dict:
         "tflite_bytes": tflite.bytes,
         "tflite_dense_bytes": twin.bytes,
         "tflite_share": tflite.bytes / twin.bytes,
+        "tflite_runs_sparse": tflite.runs_sparse,
         "pixel_mean": dataset.mean.tolist(),
         "pixel_std": dataset.std.tolist(),
         "config": dataclasses.asdict(config),
@@ -216,21 +214,21 @@ def train(run: Run) -> dict:
 
 def _evaluate(model: SparseModel, path: pathlib.Path, x: np.ndarray, y: np.ndarray) -> list[dict]:
     """What each sub-net, in Keras and in the file at `path`, makes of the test samples."""
-    masks, names = find_masks(model), model.subnets or ["dense"]
-    size = sum(mask.layout.size for mask in masks)
+    names, sparsities = model.subnets or ["dense"], subnet_sparsities(model) or [0.0]
+    signatures = names if len(names) > 1 else [None]
+    on_phones = phones.sparse_mode_accuracies(model, path, x, y, signatures)
     subnets = []
-    for index, name in enumerate(names):
+    for index, signature in enumerate(signatures):
         model.activate(index)
         loss, accuracy = model.evaluate(x, y, batch_size=256, verbose=0)
-        kept = sum(int(np.count_nonzero(mask.read()[1][index])) for mask in masks)
-        signature = name if len(names) > 1 else None
         subnets.append(
             {
-                "name": name,
-                "sparsity": 1 - kept / size if masks else 0.0,
+                "name": names[index],
+                "sparsity": sparsities[index],
                 "test_accuracy": accuracy,
                 "test_loss": loss,
                 "tflite_test_accuracy": evaluate_tflite(path, x, y, signature=signature),
+                **on_phones[index],
             }
         )
     model.activate(0)

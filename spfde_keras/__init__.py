@@ -4,7 +4,7 @@ from spfde_keras.alternating import AlternatingSparseTraining
 from spfde_keras.analysis import summary
 from spfde_keras.blocks import find_blocks
 from spfde_keras.callbacks import SpFDE
-from spfde_keras.export import export_tflite
+from spfde_keras.export import export_tflite, make_mobile_ready
 from spfde_keras.freezing import FreezePlan, Freezing
 from spfde_keras.layers import MaskedLayer, register_masked
 from spfde_keras.sieving import DataSieve
@@ -24,6 +24,7 @@ __all__ = [
     "densify",
     "export_tflite",
     "find_blocks",
+    "make_mobile_ready",
     "register_masked",
     "sparsify",
     "summary",

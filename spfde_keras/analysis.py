@@ -40,19 +40,36 @@ def summary(model: keras.Model, print_fn=print) -> None:
     rows = [("kernel", "shape", "scheme", "sub-net", "target", "sparsity", "kept", "overlap")]
     for mask in masks:
         shape = "x".join(map(str, mask.layout.shape))
-        kept, shared = _counts([mask])
+        kept = _kept([mask])
         for k, subnet in enumerate(mask.subnets):
             rows.append(
                 (*(("", "") if k else (mask.kernel_path, shape)), repr(subnet.scheme))
-                + _cells(names, k, f"{subnet.sparsity:.3f}", kept, shared, mask.layout.size)
+                + _cells(names, k, f"{subnet.sparsity:.3f}", kept)
             )
-    kept, shared = _counts(masks)
-    size = sum(mask.layout.size for mask in masks)
+    kept = _kept(masks)
     for k in range(len(kept)):
-        rows.append(("" if k else "total", "", "") + _cells(names, k, "", kept, shared, size))
+        rows.append(("" if k else "total", "", "") + _cells(names, k, "", kept))
     _print(rows, len(kept) > 1, print_fn)
     for name, reason in getattr(model, "left_dense", {}).items():
         print_fn(f"dense: {name}, {reason}")
+
+
+def subnet_sparsities(model: keras.Model) -> list[float]:
+    """Returns the share of zeros of each sub-net, over all kernels that have a mask.
+
+    Args:
+        model: a `SparseModel`, or any Keras model.
+
+    Returns:
+        Floats in [0, 1], in the order of the sub-nets; empty for a model without masks.
+
+    Example:
+
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16), keras.layers.Dense(2)])
+    >>> subnet_sparsities(sparsify(mlp, sparsity=[0.5, 0.75]))
+    [0.5, 0.75]
+    """
+    return _sparsities(_kept(find_masks(model))).tolist()
 
 
 def mask_overlap(model: keras.Model) -> dict[str, float]:
@@ -83,22 +100,22 @@ def mask_overlap(model: keras.Model) -> dict[str, float]:
     }
 
 
-def _counts(masks: list[Mask]) -> tuple[np.ndarray, np.ndarray]:
-    """How many weights each sub-net keeps, and how many of them the one before keeps, too."""
-    values = _kept(masks)
-    return values.sum(axis=1), (values & np.roll(values, 1, axis=0)).sum(axis=1)
-
-
 def _kept(masks: list[Mask]) -> np.ndarray:
     """The masks of all kernels in a row, bool (sub-nets, weights)."""
     values = [mask.read()[1].reshape(len(mask.subnets), -1) for mask in masks]
     return np.concatenate(values, axis=1) if values else np.zeros((0, 0), bool)
 
 
-def _cells(names, k: int, target: str, kept: np.ndarray, shared: np.ndarray, size: int) -> tuple:
+def _sparsities(kept: np.ndarray) -> np.ndarray:
+    return 1 - kept.sum(axis=1) / max(1, kept.shape[1])
+
+
+def _cells(names, k: int, target: str, kept: np.ndarray) -> tuple:
+    """What a row says of sub-net `k`, by the masks it is about."""
     name = names[k] if k < len(names) else str(k)
-    overlap = f"{shared[k] / max(1, kept[k]):.3f}" if k else ""
-    return name, target, f"{1 - kept[k] / size:.3f}", str(kept[k]), overlap
+    count = kept[k].sum()
+    overlap = f"{(kept[k] & kept[k - 1]).sum() / max(1, count):.3f}" if k else ""
+    return name, target, f"{_sparsities(kept)[k]:.3f}", str(count), overlap
 
 
 def _print(rows: list[tuple], several: bool, print_fn) -> None:

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from spfde_keras import blocks as block_search
 from spfde_keras import cost, updaters
+from spfde_keras.analysis import subnet_sparsities
 from spfde_keras.freezer import Freezer
 from spfde_keras.freezing import FreezePlan, Freezing
 from spfde_keras.learning_rate import inner_optimizer, reset_slots
@@ -142,7 +143,7 @@ class SparseTraining(keras.callbacks.Callback):
         monitor.completed.assign(done)
         monitor.totals.assign([ledger.spent, ledger.dense])
         logs = {} if logs is None else logs
-        logs["sparsity"] = self._sparsity()
+        logs["sparsity"] = float(np.mean(subnet_sparsities(self.model) or 0.0))
         logs["frozen_blocks"] = frozen
         logs["active_samples"] = samples
         logs["flops_share"] = ledger.share
@@ -260,13 +261,6 @@ class SparseTraining(keras.callbacks.Callback):
             batch_size,
             self._passes,
         )
-
-    def _sparsity(self) -> float:
-        if not self._masks:
-            return 0.0
-        sizes = np.array([mask.layout.size for mask in self._masks])
-        densities = np.array([mask.density for mask in self._masks])
-        return float(1 - np.average(densities, weights=sizes))
 
     def _write(self, scalars: dict, step: int) -> None:
         if self._writer is None:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from spfde_keras import sparsify, summary
-from spfde_keras.analysis import mask_overlap
+from spfde_keras.analysis import mask_overlap, subnet_sparsities
 from spfde_keras.masking import find_masks
 
 L = keras.layers
@@ -100,6 +100,18 @@ def test_each_sub_net_has_a_line_and_its_overlap_with_the_one_before():
     ]
 
 
+def test_sparsities_count_every_weight_once():
+    """The mean of 0.5 and 0.75 is 0.625, but `conv` has nine times the weights of `fc`."""
+    sparse = sparsify(model(), 0.75, distribution={"conv": 0.5, "fc": 0.75})
+    assert subnet_sparsities(sparse) == [1 - (288 + 16) / 640]
+
+
+def test_each_sub_net_has_its_own_sparsity():
+    sparse = two_by_two([1, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 1])
+    sparse.activate(2)  # whichever runs
+    assert subnet_sparsities(sparse) == [0.25, 0.5, 0.75]
+
+
 def test_overlap_is_the_share_of_the_sparser_sub_net_that_the_denser_one_keeps():
     assert mask_overlap(two_by_two([1, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 1])) == {
         "subnet_50/subnet_25": 0.5,
@@ -113,3 +125,8 @@ def test_overlap_is_the_share_of_the_sparser_sub_net_that_the_denser_one_keeps()
 def test_a_model_of_one_net_or_none_has_no_overlap():
     assert mask_overlap(sparsify(model(), 0.5)) == {}
     assert mask_overlap(model()) == {}
+
+
+def test_a_model_without_masks_has_no_sub_net_to_be_sparse(recwarn):
+    assert subnet_sparsities(model()) == []
+    assert not recwarn.list

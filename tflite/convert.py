@@ -1,6 +1,7 @@
 """Converts a saved Keras model to a TFLite file.
 
 python tflite/convert.py model.keras model.tflite --precision=float16
+python tflite/convert.py model.keras model.tflite --mobile  # must run sparse on phones
 """
 
 import os
@@ -31,6 +32,9 @@ _PRECISION = flags.DEFINE_string("precision", "float32", " | ".join(PRECISIONS))
 _SPARSE = flags.DEFINE_boolean(
     "sparse", None, "store weights sparse (default: as far as the precision can)"
 )
+_MOBILE = flags.DEFINE_boolean(
+    "mobile", False, "write a file that runs sparse on phones, of an equal model, or none"
+)
 _REPRESENTATIVE_DATA = flags.DEFINE_string(
     "representative_data", None, ".npy file of samples, which int8_full needs"
 )
@@ -57,6 +61,7 @@ def convert(source: str, target: str) -> None:
             precision=_PRECISION.value,
             sparse=_SPARSE.value,
             representative_data=samples,
+            mobile=_MOBILE.value,
         )
     )
 
@@ -76,7 +81,7 @@ def _read(path: str, load, kind: str):
 
 
 def main(argv: list[str]) -> None:
-    """Runs the command; a wrong input ends it with one line and exit code 1."""
+    """Runs the command; a wrong input ends it with one message and exit code 1."""
     if len(argv) != 3:
         sys.exit("Usage: python tflite/convert.py MODEL.keras MODEL.tflite [flags]; see --help")
     try:

@@ -1,7 +1,9 @@
 """TFLite files: written, loaded, compared with the Keras model, inspected, run in sparse mode."""
 
-from spfde_keras.export.convert import PRECISIONS, ExportReport, export_tflite
+from spfde_keras.export.conversion import PRECISIONS
+from spfde_keras.export.convert import ExportReport, export_tflite
 from spfde_keras.export.inspect import InspectReport, inspect_tflite
+from spfde_keras.export.mobile import make_mobile_ready
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode, run_sparse_mode
 from spfde_keras.export.verify import evaluate_tflite, run_tflite, verify_tflite
 
@@ -14,6 +16,7 @@ __all__ = [
     "evaluate_tflite",
     "export_tflite",
     "inspect_tflite",
+    "make_mobile_ready",
     "run_sparse_mode",
     "run_tflite",
     "verify_tflite",

@@ -1,71 +1,33 @@
 """Keras models to TFLite files, one signature for each sub-net."""
 
+import contextlib
 import dataclasses
-import functools
 import gzip
 import os
 import pathlib
 import re
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from spfde_keras.export.verify import compare, input_names, named_inputs, quiet, reference
+from spfde_keras.export import mobile_check
+from spfde_keras.export.conversion import (
+    DEFAULT_SIGNATURE,
+    PRECISIONS,
+    convert_models,
+    in_float32,
+)
+from spfde_keras.export.conversion import tolerance as default_tolerance
+from spfde_keras.export.inspect import inspect_tflite
+from spfde_keras.export.mobile import make_mobile_ready
+from spfde_keras.export.verify import compare, input_names, named_inputs, reference
 from spfde_keras.sparsify import densify
 from spfde_keras.training import SparseModel
 
 CALIBRATION_SAMPLES = 256  # TensorFlow's guide asks for 100 to 500
 VERIFICATION_SAMPLES = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Precision:
-    """How a file stores and computes, and how far it may be from the Keras model.
-
-    Args:
-        tolerance: float, the largest accepted error as a share of the output's scale.
-        sparse: bool, whether weights can be stored sparse.
-        remedy: str, what to use when this one fails.
-        optimizations: of the TFLite converter.
-        target: dict, attributes of the converter's `target_spec`.
-    """
-
-    tolerance: float
-    sparse: bool
-    remedy: str
-    optimizations: tuple = (tf.lite.Optimize.DEFAULT,)
-    target: dict = dataclasses.field(default_factory=dict)
-
-
-# The tolerances tell a broken file, which is off by its whole scale, from rounding:
-# - float32: sums taken in another order and folded batch normalisation, ~1e-6 a layer;
-# - float16: weights rounded to 11 bits, 5e-4 each, growing with the root of the depth;
-# - int8_dynamic: weights, and the inputs of each layer, rounded to 8 bits, up to 4e-3 each;
-# - int8_full: every activation as well, in ranges seen in calibration, which clip.
-# For int8, one sample near a decision boundary moves a softmax by several per cent.
-PRECISIONS = {
-    "float32": Precision(1e-4, True, "sparse=False", optimizations=()),
-    "float16": Precision(
-        1e-2, True, "precision='float32'", target={"supported_types": [tf.float16]}
-    ),
-    "int8_dynamic": Precision(0.2, False, "precision='float16'"),
-    "int8_full": Precision(
-        0.3,
-        False,
-        "precision='int8_dynamic' or 'float16'",
-        target={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
-    ),
-}
-
-# A Keras model that itself computes in half precision is that much further from its file.
-_HALF_TOLERANCE = {"float16": 1e-2, "bfloat16": 1e-1}
-
-# The signature of a file of one.
-_DEFAULT_SIGNATURE = "serving_default"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +37,7 @@ class ExportReport:
     Args:
         path: the file.
         precision: one of `PRECISIONS`.
-        sparse: bool, whether weights are stored sparse where that is smaller.
+        sparse: bool, whether any weights are stored sparse.
         bytes: int, size of the file.
         gzip_bytes: int, its size after gzip, as app stores ship it.
         signatures: the names by which the file is run: of the sub-nets, where there are several.
@@ -83,6 +45,10 @@ class ExportReport:
             output's scale.
         tolerance: float, the error it was allowed.
         checked_samples: int, samples that both were run on.
+        runs_sparse: bool, whether phones run it sparse, by `inspect_tflite`.
+        obstacle: str, the first reason why not, or why weights had to be stored dense; else "".
+        sparse_mode: str, the runtime in which it was run with sparse kernels; None if it was not.
+        sparse_mode_error: float, the largest error of any signature there; None if it was not.
     """
 
     path: str
@@ -94,13 +60,37 @@ class ExportReport:
     max_error: float
     tolerance: float
     checked_samples: int
+    runs_sparse: bool = False
+    obstacle: str = ""
+    sparse_mode: str | None = None
+    sparse_mode_error: float | None = None
 
     def __str__(self):
         encoding = "sparse" if self.sparse else "dense"
-        return (
+        lines = [
             f"{self.path}: {self.precision}, {encoding}, {self.bytes:,} bytes "
             f"({self.gzip_bytes:,} after gzip), {', '.join(self.signatures)}: largest error "
             f"{self.max_error:.1e} of the output's scale on {self.checked_samples} samples"
+        ]
+        if self.sparse:
+            lines += [self._speed(), self._proof()]
+        elif self.obstacle:
+            lines.append(f"stored dense: {self.obstacle}")
+        return "\n".join(lines)
+
+    def _speed(self) -> str:
+        if self.runs_sparse:
+            return "runs sparse on phones (ARM64, ARM, WebAssembly)"
+        return (
+            f"does not run sparse on phones, where it is smaller only: {self.obstacle} (more by "
+            "tflite/inspect.py; mobile=True rewrites what it can)"
+        )
+
+    def _proof(self) -> str:
+        if self.sparse_mode is None:
+            return "not run in sparse mode: no runtime is installed; `make mobile-kit` installs one"
+        return (
+            f"run in sparse mode ({self.sparse_mode}): largest error {self.sparse_mode_error:.1e}"
         )
 
 
@@ -111,12 +101,17 @@ def export_tflite(
     sparse: bool | None = None,
     representative_data=None,
     tolerance: float | None = None,
+    mobile: bool = False,
 ) -> ExportReport:
     """Writes a model's TFLite file; no file gets its name unless it agrees with the model.
 
     Masks are folded into the kernels. The file takes one sample at a time, in float32 whatever
     `precision` is. It is loaded in LiteRT and compared with the Keras model first; when
     anything fails, an older file at `path` stays as it was.
+
+    A file with sparse weights is inspected as well: one that phones would run wrong, or not at
+    all, is refused. Where a sparse-mode runtime is installed (`available_runtimes`), it is run
+    in there too.
 
     A model of several sub-nets gives one file with a signature for each, named as in
     `model.subnets`. What they have in common is stored once: layers that are neither masked nor
@@ -129,19 +124,24 @@ def export_tflite(
         precision: "float32", "float16" (weights), "int8_dynamic" (weights; activations on the
             fly) or "int8_full" (weights and activations).
         sparse: bool, whether to store weights sparse where that is smaller. None: as far as
-            the precision can, which is float32 and float16.
+            the precision can, which is float32 and float16, and as the converter writes it
+            right, which it does not for some dense layers.
         representative_data: array (samples, *input shape), or an iterable or dataset of such
             batches, x or (x, y). "int8_full" takes the ranges of activations from its first
             256 samples; any precision is verified on its first 16 instead of random ones.
         tolerance: float, the largest error as a share of the output's scale, instead of the
             precision's own in `PRECISIONS`.
+        mobile: bool, whether the file must run sparse on phones: the model is rewritten to an
+            equal one that does (`make_mobile_ready`), or refused if that takes a change of what
+            it computes.
 
     Returns:
         An `ExportReport`; print it.
 
     Raises:
         ValueError: if an argument is wrong; nothing has been converted then.
-        RuntimeError: if the file cannot be made, or loaded, or a signature is not its model.
+        RuntimeError: if the file cannot be made, or loaded, or a signature is not its model, or
+            phones would run it wrong, or, with `mobile`, not sparse.
 
     Example:
 
@@ -149,7 +149,7 @@ def export_tflite(
     >>> report.max_error <= report.tolerance
     True
     """
-    sparse = _resolve_sparse(precision, sparse)
+    encode = _resolve_sparse(precision, sparse, mobile)
     if precision == "int8_full" and representative_data is None:
         raise ValueError(
             "`representative_data` must be given with precision='int8_full': about 100 samples "
@@ -170,13 +170,26 @@ def export_tflite(
             samples = _collect(plain, representative_data)
         checked = {name: array[:VERIFICATION_SAMPLES] for name, array in samples.items()}
         expected = {name: reference(model, checked, name) for name in names}
-        allowed = _tolerance(plain, precision) if tolerance is None else tolerance
-        try:
-            models = {name: _in_float32(plain) for name, plain in models.items()}
-            temporary.write_bytes(_convert(models, precision, sparse, samples))
+        allowed = default_tolerance(plain, precision) if tolerance is None else tolerance
+        with _explained(precision, encode, path):
+            models = {name: in_float32(plain) for name, plain in models.items()}
+            if mobile:
+                models = {name: make_mobile_ready(plain) for name, plain in models.items()}
+            temporary.write_bytes(convert_models(models, precision, encode, samples))
+            inspected = inspect_tflite(temporary) if encode else None
+            miswritten = mobile_check.miswritten(inspected) if encode else ""
+            if miswritten and sparse is None and not mobile:
+                inspected = None
+                temporary.write_bytes(convert_models(models, precision, False, samples))
+        if inspected:
+            mobile_check.accept(inspected, mobile)
+        stored_sparse = inspected is not None and mobile_check.is_stored_sparse(inspected)
+        with _explained(precision, encode, path):
             errors = [compare(temporary, checked, expected[name], allowed, name) for name in names]
-        except Exception as failure:
-            raise RuntimeError(_explain(failure, precision, sparse, path)) from failure
+            runtime, sparse_error = None, None
+            if stored_sparse:
+                proof = mobile_check.run_in_sparse_mode(temporary, checked, expected, allowed)
+                runtime, sparse_error = proof
         content = temporary.read_bytes()
         os.replace(temporary, path)
     finally:
@@ -184,24 +197,40 @@ def export_tflite(
     return ExportReport(
         path=str(path),
         precision=precision,
-        sparse=sparse,
+        sparse=stored_sparse,
         bytes=len(content),
         gzip_bytes=len(gzip.compress(content)),
         signatures=tuple(names),
         max_error=max(errors),
         tolerance=allowed,
         checked_samples=len(next(iter(checked.values()))),
+        runs_sparse=stored_sparse and inspected.sparse_on_arm64,
+        obstacle=mobile_check.obstacle(inspected) if stored_sparse else miswritten,
+        sparse_mode=runtime,
+        sparse_mode_error=sparse_error,
     )
 
 
-def _resolve_sparse(precision: str, sparse: bool | None) -> bool:
+def _resolve_sparse(precision: str, sparse: bool | None, mobile: bool) -> bool:
+    """Returns whether to ask the converter for sparse weights."""
     if precision not in PRECISIONS:
         raise ValueError(f"`precision` must be one of {list(PRECISIONS)}. Received: {precision!r}")
-    if sparse and not PRECISIONS[precision].sparse:
-        # It converts without a word, and LiteRT then cannot load the file.
+    if mobile and not PRECISIONS[precision].sparse:
         raise ValueError(
-            f"`sparse` must be False with precision={precision!r}: LiteRT has no sparse int8. "
-            "Use precision='float16' with sparse=True, or int8 with sparse=False."
+            "`precision` must be 'float32' or 'float16' with mobile=True: phones skip zeros in "
+            f"floating point only. Received: {precision!r}"
+        )
+    if mobile and sparse is False:
+        raise ValueError(
+            "`sparse` must not be False with mobile=True: phones skip zeros in a file with sparse "
+            "weights only."
+        )
+    if sparse and not PRECISIONS[precision].sparse:
+        # It converts without a word.
+        raise ValueError(
+            f"`sparse` must be False with precision={precision!r}: where LiteRT loads sparse int8 "
+            "at all, it is neither faster nor smaller once compressed. Use precision='float16' "
+            "with sparse=True, or int8 with sparse=False."
         )
     return PRECISIONS[precision].sparse if sparse is None else bool(sparse)
 
@@ -229,7 +258,7 @@ def _signature_names(model: keras.Model) -> list[str]:
             f"`model` must have sub-nets of different sparsity. Received: {subnets}; export them "
             "one by one, as densify(model, subnet=k)."
         )
-    return subnets if len(subnets) > 1 else [_DEFAULT_SIGNATURE]
+    return subnets if len(subnets) > 1 else [DEFAULT_SIGNATURE]
 
 
 def _check_static(model: keras.Model) -> None:
@@ -274,77 +303,13 @@ def _collect(model: keras.Model, data) -> dict[str, np.ndarray]:
     }
 
 
-def _tolerance(model: keras.Model, precision: str) -> float:
-    halves = [_HALF_TOLERANCE[dtype] for dtype in _half_dtypes(model)]
-    return max([PRECISIONS[precision].tolerance, *halves])
-
-
-def _half_dtypes(model: keras.Model) -> set[str]:
-    return {layer.compute_dtype for layer in model._flatten_layers()} & _HALF_TOLERANCE.keys()
-
-
-def _in_float32(model: keras.Model) -> keras.Model:
-    """Returns the model computing in float32, since LiteRT has no kernels for half precision."""
-    if not _half_dtypes(model):
-        return model
-
-    def replaced(config):
-        if isinstance(config, dict):
-            if config.get("class_name") == "DTypePolicy":
-                return "float32" if config["config"]["name"].endswith("float16") else config
-            return {key: replaced(value) for key, value in config.items()}
-        if isinstance(config, list | tuple):
-            return type(config)(replaced(value) for value in config)
-        return config
-
-    config = replaced(keras.saving.serialize_keras_object(model))
-    twin = keras.saving.deserialize_keras_object(config, safe_mode=False)
-    twin.set_weights(model.get_weights())
-    return twin
-
-
-def _convert(models: dict, precision: str, sparse: bool, samples: dict) -> bytes:
-    # Without a signature Keras leaves the batch open, and delegates refuse dynamic shapes.
-    specs = [
-        keras.InputSpec(shape=(1, *array.shape[1:]), dtype=array.dtype.name, name=name)
-        for name, array in samples.items()
-    ]
-    archive = keras.export.ExportArchive()
-    for name, model in models.items():
-        archive.track(model)
-        archive.add_endpoint(
-            # Keras saves its first endpoint as serving_default, too.
-            "serve" if name == _DEFAULT_SIGNATURE else name,
-            functools.partial(model.__call__, training=False),
-            input_signature=[keras.tree.pack_sequence_as(model.input, specs)],
-        )
-    with quiet(), tempfile.TemporaryDirectory() as folder:
-        archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(models))
-        _configure(converter, precision, sparse)
-        if precision == "int8_full":
-            converter.representative_dataset = lambda: _calibration(models, samples)
-        return converter.convert()
-
-
-def _configure(converter, precision: str, sparse: bool) -> None:
-    # As Keras' own LiteRT export does.
-    converter.experimental_enable_resource_variables = True
-    converter.target_spec.supported_ops = [
-        tf.lite.OpsSet.TFLITE_BUILTINS,
-        tf.lite.OpsSet.SELECT_TF_OPS,
-    ]
-    for attribute, value in PRECISIONS[precision].target.items():
-        setattr(converter.target_spec, attribute, value)
-    sparsity = (tf.lite.Optimize.EXPERIMENTAL_SPARSITY,) if sparse else ()
-    converter.optimizations = [*PRECISIONS[precision].optimizations, *sparsity]
-
-
-def _calibration(models: dict, samples: dict) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Every sample, alone, for each of the signatures, whose activations differ."""
-    for name in models:
-        for i in range(len(next(iter(samples.values())))):
-            yield name, {key: array[i : i + 1] for key, array in samples.items()}
+@contextlib.contextmanager
+def _explained(precision: str, sparse: bool, path: pathlib.Path) -> Iterator[None]:
+    """Says of any failure inside what can be done about it."""
+    try:
+        yield
+    except Exception as failure:
+        raise RuntimeError(_explain(failure, precision, sparse, path)) from failure
 
 
 def _explain(failure: Exception, precision: str, sparse: bool, path: pathlib.Path) -> str:

@@ -75,12 +75,14 @@ def _stored_wrong(graph: Graph) -> Iterator[Finding]:
 
 
 def _misread(graph: Graph, operator: Operator, read: Tensor, stored: Tensor) -> str | None:
+    floating = graph.tensors[operator.inputs[0]].type != "INT8"
     if read.sparsity is None:  # another operator has unpacked them
-        wrong = read.type == "INT8" and operator.name in KERNEL_OPERATORS
+        unpacks_int8 = read.type == "INT8" and operator.name in KERNEL_OPERATORS
+        wrong = unpacks_int8 and (floating or operator.name == "FULLY_CONNECTED")
         return "sparse_int8" if wrong else None
     if operator.name != "FULLY_CONNECTED" or stored.type not in _BLOCKS:
         return "sparse_reader"
-    if stored.type == "INT8" and graph.tensors[operator.inputs[0]].type != "INT8":
+    if stored.type == "INT8" and floating:
         return "sparse_int8"
     if stored.sparsity.block != _BLOCKS[stored.type]:
         return "sparse_reader"

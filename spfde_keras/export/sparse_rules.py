@@ -327,7 +327,8 @@ RULES = (
         "sparse_int8",
         KERNEL_OPERATORS,
         None,
-        "its weights are int8 and stored sparse: LiteRT cannot load it, or gives wrong results",
+        "its weights are int8 and stored sparse, but it is a dense layer or computes in floating "
+        "point: LiteRT cannot load it, or gives wrong results",
         "export int8 with sparse=False, or sparse with precision='float16'",
         f"{_DELEGATE}, Subgraph::VisitNode; LiteRT fully_connected.cc",
     ),

@@ -2,7 +2,7 @@ import types
 
 import pytest
 
-from apps import train
+from apps import phones, train
 
 
 @pytest.fixture
@@ -13,5 +13,13 @@ def no_export(monkeypatch):
         path.write_bytes(b"file")
         return types.SimpleNamespace(bytes=4)
 
+    def accuracies(model, path, x, y, signatures):
+        unknown = {"sparse_mode_test_accuracy": None, "sparse_mode_test_samples": 0}
+        return [unknown] * len(signatures)
+
     monkeypatch.setattr(train, "export_tflite", export)
     monkeypatch.setattr(train, "evaluate_tflite", lambda *_, signature: 0.5)
+    monkeypatch.setattr(
+        train, "inspect_tflite", lambda _: types.SimpleNamespace(sparse_on_arm64=False)
+    )
+    monkeypatch.setattr(phones, "sparse_mode_accuracies", accuracies)

@@ -56,38 +56,10 @@ def test_small_cnn_is_mostly_sparse_weights():
     assert (288 + 1280) / sum(layer.kernel.numpy().size for layer in kernels(model)) < 0.01
 
 
-@pytest.mark.parametrize(
-    ("size", "halvings"), [(224, 5), (96, 4), (32, 3), (28, 2), (10, 1), (8, 1)]
-)
-def test_mobilenet_halves_even_images_with_explicit_padding(size, halvings):
-    model = models.build("mobilenet_sparse", (size, size, 3), classes=2, width=0.25)
-    halving = [layer for layer in kernels_of_convolutions(model) if layer.strides != (1, 1)]
-    assert len(halving) == halvings
-    for layer in halving:
-        assert layer.padding == "valid"
-        before = layer.input.shape[1]
-        assert before % 2 == 0  # padded by one on both sides
-        assert layer.output.shape[1] * 2 == before - 2
-    pads = [layer for layer in model.layers if isinstance(layer, layers.ZeroPadding2D)]
-    assert [pad.padding for pad in pads] == [((1, 1), (1, 1))] * halvings
-
-
 def kernels_of_convolutions(model):
     return [
         layer for layer in model.layers if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D)
     ]
-
-
-@pytest.mark.parametrize("channels, stem", [(1, 3), (3, 3)])
-def test_mobilenets_stem_reads_three_channels(channels, stem):
-    model = models.build("mobilenet_sparse", (8, 8, channels), classes=2, width=0.25)
-    assert model.input_shape == (None, 8, 8, channels)
-    assert model.get_layer("stem_conv").kernel.shape[2] == stem
-
-
-def test_mobilenet_refuses_odd_images():
-    with pytest.raises(ValueError, match="even height and width.*Received: 27x28"):
-        models.build("mobilenet_sparse", (27, 28, 3), classes=2)
 
 
 @pytest.mark.parametrize("name", models.names())

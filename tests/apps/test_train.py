@@ -52,7 +52,9 @@ def test_a_run_writes_all_its_files_and_a_table(tmp_path, capsys):
     assert read(tmp_path, "training.png").startswith(b"\x89PNG")
     assert keras.saving.load_model(tmp_path / "model.keras").count_params()
     printed = capsys.readouterr().out
-    assert f"{found['test_accuracy']:.4f}" in printed.splitlines()[-9]
+    assert f"test accuracy           {found['test_accuracy']:.4f}" in printed.splitlines()
+    assert found["tflite_runs_sparse"] is False
+    assert "on phones               does not run sparse: " in printed
     assert "unfinished" not in printed
 
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from spfde_keras.export import convert
+from spfde_keras.export.conversion import convert_models
 
 IMAGE = (16, 16, 3)
 
@@ -210,6 +210,11 @@ OTHER_NETS = {
         net(first=lambda x: stem(layers.Concatenate()([x] * 3)), shape=(16, 16, 1)), sparse=True
     ),
     "resnet": Net(resnet, ("stem_stride",)),
+    "int8 full, sparse convolutions": Net(
+        net(last=lambda x: layers.GlobalAveragePooling2D()(x)),
+        ("not_float",),
+        precision="int8_full",
+    ),
     "int8 dynamic": Net(net(), ("not_float",), precision="int8_dynamic", encoded=False),
     "flattened": Net(net(last=lambda x: layers.Dense(10)(layers.Flatten()(x))), ("no_kernel",)),
     "odd images": Net(net(shape=(15, 15, 3)), ("stem_padding",)),
@@ -266,7 +271,7 @@ def write(net: Net, models: dict[str, keras.Model], path, encoded: bool | None =
     """
     samples = inputs(models)
     stored_sparse = net.encoded if encoded is None else encoded
-    content = convert._convert(models, net.precision, stored_sparse, samples)
+    content = convert_models(models, net.precision, stored_sparse, samples)
     path.write_bytes(content)
 
 

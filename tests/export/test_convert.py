@@ -12,6 +12,8 @@ from spfde_keras.sparsify import densify, sparsify
 
 SHAPE = (8, 8, 1)
 
+pytestmark = pytest.mark.usefixtures("no_kit")
+
 
 def conv_net(channels=16):
     inputs = layers.Input(SHAPE, name="image")
@@ -69,7 +71,7 @@ def test_every_precision_agrees_with_keras(path, precision, build, overhead):
     assert only(path)
     assert report.bytes == os.path.getsize(path)
     assert report.bytes < WEIGHT_BYTES[precision] * model.count_params() + overhead
-    assert report.sparse == precision.startswith("float")
+    assert not report.sparse  # None of its weights are zero.
     assert report.max_error <= report.tolerance == PRECISIONS[precision].tolerance
     expected = model(samples, training=False).numpy()
     error = np.abs(run_tflite(path, samples) - expected).max() / np.abs(expected).max()
@@ -192,18 +194,20 @@ def test_representative_data_is_read_no_further_than_needed(samples):
     ("arguments", "message"),
     [
         ({"precision": "int4"}, "`precision` must be one of .*float32.*Received: 'int4'"),
-        ({"precision": "int8_dynamic", "sparse": True}, "no sparse int8. Use .*float16"),
-        ({"precision": "int8_full", "sparse": True}, "no sparse int8. Use .*float16"),
+        ({"precision": "int8_dynamic", "sparse": True}, "nor smaller .* Use .*float16"),
+        ({"precision": "int8_full", "sparse": True}, "nor smaller .* Use .*float16"),
         ({"precision": "int8_full"}, "`representative_data` must be given"),
         ({"representative_data": np.zeros((4, 8, 8))}, r"'image' must be \(samples, 8, 8, 1\)"),
         ({"representative_data": np.zeros((0, 8, 8, 1))}, "at least one"),
         ({"representative_data": []}, "at least one"),
         ({"representative_data": 3}, "`representative_data` must be an array"),
+        ({"precision": "int8_dynamic", "mobile": True}, "'float32' or 'float16' with mobile=True"),
+        ({"sparse": False, "mobile": True}, "`sparse` must not be False with mobile=True"),
         ({"tolerance": 0}, "`tolerance` must be greater than 0. Received: 0"),
     ],
 )
 def test_wrong_arguments_are_refused_before_conversion(path, monkeypatch, arguments, message):
-    monkeypatch.setattr(convert, "_convert", None)
+    monkeypatch.setattr(convert, "convert_models", None)
     path.write_bytes(b"older")
     with pytest.raises(ValueError, match=message):
         export_tflite(conv_net(), path, **arguments)
@@ -245,14 +249,14 @@ def test_models_without_fixed_shapes_are_refused(path):
 def test_a_file_that_differs_from_the_model_gets_no_name(path, monkeypatch):
     path.write_bytes(b"older")
     model = conv_net()
-    export_the_model = convert._convert
+    export_the_model = convert.convert_models
 
     def export_another(models, *args):
         for variable in models["serving_default"].trainable_variables:
             variable.assign(-variable)
         return export_the_model(models, *args)
 
-    monkeypatch.setattr(convert, "_convert", export_another)
+    monkeypatch.setattr(convert, "convert_models", export_another)
     with pytest.raises(RuntimeError, match="float32 .sparse. export .* off by .*sparse=False"):
         export_tflite(model, path)
     assert only(path) and path.read_bytes() == b"older"
@@ -262,7 +266,7 @@ def test_an_interrupted_export_leaves_nothing_behind(path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(convert, "_convert", interrupt)
+    monkeypatch.setattr(convert, "convert_models", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export_tflite(conv_net(), path)
     assert list(path.parent.iterdir()) == []
@@ -297,23 +301,30 @@ def test_operations_that_the_runtime_lacks_are_named(path):
         export_tflite(keras.Model(inputs, PadAndConvolve()(inputs)), path)
 
 
-def test_a_wrong_sparse_encoding_is_caught(path):
+def test_what_the_converter_writes_wrong_is_stored_dense(path):
     # Where zeros come in groups of 4 inputs, but inputs are no multiple of 4, the converter
     # writes a file that loads and leaves the last inputs out.
     model = keras.Sequential([layers.Input((63,)), layers.Dense(64)])
     kernel = model.layers[0].kernel
     kernel.assign(kernel * np.repeat(np.arange(16) % 2, 4)[:63, None])
-    with pytest.raises(RuntimeError, match="off by .* Use sparse=False instead"):
-        export_tflite(model, path)
+    with pytest.raises(
+        RuntimeError, match="(?s)do not divide its inputs.*or use sparse=False"
+    ) as no:
+        export_tflite(model, path, sparse=True)
+    assert "mobile=True" not in str(no.value)
     assert list(path.parent.iterdir()) == []
-    assert export_tflite(model, path, sparse=False).max_error < 1e-4
+    report = export_tflite(model, path)
+    assert report.max_error < 1e-4 and not report.sparse
+    assert "\nstored dense: the blocks of its sparse weights do not divide" in str(report)
 
 
-def test_int8_with_sparse_weights_is_still_broken_in_the_runtime(path, monkeypatch):
+def test_int8_with_sparse_weights_is_still_broken_in_the_runtime(path):
     # Why it is refused; when this starts to load, the rule can go.
-    monkeypatch.setattr(convert, "_resolve_sparse", lambda *args: True)
-    with pytest.raises(RuntimeError, match="int8_dynamic .sparse. export .* failed"):
-        export_tflite(zero_kernels(conv_net(channels=96)), path, "int8_dynamic")
+    model, x = zero_kernels(conv_net(channels=96)), np.zeros((1, *SHAPE), "float32")
+    content = convert.convert_models({"serving_default": model}, "int8_dynamic", True, {"image": x})
+    path.write_bytes(content)
+    with pytest.raises(RuntimeError, match="failed to prepare"):
+        run_tflite(path, x)
 
 
 def test_the_console_stays_clean(path, capfd):

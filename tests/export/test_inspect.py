@@ -15,22 +15,6 @@ from tests.export import sparse_nets
 from tests.export.sparse_nets import NETS, RULE_NETS
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """Returns (path, models) of a net by name; built once."""
-    folder, cache = tmp_path_factory.mktemp("nets"), {}
-
-    def written(name):
-        if name not in cache:
-            models = sparse_nets.build(NETS[name])
-            path = folder / f"{name}.tflite"
-            sparse_nets.write(NETS[name], models, path)
-            cache[name] = path, models
-        return cache[name]
-
-    return written
-
-
 def test_every_rule_has_a_file_and_a_source():
     assert [rule.name for rule in RULES] == list(RULE_NETS)
     assert all(rule.source and rule.why and rule.fix for rule in RULES)

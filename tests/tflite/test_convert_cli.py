@@ -56,7 +56,7 @@ def test_end_to_end(source, tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{target}: float16, sparse, {target.stat().st_size:,} bytes (")
-    assert len(done.stdout.splitlines()) == 1 and not done.stderr
+    assert "\ndoes not run sparse on phones" in done.stdout and not done.stderr
     x = np.random.default_rng(0).random((3, 64), dtype="float32")
     expected = keras.saving.load_model(source).predict(x, verbose=0)
     np.testing.assert_allclose(run_tflite(target, x), expected, atol=1e-2)
@@ -77,7 +77,22 @@ def test_all_signatures_are_printed(run, tmp_path, capsys):
     sparsify(model, sparsity=[0.5, 0.75]).save(tmp_path / "model.keras")
     run(tmp_path / "model.keras", tmp_path / "model.tflite")
     printed = capsys.readouterr().out
-    assert "subnet_50, subnet_75: largest error" in printed and printed.count("\n") == 1
+    assert "subnet_50, subnet_75: largest error" in printed and printed.count("\n") == 3
+
+
+def test_a_file_for_phones_or_none(run, source, tmp_path, capsys):
+    image = layers.Input((8, 8, 3))
+    x = layers.Conv2D(16, 3, 2, "same", activation="relu")(image)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(32, 1, activation="relu")(x))
+    model = keras.Model(image, layers.Dense(4)(x))
+    sparsify(model, sparsity=0.9).save(tmp_path / "image.keras")
+    target = tmp_path / "model.tflite"
+    run(tmp_path / "image.keras", target, mobile=True)
+    assert "\nruns sparse on phones" in capsys.readouterr().out
+    written = target.read_bytes()
+    with pytest.raises(SystemExit, match="Error: `model` cannot run sparse on phones"):
+        run(source, target, mobile=True)
+    assert target.read_bytes() == written
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""What phones make of a run's file: its accuracy with XNNPACK's sparse kernels on."""
+
+import math
+import os
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from spfde_keras.export.sparse_mode import run_sparse_mode
+from spfde_keras.export.verify import named_inputs
+
+# Of test samples, 256 MiB: all of small images, some hundreds of large ones, which take longer.
+_MOST_BYTES = 2**28
+
+
+def sparse_mode_accuracies(
+    model: keras.Model,
+    path: str | os.PathLike,
+    x: np.ndarray,
+    y: np.ndarray,
+    signatures: Sequence[str | None] = (None,),
+) -> list[dict[str, float | int | None]]:
+    """Measures a classifier's file in sparse mode, or prints a line that says why it cannot.
+
+    Args:
+        model: the model the file was made from.
+        path: the .tflite file.
+        x: (samples, height, width, channels) float32, as the model takes them.
+        y: labels, integers (samples,).
+        signatures: the names of the sub-nets to run; None is the only one of its file.
+
+    Returns:
+        For each signature `sparse_mode_test_accuracy`, from 0 to 1 or None, and
+        `sparse_mode_test_samples`: how many, evenly spread, it was measured on.
+
+    Example:
+
+    >>> _ = export_tflite(model, "model.tflite")
+    >>> x, y = np.zeros((5, 8, 8, 1), "float32"), np.zeros(5, "int32")
+    >>> (measured,) = sparse_mode_accuracies(model, "model.tflite", x, y)
+    >>> sorted(measured)
+    ['sparse_mode_test_accuracy', 'sparse_mode_test_samples']
+    """
+    spread = slice(None, None, math.ceil(x.nbytes / _MOST_BYTES))
+    inputs, labels = named_inputs(model, x[spread]), y[spread]
+    accuracies = []
+    try:
+        for signature in signatures:
+            (logits,) = run_sparse_mode(path, inputs, signature).values()
+            accuracies.append(float(np.mean(logits.argmax(axis=-1) == labels)))
+        samples = len(labels)
+    except RuntimeError as error:
+        # No runtime, or one that fails: training must not end in that.
+        print(f"accuracy in sparse mode not measured: {error}")
+        accuracies, samples = [None] * len(signatures), 0
+    return [
+        {"sparse_mode_test_accuracy": accuracy, "sparse_mode_test_samples": samples}
+        for accuracy in accuracies
+    ]

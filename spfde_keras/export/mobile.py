@@ -1,0 +1,62 @@
+"""Models in a form that phones can run sparse."""
+
+import keras
+
+from spfde_keras.export.mobile_flip import find_stems, flipped_images
+from spfde_keras.export.mobile_graph import Rewriting, flat
+from spfde_keras.export.mobile_rewrites import REWRITES
+from spfde_keras.sparsify import densify
+
+
+def make_mobile_ready(model: keras.Model) -> keras.Model:
+    """Returns a model that computes the same, in a form that phones run sparse if they can.
+
+    XNNPACK skips zeros on phones in a region from a stem (a 3x3 convolution with strides=2, on
+    three channels, padded by 1) to a global pooling, made of 1x1 and depthwise convolutions, Add,
+    Multiply and activations, each in a certain form: see `spfde_keras.export.sparse_rules`. Layers
+    that have an exact equivalent in that form are replaced by it:
+
+    - depthwise convolutions of other sizes, paddings, dilations and multipliers, and average
+      poolings, by 3x3 and 5x5 depthwise convolutions;
+    - 1x1 convolutions with strides, dilation or groups;
+    - a scale or offset of channels, and some activations, by depthwise convolutions and ReLU;
+    - a stem on one or two channels, and one that is padded at one end only, as Keras' own
+      MobileNets are: these compute on the flipped image;
+    - 1x1 convolutions behind the last global pooling by dense layers, and dense layers of a gate
+      by 1x1 convolutions.
+
+    All else stays as it is. Zeros stay zero. `export_tflite(..., mobile=True)` does this, and
+    tells what is still in the way.
+
+    Args:
+        model: a functional or Sequential model, with masks or without.
+
+    Returns:
+        A functional `keras.Model` of Keras' own layers, with the same inputs and outputs; of a
+        model with several sub-nets the active one.
+
+    Raises:
+        ValueError: if the model is not functional.
+
+    Example:
+
+    >>> image = keras.Input((32, 32, 3))
+    >>> x = keras.layers.Conv2D(8, 3, strides=2, padding="same", name="stem")(image)
+    >>> ready = make_mobile_ready(keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)))
+    >>> [layer.name for layer in ready.layers[1:]]
+    ['stem_pad', 'stem_stem', 'global_average_pooling2d']
+    """
+    plain = flat(densify(model))
+    rewriting = Rewriting(plain)
+    stems = find_stems(rewriting)
+    rewriting.mark_stems(stems, flipped_images(rewriting, stems))
+    for call in rewriting.calls:
+        outputs = next(filter(_is_given, (r(rewriting, call) for r in REWRITES)), None)
+        rewriting.put(call, rewriting.repeat(call) if outputs is None else outputs)
+    outputs = [rewriting.new(tensor) for tensor in plain.outputs]
+    outputs = keras.tree.pack_sequence_as(plain.output, outputs)
+    return keras.Model(plain.input, outputs, name=model.name)
+
+
+def _is_given(outputs) -> bool:
+    return outputs is not None

@@ -1,0 +1,106 @@
+"""What a file with sparse weights must show before it gets its name."""
+
+import collections
+from collections.abc import Iterable
+
+import numpy as np
+
+from spfde_keras.export.inspect import InspectReport, Problem
+from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode
+
+# Ways in which the converter itself writes sparse weights wrong, whatever the graph is.
+_MISWRITTEN = ("sparse_blocks", "sparse_reader")
+
+
+def is_stored_sparse(inspected: InspectReport) -> bool:
+    """Returns whether a file holds any weights stored sparse.
+
+    Args:
+        inspected: the inspector's report on it.
+    """
+    return any(weights.stored != "dense" for graph in inspected.graphs for weights in graph.weights)
+
+
+def miswritten(inspected: InspectReport) -> str:
+    """Returns why only dense weights are right in a file, "" if sparse ones are.
+
+    Args:
+        inspected: the inspector's report on the file with sparse weights.
+    """
+    return next((p.why for p in inspected.problems if p.rule in _MISWRITTEN), "")
+
+
+def accept(inspected: InspectReport, mobile: bool) -> None:
+    """Refuses a file that phones run wrong or not at all, or, on demand, not sparse.
+
+    Args:
+        inspected: the inspector's report on it.
+        mobile: bool, whether it must run sparse there.
+
+    Raises:
+        RuntimeError: the message names each reason and the ways out.
+    """
+    if mobile and not inspected.sparse_on_arm64:
+        raise RuntimeError(
+            "`model` cannot run sparse on phones without changing what it computes. No file was "
+            f"written.\n{_listed(inspected.problems)}"
+        )
+    if not inspected.safe_on_arm64:
+        rewriting = ", or mobile=True, which rewrites layers that have an exact equivalent"
+        raise RuntimeError(
+            "On phones this file would give wrong results, or not load. No file was written.\n"
+            f"{_listed(problem for problem in inspected.problems if problem.hazard)}\nChange the "
+            f"model{'' if miswritten(inspected) else rewriting}, or use sparse=False."
+        )
+
+
+def obstacle(inspected: InspectReport) -> str:
+    """Returns the first reason why a file does not run sparse on phones; "" if it does.
+
+    Args:
+        inspected: the inspector's report on it.
+    """
+    if inspected.sparse_on_arm64:
+        return ""
+    slow = {graph.name for graph in inspected.graphs if not graph.sparse_on_arm64}
+    found = [p for graph in inspected.graphs if graph.name in slow for p in graph.problems]
+    return f"{found[0].operator}, {found[0].place}: {found[0].why}" if found else "no weights"
+
+
+def run_in_sparse_mode(
+    path, inputs: dict[str, np.ndarray], expected: dict[str, dict], tolerance: float
+) -> tuple[str, float] | tuple[None, None]:
+    """Compares a file with its model in the first of the installed sparse-mode runtimes.
+
+    Args:
+        path: the .tflite file.
+        inputs: arrays (samples, *input shape) by the names of the inputs in the file.
+        expected: for each signature the outputs of the Keras model, by name.
+        tolerance: float, the largest error accepted, as a share of the output's scale.
+
+    Returns:
+        (runtime, largest error of any signature); twice None if there is no runtime.
+
+    Raises:
+        RuntimeError: if it cannot run the file, or an error is above `tolerance`.
+    """
+    runtimes = available_runtimes()
+    if not runtimes:
+        return None, None
+    errors = [
+        check_sparse_mode(path, inputs, outputs, tolerance, signature, runtimes[0])
+        for signature, outputs in expected.items()
+    ]
+    return runtimes[0], max(errors)
+
+
+def _listed(problems: Iterable[Problem]) -> str:
+    """A line for each rule that is broken, which names the first operator that breaks it."""
+    by_rule = collections.defaultdict(list)
+    for problem in problems:
+        by_rule[problem.operator, problem.rule].append(problem)
+    lines = []
+    for first, *others in by_rule.values():
+        more = f" (and {len(others)} more)" if others else ""
+        lines.append(f"- {first.operator}, {first.place}{more}: {first.why}. Fix: {first.fix}.")
+    return "\n".join(lines)

@@ -1,0 +1,263 @@
+"""Convolutions as the same convolutions of a size and a padding that phones run sparse."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+
+from spfde_keras.export.mobile_graph import Call, Rewriting
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """How a kernel moves along one dimension of an image.
+
+    Args:
+        size: int, pixels of the image, without padding.
+        before: int, zeros in front of it.
+        kernel: int, pixels under the kernel, gaps of a dilation included.
+        stride: int.
+        outputs: int, positions.
+    """
+
+    size: int
+    before: int
+    kernel: int
+    stride: int
+    outputs: int
+
+    @property
+    def flipped(self) -> "Window":
+        """The same on the image read backwards: the last position comes first.
+
+        >>> Window(size=8, before=0, kernel=3, stride=2, outputs=4).flipped.before
+        1
+        """
+        end = self.stride * (self.outputs - 1) + self.kernel - self.before
+        return dataclasses.replace(self, before=end - self.size)
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether any position looks beyond the image."""
+        return self.before > 0 or self.flipped.before > 0
+
+    def offset(self, kernel: int) -> int | None:
+        """Returns where this kernel lies in a larger one that is padded by half on both sides.
+
+        None if it does not fit in there. A kernel of 3 that begins at the edge of an image of
+        even size, as padding="same" has it with strides=2, is the end of a kernel of 5:
+
+        >>> Window(size=8, before=0, kernel=3, stride=2, outputs=4).offset(5)
+        2
+
+        Args:
+            kernel: int, the larger one's size; odd.
+        """
+        if self.stride == 2 and self.size % 2:
+            return None  # The converter makes symmetric padding "same" again.
+        padding = kernel // 2
+        offset = padding - self.before
+        outputs = (self.size + 2 * padding - kernel) // self.stride + 1
+        fits = 0 <= offset <= kernel - self.kernel and outputs == self.outputs
+        return offset if fits else None
+
+
+def windows(rewriting: Rewriting, call: Call) -> tuple[keras.KerasTensor, Window, Window] | None:
+    """Returns the image that a convolution or pooling reads, and how it moves down and across.
+
+    A ZeroPadding2D that only this call reads counts as its own padding. Where the call makes a
+    flipped image, the windows are those on the flipped image it reads.
+
+    Args:
+        rewriting: of the model.
+        call: of a layer with strides and padding on images (batch, height, width, channels).
+
+    Returns:
+        (tensor, rows, columns); None if the layer's or the image's size is not known here.
+    """
+    layer, image = call.layer, call.inputs[0]
+    if layer.data_format != "channels_last" or layer.padding not in ("same", "valid"):
+        return None
+    added = ((0, 0), (0, 0))
+    padding = _padding(rewriting, call)
+    if padding:
+        image, added = padding.inputs[0], padding.layer.padding
+    if None in image.shape[1:3]:
+        return None
+    sizes = getattr(layer, "kernel_size", None) or layer.pool_size
+    dilation = getattr(layer, "dilation_rate", (1, 1))
+    found = []
+    for i in range(2):
+        kernel = (sizes[i] - 1) * dilation[i] + 1
+        before, padded = added[i][0], image.shape[i + 1] + sum(added[i])
+        stride = layer.strides[i]
+        outputs = (padded - kernel) // stride + 1
+        if layer.padding == "same":
+            outputs = -(-padded // stride)
+            before += max((outputs - 1) * stride + kernel - padded, 0) // 2
+        window = Window(image.shape[i + 1], before, kernel, stride, outputs)
+        found.append(window.flipped if rewriting.is_flipped(call.outputs[0]) else window)
+    return image, *found
+
+
+def pads_mean(rewriting: Rewriting, call: Call) -> bool:
+    """Returns whether an average pooling pads the image, and leaves that out of its means.
+
+    Args:
+        rewriting: of the model.
+        call: of the pooling.
+    """
+    found = windows(rewriting, call)
+    is_padded = found is None or any(window.is_padded for window in found[1:])
+    return call.layer.padding == "same" and is_padded
+
+
+def embedding(
+    rows: Window, columns: Window, sizes: Iterable[int]
+) -> tuple[int, tuple[int, int]] | None:
+    """Returns the smallest square kernel that can do the same, and where the kernel lies in it.
+
+    Args:
+        rows, columns: how the kernel moves down and across.
+        sizes: ints, those to choose from, the smallest first.
+
+    Returns:
+        (size, (offset down, offset across)), or None.
+
+    >>> down = Window(size=8, before=0, kernel=1, stride=2, outputs=4)
+    >>> embedding(down, down, (3, 5))
+    (3, (1, 1))
+    """
+    if rows.stride != columns.stride or rows.stride > 2:
+        return None
+    for size in sizes:
+        offsets = (rows.offset(size), columns.offset(size))
+        if None not in offsets:
+            return size, offsets
+    return None
+
+
+def stays(rewriting: Rewriting, call: Call, size: int, offsets: tuple[int, int]) -> bool:
+    """Returns whether a convolution has the form already in which it is embedded.
+
+    Args:
+        rewriting: of the model.
+        call: of the layer.
+        size, offsets: as `embedding` returns them.
+    """
+    layer = call.layer
+    is_whole = tuple(layer.kernel_size) == (size, size) and offsets == (0, 0)
+    if not is_whole or rewriting.is_flipped(call.outputs[0]):
+        return False
+    if tuple(layer.strides) == (1, 1):
+        return True  # An image that keeps its size is padded by the same on both sides.
+    padding, half = _padding(rewriting, call), size // 2
+    is_alike = padding is not None and padding.layer.padding == ((half, half), (half, half))
+    return is_alike and layer.padding == "valid"
+
+
+def _padding(rewriting: Rewriting, call: Call) -> Call | None:
+    """The ZeroPadding2D that only this call reads."""
+    maker = rewriting.maker(call.inputs[0])
+    if maker is None or type(maker.layer) is not keras.layers.ZeroPadding2D:
+        return None
+    is_own = rewriting.is_read_once(call.inputs[0])
+    return maker if is_own and maker.layer.data_format == "channels_last" else None
+
+
+def place(kernel: np.ndarray, size: int, offsets: tuple[int, int]) -> np.ndarray:
+    """Returns a kernel inside a square one of zeros.
+
+    Args:
+        kernel: array (rows, columns, ...).
+        size: int, of the square.
+        offsets: where its first row and column come.
+    """
+    placed = np.zeros((size, size, *kernel.shape[2:]), kernel.dtype)
+    rows, columns = (slice(o, o + n) for o, n in zip(offsets, kernel.shape[:2], strict=True))
+    placed[rows, columns] = kernel
+    return placed
+
+
+def spread(kernel: np.ndarray, dilation: tuple[int, int]) -> np.ndarray:
+    """Returns a dilated kernel as a larger one with zeros in its gaps.
+
+    Args:
+        kernel: array (rows, columns, ...).
+        dilation: in both dimensions.
+    """
+    sizes = ((n - 1) * d + 1 for n, d in zip(kernel.shape[:2], dilation, strict=True))
+    larger = np.zeros((*sizes, *kernel.shape[2:]), kernel.dtype)
+    larger[:: dilation[0], :: dilation[1]] = kernel
+    return larger
+
+
+def oriented(rewriting: Rewriting, call: Call, kernel: np.ndarray) -> np.ndarray:
+    """Returns the kernel of a layer, undilated, and flipped where its images are.
+
+    Args:
+        rewriting: of the model.
+        call: of the layer.
+        kernel: array (rows, columns, ...).
+    """
+    kernel = spread(kernel, getattr(call.layer, "dilation_rate", (1, 1)))
+    return kernel[::-1, ::-1] if rewriting.is_flipped(call.outputs[0]) else kernel
+
+
+def pad(rewriting: Rewriting, call: Call, image, size: int, stride: int):
+    """Pads for a kernel of a size; returns the image and the padding left to the convolution.
+
+    Args:
+        rewriting: of the model.
+        call: what is rewritten.
+        image: tensor (batch, height, width, channels) of the new model.
+        size: int, of the kernel.
+        stride: int.
+    """
+    if stride == 1:
+        return image, "same"
+    return rewriting.add(keras.layers.ZeroPadding2D, call, "pad", image, padding=size // 2), "valid"
+
+
+def depthwise(
+    rewriting: Rewriting, call: Call, image, kernel: np.ndarray, bias=None, stride: int = 1
+):
+    """Returns an image after a depthwise convolution that is padded by half its kernel.
+
+    Args:
+        rewriting: of the model.
+        call: what is rewritten.
+        image: tensor (batch, height, width, channels) of the new model.
+        kernel: array (size, size, channels, 1).
+        bias: array (channels,), if there is one.
+        stride: int.
+    """
+    size = len(kernel)
+    image, padding = pad(rewriting, call, image, size, stride)
+    return rewriting.add(
+        keras.layers.DepthwiseConv2D,
+        call,
+        "depthwise",
+        image,
+        weights=[kernel] if bias is None else [kernel, bias],
+        kernel_size=size,
+        strides=stride,
+        padding=padding,
+        use_bias=bias is not None,
+    )
+
+
+def scaled(rewriting: Rewriting, call: Call, image, scale, offset):
+    """Returns `scale * image + offset` as a depthwise convolution, which phones run sparse.
+
+    Args:
+        rewriting: of the model.
+        call: what is rewritten.
+        image: tensor (batch, height, width, channels) of the new model.
+        scale, offset: array (channels,), or numbers.
+    """
+    channels = image.shape[-1]
+    taps = np.broadcast_to(np.asarray(scale, "float32"), (channels,)).reshape(1, 1, channels, 1)
+    bias = np.broadcast_to(np.asarray(offset, "float32"), (channels,))
+    return depthwise(rewriting, call, image, place(taps, 3, (1, 1)), bias if np.any(bias) else None)

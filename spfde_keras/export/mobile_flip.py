@@ -1,0 +1,130 @@
+"""Where sparse regions begin, and whether images must be flipped for that.
+
+A stem must be padded by 1 on every side. Keras' own MobileNets pad theirs by 0 in front and 1
+behind, and so does padding="same" with strides=2 on an image of even size. On the flipped image
+the same windows are padded by 1 in front and 0 behind, which on an even image is the same as by 1
+on every side. So the image is flipped once, and every kernel behind it.
+"""
+
+from keras import layers
+
+from spfde_keras.export.mobile_depthwise import embedding, pads_mean, windows
+from spfde_keras.export.mobile_graph import Call, Rewriting, is_per_channel, pools_all
+
+STEM_SIZES = (3,)
+DEPTHWISE_SIZES = (3, 5)
+
+# Layers that compute each pixel from the same pixel, or from all of them.
+_POINTWISE = (
+    layers.Activation,
+    layers.ActivityRegularization,
+    layers.Add,
+    layers.Average,
+    layers.Concatenate,
+    layers.Dense,
+    layers.Dropout,
+    layers.ELU,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.GlobalAveragePooling2D,
+    layers.GlobalMaxPooling2D,
+    layers.Identity,
+    layers.LeakyReLU,
+    layers.Maximum,
+    layers.Minimum,
+    layers.Multiply,
+    layers.ReLU,
+    layers.SpatialDropout2D,
+    layers.Subtract,
+)
+_WINDOWED = (layers.DepthwiseConv2D, layers.SeparableConv2D, layers.AveragePooling2D)
+
+
+def find_stems(rewriting: Rewriting) -> list[Call]:
+    """Returns the first convolutions that can be the stem of a sparse region.
+
+    They halve an image of up to three channels and fit into a 3x3 kernel that is padded by 1,
+    as they are or flipped.
+
+    Args:
+        rewriting: of the model.
+    """
+    stems, behind = [], set()
+    for call in rewriting.calls:
+        if any(id(tensor) in behind for tensor in call.inputs):
+            behind.update(map(id, call.outputs))
+        elif _is_stem(rewriting, call):
+            stems.append(call)
+            behind.update(map(id, call.outputs))
+    return stems
+
+
+def flipped_images(rewriting: Rewriting, stems: list[Call]) -> set[int]:
+    """Returns the ids of the tensors that must be flipped for the stems; none if that is wrong.
+
+    Args:
+        rewriting: of the model.
+        stems: as `find_stems` returns them.
+    """
+    fit, fit_flipped = (
+        all(_fits(rewriting, call, STEM_SIZES, flip) for call in stems) for flip in (False, True)
+    )
+    if fit or not fit_flipped:
+        return set()
+    flipped = {id(call.outputs[0]) for call in stems}
+    for call in rewriting.calls:
+        read = [id(tensor) for tensor in call.inputs if _has_pixels(tensor)]
+        if flipped.isdisjoint(read):
+            continue
+        if not flipped.issuperset(read) or not _can_flip(rewriting, call):
+            return set()
+        flipped.update(map(id, call.outputs))
+    made = [tensor for call in rewriting.calls for tensor in call.outputs if _has_pixels(tensor)]
+    shown = flipped & rewriting.results & set(map(id, made))
+    return set() if shown else flipped
+
+
+def _is_stem(rewriting: Rewriting, call: Call) -> bool:
+    layer = call.layer
+    return (
+        type(layer) is layers.Conv2D
+        and layer.groups == 1
+        and call.inputs[0].shape[-1] <= 3
+        and tuple(layer.strides) == (2, 2)
+        and any(_fits(rewriting, call, STEM_SIZES, flip) for flip in (False, True))
+    )
+
+
+def _fits(rewriting: Rewriting, call: Call, sizes: tuple[int, ...], flip: bool) -> bool:
+    found = windows(rewriting, call)
+    if found is None:
+        return False
+    _, rows, columns = found
+    if flip:
+        rows, columns = rows.flipped, columns.flipped
+    return embedding(rows, columns, sizes) is not None
+
+
+def _has_pixels(tensor) -> bool:
+    return len(tensor.shape) > 2 and tensor.shape[1:3] != (1, 1)
+
+
+def _can_flip(rewriting: Rewriting, call: Call) -> bool:
+    """Whether a call on flipped images gives the flipped result, with its kernel flipped."""
+    layer = call.layer
+    if pools_all(call):
+        return True
+    if type(layer) is layers.AveragePooling2D and pads_mean(rewriting, call):
+        return False
+    is_pointwise = type(layer) is layers.Conv2D and tuple(layer.kernel_size) == (1, 1)
+    if type(layer) in _WINDOWED or is_pointwise:
+        return _fits(rewriting, call, DEPTHWISE_SIZES, flip=True)
+    if type(layer) is layers.ZeroPadding2D:
+        # Its reader takes it in, and pads anew.
+        reader = rewriting.readers(call.outputs[0])[0]
+        return rewriting.is_read_once(call.outputs[0]) and type(reader.layer) in _WINDOWED
+    if type(layer) is layers.PReLU:
+        return set(layer.shared_axes or ()) >= {1, 2}
+    if type(layer) is layers.Concatenate:
+        return layer.axis in (-1, 3)
+    return type(layer) in _POINTWISE or is_per_channel(call)
