@@ -12,7 +12,6 @@ from spfde_keras.export.verify import reference
 from spfde_keras.sparsify import densify, sparsify
 from tests.export.sparse_nets import (
     block,
-    head,
     keepdims_head,
     net,
     squeeze_and_excite,
@@ -150,18 +149,14 @@ HEADS = {
 }
 STEMS = {
     "2x2": net(first=lambda x: layers.Conv2D(16, 2, 2, activation="relu")(x)),
-    "flipped": net(
-        lambda x: squeeze_and_excite(layers.Add()([x, keras_gate(block(x, 16))])), first=same_stem
-    ),
-    "flipped_padding": net(first=padded_stem),
-    "flipped_windows": net(
-        lambda x: layers.AveragePooling2D(2)(layers.DepthwiseConv2D((5, 3), padding="same")(x)),
-        first=same_stem,
-        last=lambda x: head(block(x, 48)),
-    ),
-    "flipped_to_a_pixel": net(to_a_pixel, same_stem, lambda x: head(block(x, 48))),
     "one_channel": net(first=same_stem, shape=(16, 16, 1)),
     "two_channels": net(first=stem, shape=(16, 16, 2)),
+}
+FLIPPED = {
+    "gates": lambda x: squeeze_and_excite(layers.Add()([x, keras_gate(block(x, x.shape[-1]))])),
+    "average": lambda x: layers.AveragePooling2D(2)(x),
+    "wide": lambda x: layers.DepthwiseConv2D((5, 3), padding="same")(x),
+    "to_a_pixel": to_a_pixel,
 }
 # Each rewriting alone.
 NETS = (
@@ -172,10 +167,12 @@ NETS = (
     }
     | {f"head_{name}": net(last=last) for name, last in HEADS.items()}
     | {f"stem_{name}": build for name, build in STEMS.items()}
+    | {f"flipped_{name}": net(b, same_stem, pooled) for name, b in FLIPPED.items()}
+    | {"flipped_padding": net(first=padded_stem)}
 )
 
 
-def chained(bodies):
+def chained(bodies, first=stem):
     """A net of all these bodies, one after the other."""
 
     def body(x):
@@ -183,7 +180,7 @@ def chained(bodies):
             x = build(x)
         return x
 
-    return net(lambda x: block(body(block(x, 32)), 48), shape=(32, 32, 3))
+    return net(lambda x: block(body(block(x, 32)), 48), first, shape=(32, 32, 3))
 
 
 def many_headed():
@@ -193,7 +190,11 @@ def many_headed():
 
 
 # Those of a kind together, as each file takes more than a second.
-FILES = {kind: chained(bodies) for kind, bodies in BODIES.items()} | {"heads": many_headed} | STEMS
+FILES = (
+    {kind: chained(bodies) for kind, bodies in BODIES.items()}
+    | {"flipped": chained(FLIPPED, padded_stem), "heads": many_headed}
+    | STEMS
+)
 
 
 def fill(model, seed=0):
@@ -275,8 +276,12 @@ def test_layers_that_qualify_are_left_alone():
 
 
 def test_images_are_flipped_only_where_they_must():
-    for name, is_flipped in {"2x2": False, "two_channels": False, "flipped": True}.items():
-        operations = make_mobile_ready(STEMS[name]()).operations
+    for name, is_flipped in {
+        "stem_2x2": False,
+        "stem_two_channels": False,
+        "flipped_wide": True,
+    }.items():
+        operations = make_mobile_ready(NETS[name]()).operations
         assert any(type(o).__name__ == "Flip" for o in operations) == is_flipped
 
 
@@ -348,15 +353,18 @@ def test_a_sequential_model_and_several_inputs_keep_their_structure():
     image, number = layers.Input(SHAPE, name="image"), layers.Input((3,), name="number")
     features = layers.GlobalAveragePooling2D()(same_stem(image))
     model = keras.Model(
-        {"a": image, "b": number}, {"y": layers.Concatenate()([features, number]), "z": features}
+        {"image": image, "number": number},
+        {"y": layers.Concatenate()([features, number]), "z": features},
     )
     ready = make_mobile_ready(model)
-    x = {"a": np.ones((2, *SHAPE)), "b": np.ones((2, 3))}
+    x = {"image": np.ones((2, *SHAPE)), "number": np.ones((2, 3))}
     assert [tensor.name for tensor in ready.inputs] == ["image", "number"]
-    assert ready(x).keys() == {"y", "z"} and ready.input.keys() == {"a", "b"}
+    assert ready(x).keys() == {"y", "z"} and ready.input.keys() == x.keys()
     np.testing.assert_allclose(ready(x)["y"], model(x)["y"], atol=1e-5)
     sequential = keras.Sequential([layers.Input(SHAPE), layers.Conv2D(4, 3, 2, "same")])
-    np.testing.assert_allclose(make_mobile_ready(sequential)(x["a"]), sequential(x["a"]), atol=1e-5)
+    np.testing.assert_allclose(
+        make_mobile_ready(sequential)(x["image"]), sequential(x["image"]), atol=1e-5
+    )
 
 
 def test_models_without_a_graph_are_refused():
