@@ -11,7 +11,7 @@ def no_export(monkeypatch):
 
     def export(model, path, **_):
         path.write_bytes(b"file")
-        return types.SimpleNamespace(bytes=4)
+        return types.SimpleNamespace(bytes=4, runs_sparse=False)
 
     def accuracies(model, path, x, y, signatures):
         unknown = {"sparse_mode_test_accuracy": None, "sparse_mode_test_samples": 0}
@@ -19,7 +19,4 @@ def no_export(monkeypatch):
 
     monkeypatch.setattr(train, "export_tflite", export)
     monkeypatch.setattr(train, "evaluate_tflite", lambda *_, signature: 0.5)
-    monkeypatch.setattr(
-        train, "inspect_tflite", lambda _: types.SimpleNamespace(sparse_on_arm64=False)
-    )
     monkeypatch.setattr(phones, "sparse_mode_accuracies", accuracies)
