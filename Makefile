@@ -8,22 +8,24 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: train test slow lint bench mobile-kit test-packages web clean
 
-train: $(VENV)/.installed
+train: $(VENV)/.kernels
 	$(BIN)/python -m apps.train $(ARGS)
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev $(VENV)/.kernels
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
-slow: $(VENV)/.installed-dev
+slow: $(VENV)/.installed-dev $(VENV)/.kernels
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-dev $(VENV)/.kernels
 	mkdir -p runs
 	$(BIN)/python benchmarks/step_time.py --json runs/step_time.json
+	$(BIN)/python benchmarks/step_memory.py --json runs/step_memory.json
+	$(BIN)/python benchmarks/sparse_conv.py --json runs/sparse_conv.json
 	$(BIN)/python benchmarks/mask_update.py --json runs/mask_update.json
 	$(BIN)/python benchmarks/mobile.py --json runs/mobile.json
 
@@ -56,3 +58,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.installed
+
+# After TensorFlow is there. Without a compiler all works, more slowly.
+$(VENV)/.kernels: pyproject.toml $(wildcard spfde_keras/kernels/src/*) spfde_keras/kernels/build.py | $(VENV)/.installed
+	$(BIN)/python spfde_keras/kernels/build.py || true
+	touch $@

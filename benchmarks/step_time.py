@@ -1,5 +1,7 @@
 """Times one training step: dense Keras, sparse, several sub-nets in turn, frozen, and tfmot's.
 
+Sparse variants skip zeros in the kernels where `spfde_keras.kernels` finds that faster, as a user's
+model does; "zeros computed" is the same model without. The table says how many kernels skip.
 All variants run in one process and in turns, so that a machine that slows down or speeds up
 does so for all of them; ratios are medians over the rounds of the ratio within a round.
 """
@@ -21,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import spfde_keras
 from apps import models
 from benchmarks import report
+from spfde_keras import kernels
 from spfde_keras.alternating import Alternation
 from spfde_keras.blocks import find_blocks
 from spfde_keras.cost import profile
@@ -48,17 +51,24 @@ def main(arguments: list[str] | None = None) -> None:
 
     steps = {"dense": train_step(dense, keras, batch)}
     steps["tfmot"] = train_step(pruned, tf_keras, batch, callbacks)
-    steps["sparse"] = train_step(sparse, keras, batch)
-    steps["sparse, 3 sub-nets"] = alternating_step(dense, options, batch)
-    # Profiled before anything is frozen. Masked kernels take as long as dense ones: {}.
+    skipping = {}
+    subnets = alternating(dense, options)
+    for name, model in [("sparse", sparse), ("sparse, 3 sub-nets", subnets)]:
+        steps[name] = train_step(model, keras, batch)
+        skipping[name] = skipping_kernels(model)
+    with kernels.disabled():
+        steps["sparse, zeros computed"] = retraced_step(sparse, batch)
+    skipping["sparse, zeros computed"] = skipping_kernels(sparse)
+    # Profiled before anything is frozen. Masked kernels count as dense ones: {}.
     cost = profile(sparse)
     predicted = {"sparse": 1.0, "sparse, 3 sub-nets": 1.0}
     for name, frozen, step in frozen_steps(sparse, batch):
         steps[name] = step
+        skipping[name] = skipping_kernels(sparse)
         predicted[name] = cost.training({}, frozen) / cost.training({})
 
     times = measure(steps, batch, options.steps)
-    results = summarize(times, predicted)
+    results = summarize(times, predicted, skipping)
     show(results, options)
     if options.json:
         settings = {k: v for k, v in vars(options).items() if k != "json"}
@@ -95,14 +105,20 @@ def train_step(model, library, batch: tf.data.Dataset, callbacks: Sequence = ())
     return model.train_function
 
 
-def alternating_step(
-    dense: keras.Model, options: argparse.Namespace, batch: tf.data.Dataset
-) -> Step:
-    """The step that trains three sub-nets in turn and corrects their gradients."""
+def alternating(dense: keras.Model, options: argparse.Namespace) -> keras.Model:
+    """A model that trains three sub-nets in turn and corrects their gradients."""
     shares = [1 - (1 - options.sparsity) / part for part in (1, 2, 5)]
     model = spfde_keras.sparsify(dense, shares, dense=models.dense_layers(options.model))
     model.attach(alternation=Alternation(model))
-    return train_step(model, keras, batch)
+    return model
+
+
+def retraced_step(model: keras.Model, batch: tf.data.Dataset) -> Step:
+    """Another step of a compiled model, as the model and the kernels allowed are now."""
+    model.make_train_function(force=True)
+    # Traced here, because tracing reads which layers are trainable and what they choose.
+    model.train_function(iter(batch))
+    return model.train_function
 
 
 def frozen_steps(model: keras.Model, batch: tf.data.Dataset) -> Iterator[tuple[str, int, Step]]:
@@ -112,10 +128,17 @@ def frozen_steps(model: keras.Model, batch: tf.data.Dataset) -> Iterator[tuple[s
         frozen = round(len(blocks) * thirds / 3)
         for layer in itertools.chain(*blocks[:frozen]):
             layer.trainable = False
-        model.make_train_function(force=True)
-        # Traced here, because tracing reads which layers are trainable.
-        model.train_function(iter(batch))
-        yield f"sparse, {thirds}/3 frozen", frozen, model.train_function
+        yield f"sparse, {thirds}/3 frozen", frozen, retraced_step(model, batch)
+
+
+def skipping_kernels(model: keras.Model) -> tuple[int, int]:
+    """How many kernels skip their zeros in the step traced last, of how many that are masked."""
+    choices = [
+        getattr(layer, "kernel_choice", None)
+        for layer in model._flatten_layers()
+        if getattr(layer, "masks", None)
+    ]
+    return sum(choice is not None and choice.sparse for choice in choices), len(choices)
 
 
 def baselines() -> tuple:
@@ -180,8 +203,10 @@ def measure(steps: dict[str, Step], batch: tf.data.Dataset, rounds: int) -> dict
     return {name: seconds[WARM_UP:] for name, seconds in times.items()}
 
 
-def summarize(times: dict[str, list], shares: dict[str, float]) -> dict[str, dict]:
-    """Medians, ratios to the baselines, and what freezing was predicted to leave."""
+def summarize(
+    times: dict[str, list], shares: dict[str, float], skipping: dict[str, tuple[int, int]]
+) -> dict[str, dict]:
+    """Medians, ratios to the baselines, what freezing was predicted to leave, and who skips."""
 
     def ratio(name: str, other: str) -> float:
         return float(np.median(np.divide(times[name], times[other])))
@@ -193,10 +218,12 @@ def summarize(times: dict[str, list], shares: dict[str, float]) -> dict[str, dic
             "quartiles_s": np.percentile(seconds, [25, 75]).tolist(),
             "to_dense": ratio(name, "dense"),
             "to_tfmot": ratio(name, "tfmot"),
+            "to_sparse": ratio(name, "sparse"),
         }
         if name in shares:
-            results[name]["to_sparse"] = ratio(name, "sparse")
             results[name]["predicted_to_sparse"] = shares[name]
+        if name in skipping:
+            results[name]["skipping_kernels"], results[name]["kernels"] = skipping[name]
     return results
 
 
@@ -206,16 +233,21 @@ def show(results: dict[str, dict], options: argparse.Namespace) -> None:
         f"{options.model}, width {options.width:g}, batch {options.batch_size}, "
         f"{options.sparsity:.0%} sparse, median of {options.steps} steps"
     )
-    headers = ["", "s/step", "/ dense", "/ tfmot", "/ sparse", "predicted", "off by"]
+    headers = ["", "s/step", "/ dense", "/ tfmot", "/ sparse", "predicted", "off by", "skipping"]
     rows = []
     for name, result in results.items():
-        cells = [f"{result[key]:.3f}" for key in ("median_s", "to_dense", "to_tfmot")]
-        if "to_sparse" in result:
+        cells = [f"{result[key]:.3f}" for key in ("median_s", "to_dense", "to_tfmot", "to_sparse")]
+        if "predicted_to_sparse" in result:
             measured, predicted = result["to_sparse"], result["predicted_to_sparse"]
-            cells += [f"{measured:.3f}", f"{predicted:.3f}", f"{measured / predicted - 1:+.0%}"]
-        rows.append([name, *cells, *[""] * (6 - len(cells))])
+            cells += [f"{predicted:.3f}", f"{measured / predicted - 1:+.0%}"]
+        else:
+            cells += ["", ""]
+        skips = "skipping_kernels" in result
+        cells.append(f"{result['skipping_kernels']} of {result['kernels']}" if skips else "")
+        rows.append([name, *cells])
     report.print_table(headers, rows)
     print("predicted: training FLOPs left by freezing, masked kernels counted as dense ones")
+    print(f"skipping: kernels whose zeros are not computed ({kernels.status()})")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What is sparse in a model, and what is not and why."""
 
+import collections
 import itertools
 
 import keras
@@ -10,6 +11,8 @@ from spfde_keras.masking import Mask, find_masks
 
 def summary(model: keras.Model, print_fn=print) -> None:
     """Prints each kernel's scheme, target and actual sparsity, and the layers left dense.
+
+    Once the model has run, it also says which kernels the CPU skips zeros in.
 
     Of several sub-nets, each has a line; `overlap` is the share of its weights that the one
     before it keeps, too.
@@ -52,6 +55,7 @@ def summary(model: keras.Model, print_fn=print) -> None:
     _print(rows, len(kept) > 1, print_fn)
     for name, reason in getattr(model, "left_dense", {}).items():
         print_fn(f"dense: {name}, {reason}")
+    _print_choices(model, print_fn)
 
 
 def subnet_sparsities(model: keras.Model) -> list[float]:
@@ -98,6 +102,22 @@ def mask_overlap(model: keras.Model) -> dict[str, float]:
         )
         for denser, sparser in itertools.combinations(order, 2)
     }
+
+
+def _print_choices(model: keras.Model, print_fn) -> None:
+    """How layers with CPU kernels computed last, if they have been called."""
+    layers = [layer for layer in model._flatten_layers() if getattr(layer, "kernel_choice", None)]
+    skipping = [layer.kernel_choice.speedup for layer in layers if layer.kernel_choice.sparse]
+    if skipping:
+        measured = [speedup for speedup in skipping if speedup is not None]
+        gain = f", {min(measured):.1f}x to {max(measured):.1f}x as fast" if measured else ""
+        print_fn(f"zeros skipped: in {len(skipping)} of {len(layers)} kernels{gain}")
+    computing = collections.defaultdict(list)
+    for layer in layers:
+        if not layer.kernel_choice.sparse:
+            computing[layer.kernel_choice.reason].append(layer.name)
+    for reason, names in computing.items():
+        print_fn(f"zeros computed: {', '.join(names)} ({reason})")
 
 
 def _kept(masks: list[Mask]) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from spfde_keras import analysis
+from spfde_keras import analysis, kernels
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.samples import Identified, strip_ids
@@ -123,6 +123,10 @@ class SparseModel(keras.Model):
     def __call__(self, inputs, *args, **kwargs):
         return super().__call__(strip_ids(inputs), *args, **kwargs)
 
+    def export(self, *args, **kwargs):
+        with kernels.disabled():  # whoever loads what is exported may not have them
+            return super().export(*args, **kwargs)
+
     def train_step(self, data):
         if self.monitor is not None:
             x, *_ = keras.utils.unpack_x_y_sample_weight(data)
@@ -234,22 +238,22 @@ def kernel_gradients(
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     # Masked beforehand, all masks can be open: what another sub-net keeps is zero in this one.
-    kernels = [mask(mask.kernel.value) for mask in masks]
+    masked = [mask(mask.kernel.value) for mask in masks]
     # In a stateless scope, Keras asks the scope for the weights it regularizes.
     values = [(variable, variable.value) for variable in model.trainable_variables]
-    values += [(mask.kernel, kernel) for mask, kernel in zip(masks, kernels, strict=True)]
+    values += [(mask.kernel, kernel) for mask, kernel in zip(masks, masked, strict=True)]
     values += [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks]
     # As in the train step: half-precision gradients are too small to be told apart unscaled.
     scale = ops.convert_to_tensor(model.optimizer.scale_loss(1.0), "float32")
-    with keras.StatelessScope(state_mapping=values, collect_losses=True):
+    with keras.StatelessScope(state_mapping=values, collect_losses=True), kernels.disabled():
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(kernels)
+            tape.watch(masked)
             y_pred = model(x, training=True)
             loss = model.compute_loss(
                 x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
             )
             loss *= ops.cast(scale, loss.dtype)
-        gradients = tape.gradient(loss, kernels, unconnected_gradients="zero")
+        gradients = tape.gradient(loss, masked, unconnected_gradients="zero")
     if not dense:
         gradients = [mask(gradient) for mask, gradient in zip(masks, gradients, strict=True)]
     return {

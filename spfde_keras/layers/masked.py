@@ -2,8 +2,29 @@
 
 import keras
 
+from spfde_keras import kernels
 from spfde_keras.layers.base import MaskedLayer, register_masked
 from spfde_keras.layout import KernelLayout
+
+
+class _SkipsZeros:
+    """Mixin of layers with one masked kernel that CPU kernels can take."""
+
+    kernel_choice: kernels.Choice | None = None
+    """How the layer computed when it was called, or traced, last."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.supports_jit = not kernels.status().active  # XLA has no kernels but its own
+
+    def _chooses_sparse(self, inputs, **options) -> bool:
+        if kernels.are_disabled():
+            return False
+        convolution = None
+        if self.masks and keras.backend.standardize_dtype(inputs.dtype) == "float32":
+            convolution = kernels.convolution_of(inputs, self.masks[0], **options)
+        self.kernel_choice = kernels.choose(convolution) if convolution else None
+        return self.kernel_choice is not None and self.kernel_choice.sparse
 
 
 class _MaskedConv(MaskedLayer):
@@ -19,8 +40,10 @@ class MaskedConv1D(_MaskedConv, keras.layers.Conv1D):
 
 
 @register_masked(keras.layers.Conv2D)
-class MaskedConv2D(_MaskedConv, keras.layers.Conv2D):
+class MaskedConv2D(_SkipsZeros, _MaskedConv, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with a masked kernel; see `MaskedLayer` for its two arguments.
+
+    On CPUs it skips the kernel's zeros where that is faster; see `spfde_keras.kernels`.
 
     Example:
 
@@ -29,6 +52,25 @@ class MaskedConv2D(_MaskedConv, keras.layers.Conv2D):
     >>> layer.masks[0].layout.canonical_shape
     (9, 4, 8)
     """
+
+    def convolution_op(self, inputs, kernel):
+        if not self._skips_zeros(inputs):
+            return super().convolution_op(inputs, kernel)
+        mask = self.masks[0].running
+        return kernels.sparse_conv2d(inputs, kernel, mask, self.strides[0], self.padding)
+
+    def _skips_zeros(self, inputs) -> bool:
+        return (
+            self.data_format == "channels_last"
+            and not self.lora_enabled
+            and self.groups == 1
+            and self.dilation_rate == (1, 1)
+            and self.strides[0] == self.strides[1]
+            and self.padding in ("valid", "same")
+            and self._chooses_sparse(
+                inputs, kernel=self.kernel_size, stride=self.strides[0], padding=self.padding
+            )
+        )
 
 
 @register_masked(keras.layers.Conv3D)
@@ -66,7 +108,7 @@ class MaskedSeparableConv2D(_MaskedConv, keras.layers.SeparableConv2D):
 
 
 @register_masked(keras.layers.Dense)
-class MaskedDense(MaskedLayer, keras.layers.Dense):
+class MaskedDense(_SkipsZeros, MaskedLayer, keras.layers.Dense):
     """`keras.layers.Dense` with a masked kernel; see `MaskedLayer` for its two arguments.
 
     Example:
@@ -78,6 +120,14 @@ class MaskedDense(MaskedLayer, keras.layers.Dense):
 
     def kernel_layout(self, weight: str) -> KernelLayout:
         return KernelLayout(tuple(self.kernel.shape), (), inputs=(0,), outputs=(1,))
+
+    def call(self, inputs, training=None):
+        if self.quantization_mode or self.lora_enabled or not self._chooses_sparse(inputs):
+            return self._call_masked(keras.layers.Dense.call, inputs, training=training)
+        outputs = kernels.sparse_matmul(inputs, self.kernel, self.masks[0].running)
+        if self.bias is not None:
+            outputs = keras.ops.add(outputs, self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
 
 
 @register_masked(keras.layers.EinsumDense)

@@ -1,0 +1,209 @@
+"""Times convolutions that skip a kernel's zeros against TensorFlow's, both gradients included.
+
+Both ways run in turns, so that a machine that slows down does so for both; ratios are medians
+over the rounds of the ratio within a round. What layers choose by themselves is measured on its
+own, as when they are first called, and never read from the file that keeps such measurements.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import report
+from spfde_keras import kernels
+from spfde_keras.kernels import Convolution
+
+WARM_UP = 2
+DENSITIES = (0.2, 0.1, 0.05)
+PARTS = ("forward", "input_gradient", "kernel_gradient", "both_gradients", "step")
+
+Function = Callable[[], object]
+
+
+def shape(batch, height, width, inputs, outputs, kernel=3, stride=1) -> Convolution:
+    """A convolution padded to "same", of a density to be set."""
+    return Convolution(
+        batch, height, width, inputs, outputs, (kernel, kernel), stride, "same", density=1.0
+    )
+
+
+SHAPES = (
+    shape(64, 32, 32, 32, 32),
+    shape(64, 16, 16, 64, 64),
+    shape(64, 8, 8, 128, 128),
+    shape(64, 14, 14, 256, 256, kernel=1),
+)
+MORE = (
+    shape(64, 32, 32, 32, 64, stride=2),
+    shape(64, 16, 16, 64, 128, kernel=1, stride=2),
+    shape(64, 13, 17, 24, 40),
+    shape(64, 7, 7, 24, 40, kernel=5),
+    *(shape(batch, 16, 16, 64, 64) for batch in (1, 8, 32, 128)),
+    shape(64, 112, 112, 32, 64, kernel=1),
+    shape(64, 56, 56, 64, 64),
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Times every shape at every density, prints the table and writes the results."""
+    options = parse(arguments)
+    if kernels.status().library is None:
+        sys.exit(f"The kernels cannot be timed: {kernels.status().reason}.")
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {
+            "SPFDE_KERNELS": "auto",
+            "SPFDE_KERNELS_CACHE": str(Path(folder, "cache.json")),
+        }
+        for one in [*SHAPES, *(MORE if options.more else ())]:
+            batch = min(one.batch, options.largest_batch)
+            for density in DENSITIES:
+                convolution = dataclasses.replace(one, batch=batch, density=density)
+                times = measure(*functions(convolution), options.rounds)
+                results.append(summarize(convolution, times, kernels.choose(convolution)))
+    show(results, options)
+    if options.json:
+        settings = {k: v for k, v in vars(options).items() if k != "json"}
+        settings["library"] = Path(kernels.status().library).name
+        report.write_json(options.json, {"settings": settings, "convolutions": results})
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Reads the command line, or `arguments` if there are any."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=report.json_path, help="file to write the results to")
+    parser.add_argument("--more", action="store_true", help="strides, odd sizes, other batches")
+    parser.add_argument("--rounds", type=report.count, default=15, help="timed runs of each")
+    parser.add_argument(
+        "--largest_batch", type=report.count, default=128, help="no shape has more images"
+    )
+    return parser.parse_args(arguments)
+
+
+def functions(c: Convolution) -> tuple[dict[str, Function], dict[str, Function]]:
+    """The parts of a training step by name: with TensorFlow's kernels, and with ours."""
+    random = np.random.default_rng(0)
+    images = tf.constant(random.normal(size=(c.batch, c.height, c.width, c.inputs)), tf.float32)
+    mask = random.random((*c.kernel, c.inputs, c.outputs)) < c.density
+    kernel = tf.constant(random.normal(size=mask.shape) * mask, tf.float32)
+    dense = parts(lambda x, k: tf.nn.conv2d(x, k, c.stride, c.padding.upper()), images, kernel)
+    mask = tf.constant(mask)
+    sparse = parts(
+        lambda x, k: kernels.sparse_conv2d(x, k, mask, c.stride, c.padding), images, kernel
+    )
+    return dense, sparse
+
+
+def parts(convolve: Callable, images: tf.Tensor, kernel: tf.Tensor) -> dict[str, Function]:
+    """The parts of a training step with a function of images and kernel."""
+    gradient = tf.random.stateless_normal(convolve(images, kernel).shape, (0, 0))
+
+    def derive(of: tuple[int, ...]) -> Function:
+        # The outputs are not asked for, so that the graph has the gradients only.
+        @tf.function
+        def gradients(*tensors):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch([tensors[i] for i in of])
+                outputs = convolve(*tensors)
+            return tape.gradient(outputs, [tensors[i] for i in of], output_gradients=gradient)
+
+        return lambda: gradients(images, kernel)
+
+    forward = tf.function(convolve)
+    both = derive((0, 1))
+
+    def step():
+        return forward(images, kernel), both()
+
+    found = (lambda: forward(images, kernel), derive((0,)), derive((1,)), both, step)
+    return dict(zip(PARTS, found, strict=True))
+
+
+def measure(
+    dense: dict[str, Function], sparse: dict[str, Function], rounds: int
+) -> dict[str, np.ndarray]:
+    """Seconds by part, array (rounds, 2): dense, sparse."""
+    times = {}
+    for part in PARTS:
+        seconds = []
+        for _ in range(WARM_UP + rounds):
+            seconds.append([_seconds(function) for function in (dense[part], sparse[part])])
+        times[part] = np.array(seconds[WARM_UP:])
+    return times
+
+
+def _seconds(function: Function) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def summarize(
+    convolution: Convolution, times: dict[str, np.ndarray], chosen: kernels.Choice
+) -> dict:
+    """Medians and ratios of the parts, and what the choice makes of the whole step."""
+    speedups = {
+        part: float(np.median(seconds[:, 0] / seconds[:, 1])) for part, seconds in times.items()
+    }
+    return dataclasses.asdict(convolution) | {
+        "seconds": {
+            part: dict(zip(("dense", "sparse"), np.median(seconds, axis=0).tolist(), strict=True))
+            for part, seconds in times.items()
+        },
+        "speedup": speedups,
+        "chosen": "sparse" if chosen.sparse else "dense",
+        "speedup_when_chosen": chosen.speedup,
+        "speedup_of_chosen": speedups["step"] if chosen.sparse else 1.0,
+    }
+
+
+def show(results: list[dict], options: argparse.Namespace) -> None:
+    """Prints the table, and the least that the choice gained."""
+    print(
+        f"Convolutions that skip zeros, speed-up over TensorFlow's, median of {options.rounds} "
+        f"runs, {os.cpu_count()} CPUs"
+    )
+    headers = ["batch x image, kernel", "sparse", "ms dense", "ms ours"]
+    headers += ["forward", "d input", "d kernel", "both", "step", "chosen"]
+    rows = []
+    for result in results:
+        step = result["seconds"]["step"]
+        rows.append(
+            [
+                describe(result),
+                f"{1 - result['density']:.0%}",
+                *(f"{1000 * step[way]:.2f}" for way in ("dense", "sparse")),
+                *(f"{result['speedup'][part]:.2f}" for part in PARTS),
+                result["chosen"],
+            ]
+        )
+    report.print_table(headers, rows)
+    least = min(results, key=lambda result: result["speedup_of_chosen"])
+    print(
+        f"least speed-up of a step as chosen: {least['speedup_of_chosen']:.2f} "
+        f"({describe(least)}, {1 - least['density']:.0%})"
+    )
+
+
+def describe(result: dict) -> str:
+    """A convolution in a few characters, such as "64 x 8x8x16, 3x3x32 / 2"."""
+    rows, columns = result["kernel"]
+    strided = "" if result["stride"] == 1 else f" / {result['stride']}"
+    return (
+        f"{result['batch']} x {result['height']}x{result['width']}x{result['inputs']}, "
+        f"{rows}x{columns}x{result['outputs']}{strided}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""CPU kernels that skip a kernel's zeros, in training and inference; all works without them."""
+
+from spfde_keras.kernels.choice import (
+    Choice,
+    Convolution,
+    are_disabled,
+    choose,
+    convolution_of,
+    disabled,
+)
+from spfde_keras.kernels.library import Status, status
+from spfde_keras.kernels.ops import sparse_conv2d, sparse_matmul
+
+__all__ = [
+    "Choice",
+    "Convolution",
+    "Status",
+    "are_disabled",
+    "choose",
+    "convolution_of",
+    "disabled",
+    "sparse_conv2d",
+    "sparse_matmul",
+    "status",
+]

@@ -1,0 +1,208 @@
+"""Measures, for each convolution, whether its zeros are worth skipping."""
+
+import contextlib
+import contextvars
+import dataclasses
+import functools
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from spfde_keras.kernels.library import status
+from spfde_keras.kernels.ops import sparse_conv2d
+
+DEFAULT_BATCH = 64  # of layers that are traced before the size of a batch is known
+_HIGHEST_DENSITY = 0.6  # above, no shape was seen to gain
+_ROUNDS = 5
+_WORTH = 1.05  # what sparse has to gain, so that noise does not choose it
+
+_allowed = contextvars.ContextVar("spfde_keras.kernels.allowed", default=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """What the time of a convolution depends on; a dense layer is one of 1x1 images.
+
+    Args:
+        batch, height, width, inputs, outputs: ints, of images and kernel.
+        kernel: (rows, columns).
+        stride: int.
+        padding: "valid" or "same".
+        density: float in [0, 1], the share of weights kept when training ends.
+    """
+
+    batch: int
+    height: int
+    width: int
+    inputs: int
+    outputs: int
+    kernel: tuple[int, int]
+    stride: int
+    padding: str
+    density: float
+
+
+def convolution_of(inputs, mask, kernel=(1, 1), stride=1, padding="valid") -> Convolution | None:
+    """Returns what a layer computes; None if its images have no fixed size.
+
+    Args:
+        inputs: tensor (batch, height, width, inputs), or (..., inputs) for a dense layer.
+        mask: the `Mask` of its kernel.
+        kernel: (rows, columns).
+        stride: int.
+        padding: "valid" or "same".
+    """
+    batch, *spatial = inputs.shape[:-1]
+    if None in spatial or inputs.shape[-1] is None:
+        return None
+    # As when training ends: what a layer chooses must not depend on when it was traced.
+    density = 1 - float(np.mean([subnet.sparsity for subnet in mask.subnets]))
+    if len(mask.layout.shape) == 2:
+        batch, spatial = (batch or DEFAULT_BATCH) * math.prod(spatial), (1, 1)
+    return Convolution(
+        batch or DEFAULT_BATCH,
+        *spatial,
+        *mask.layout.shape[-2:],
+        kernel=tuple(kernel),
+        stride=stride,
+        padding=padding,
+        density=density,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """How a convolution is computed.
+
+    Args:
+        sparse: bool, whether its zeros are skipped.
+        speedup: float, time of the dense one, both gradients included, over that of the sparse
+            one; None if it was not measured.
+        reason: str, why.
+    """
+
+    sparse: bool
+    speedup: float | None
+    reason: str
+
+    def __str__(self):
+        measured = "" if self.speedup is None else f" {self.speedup:.1f}x"
+        return ("sparse" if self.sparse else "dense") + measured
+
+
+@contextlib.contextmanager
+def disabled() -> Iterator[None]:
+    """Makes layers that are called, or traced, within compute densely.
+
+    Example:
+
+    >>> with disabled():
+    ...     choose(Convolution(64, 8, 8, 64, 64, (3, 3), 1, "same", 0.1)).sparse
+    False
+    """
+    token = _allowed.set(False)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def are_disabled() -> bool:
+    """Returns whether this code runs within `disabled()`."""
+    return not _allowed.get()
+
+
+def choose(convolution: Convolution) -> Choice:
+    """Returns how to compute a convolution on this machine.
+
+    The first time on a machine, both ways are timed for some tens of milliseconds, forward and
+    backward. The environment's SPFDE_KERNELS_CACHE names the file that keeps the results;
+    SPFDE_KERNELS=sparse or =dense decides without measuring.
+
+    Args:
+        convolution: its shape and density.
+
+    Example:
+
+    >>> choose(Convolution(64, 8, 8, 64, 64, (3, 3), 1, "same", density=0.9)).sparse
+    False
+    """
+    if are_disabled():
+        return Choice(False, None, "disabled")
+    now = status()
+    if not now.active:
+        return Choice(False, None, now.reason)
+    if convolution.stride not in (1, 2):
+        return Choice(False, None, "strides above 2")
+    if now.mode == "sparse":
+        return Choice(True, None, "SPFDE_KERNELS is sparse")
+    if convolution.density > _HIGHEST_DENSITY:
+        return Choice(False, None, f"more than {_HIGHEST_DENSITY:.0%} of the weights are kept")
+    return _measured(dataclasses.replace(convolution, density=round(convolution.density, 2)))
+
+
+@functools.cache
+def _measured(convolution: Convolution) -> Choice:
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+    key = f"{platform.node()} {threads} {tf.__version__} {dataclasses.astuple(convolution)}"
+    known = _read()
+    if key not in known:
+        with tf.init_scope(), tf.device("CPU:0"):
+            speedup = _speedup(convolution)
+        known = _read() | {key: round(speedup, 2)}
+        _write(known)
+    return Choice(known[key] >= _WORTH, known[key], "measured")
+
+
+def _file() -> Path:
+    """Where measurements are kept, so that a resumed run computes as the one before it."""
+    return Path(os.environ.get("SPFDE_KERNELS_CACHE") or "~/.cache/spfde_keras.json").expanduser()
+
+
+def _read() -> dict[str, float]:
+    try:
+        known = dict(json.loads(_file().read_text()))
+    except (OSError, ValueError, TypeError):  # there is none yet, or none that can be read
+        return {}
+    return {key: value for key, value in known.items() if isinstance(value, float)}
+
+
+def _write(known: dict[str, float]) -> None:
+    temporary = _file().with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):  # a home that cannot be written to costs time only
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(known, indent=1))
+        os.replace(temporary, _file())
+    with contextlib.suppress(OSError):
+        temporary.unlink()
+
+
+def _speedup(convolution: Convolution) -> float:
+    random = np.random.default_rng(0)
+    c = convolution
+    images = tf.constant(random.random((c.batch, c.height, c.width, c.inputs), "float32"))
+    kept = random.random((*c.kernel, c.inputs, c.outputs)) < c.density
+    kernel = tf.constant(random.random(kept.shape, "float32") * kept)
+    mask = tf.constant(kept)
+    ways = {
+        "dense": lambda: tf.nn.conv2d(images, kernel, c.stride, c.padding.upper()),
+        "sparse": lambda: sparse_conv2d(images, kernel, mask, c.stride, c.padding),
+    }
+    seconds = {name: [] for name in ways}
+    for _ in range(1 + _ROUNDS):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            with tf.GradientTape() as tape:
+                tape.watch((images, kernel))
+                outputs = way()
+            tape.gradient(outputs, (images, kernel), output_gradients=outputs)
+            seconds[name].append(time.perf_counter() - start)
+    dense, sparse = (np.array(seconds[name][1:]) for name in ("dense", "sparse"))
+    return float(np.median(dense / sparse))

@@ -1,0 +1,174 @@
+"""Convolutions and products with kernels that are mostly zero."""
+
+import tensorflow as tf
+
+from spfde_keras.kernels.library import operators, status
+
+_STRIDES = (1, 2)
+
+
+def sparse_conv2d(images, kernel, mask, stride: int = 1, padding: str = "valid"):
+    """Convolves images with the kept weights of a kernel; zeros cost nothing.
+
+    Gradients, too, are computed for what is kept only: that of the kernel is 0 elsewhere.
+    The weights that `mask` keeps are found again whenever it changes; nothing is traced anew.
+
+    Args:
+        images: float32 tensor (batch, height, width, inputs).
+        kernel: float32 tensor (rows, columns, inputs, outputs).
+        mask: bool tensor of the kernel's shape; what it does not keep is taken as 0.
+        stride: int, 1 or 2, in both dimensions.
+        padding: "valid" or "same".
+
+    Returns:
+        Float32 tensor (batch, output height, output width, outputs).
+
+    Raises:
+        ValueError: if an argument is wrong.
+        RuntimeError: if the kernels are not built.
+
+    Example:
+
+    >>> kernel = np.zeros((3, 3, 4, 8), "float32")
+    >>> if spfde_keras.kernels.status().library:
+    ...     images = np.ones((2, 6, 6, 4), "float32")
+    ...     assert sparse_conv2d(images, kernel, kernel != 0).shape == (2, 4, 4, 8)
+    """
+    module = operators()
+    if module is None:
+        raise RuntimeError(f"Sparse kernels are {status().reason}.")
+    if stride not in _STRIDES:
+        raise ValueError(f"`stride` must be 1 or 2. Received: {stride}")
+    if padding not in ("valid", "same"):
+        raise ValueError(f'`padding` must be "valid" or "same". Received: {padding!r}')
+    images = tf.convert_to_tensor(images, tf.float32)
+    kernel = tf.convert_to_tensor(kernel, tf.float32)
+    pads = [0, 0, 0, 0]
+    if padding == "same":
+        if None in images.shape[1:3]:
+            raise ValueError(
+                '`images` must have a known height and width with padding="same". '
+                f"Received: shape {images.shape}"
+            )
+        pads = [
+            p for axis in (0, 1) for p in _same(images.shape[1 + axis], kernel.shape[axis], stride)
+        ]
+    outputs = module.spfde_sparse_conv2d(
+        images=images, kernel=kernel, mask=mask, stride=stride, pad=pads
+    )
+    outputs.set_shape(_output_shape(images.shape, kernel.shape, stride, pads))
+    return outputs
+
+
+def sparse_matmul(inputs, kernel, mask):
+    """Multiplies by the kept weights of a matrix; zeros cost nothing.
+
+    Args:
+        inputs: float32 tensor (..., inputs).
+        kernel: float32 tensor (inputs, outputs).
+        mask: bool tensor of the kernel's shape; what it does not keep is taken as 0.
+
+    Returns:
+        Float32 tensor (..., outputs).
+
+    Raises:
+        RuntimeError: if the kernels are not built.
+
+    Example:
+
+    >>> kernel = np.zeros((16, 8), "float32")
+    >>> if spfde_keras.kernels.status().library:
+    ...     assert sparse_matmul(np.ones((2, 16)), kernel, kernel != 0).shape == (2, 8)
+    """
+    inputs = tf.convert_to_tensor(inputs, tf.float32)
+    kernel = tf.convert_to_tensor(kernel, tf.float32)
+    rows = tf.reshape(inputs, (-1, 1, 1, kernel.shape[0]))
+    outputs = sparse_conv2d(rows, kernel[None, None], mask[None, None])
+    leading = tf.shape(inputs)[:-1]
+    outputs = tf.reshape(outputs, tf.concat([leading, [kernel.shape[1]]], axis=0))
+    outputs.set_shape([*inputs.shape[:-1], kernel.shape[1]])
+    return outputs
+
+
+@tf.RegisterGradient("SpfdeSparseConv2D")
+def _gradient(op, gradient):
+    images, kernel, mask = op.inputs
+    module = operators()
+    options = {"mask": mask, "gradient": gradient} | _attributes(op)
+    # The tape knows what nothing asks for: images that are data, kernels that are frozen.
+    skipped = op.skip_input_indices or ()
+    if 0 in skipped:
+        return None, module.spfde_sparse_conv2d_kernel_gradient(images=images, **options), None
+    if 1 in skipped:
+        sizes = tf.shape(images)
+        return (
+            module.spfde_sparse_conv2d_input_gradient(sizes=sizes, kernel=kernel, **options),
+            None,
+            None,
+        )
+    both = module.spfde_sparse_conv2d_gradients(images=images, kernel=kernel, **options)
+    return both.of_images, both.of_kernel, None
+
+
+# Outputs, and both gradients, are linear in each of images, kernel and the outputs' gradient:
+# whatever is derived again is one of the same three operators.
+
+
+@tf.RegisterGradient("SpfdeSparseConv2DInputGradient")
+def _gradient_of_input_gradient(op, of_images):
+    _, kernel, mask, gradient = op.inputs
+    module, options = operators(), {"mask": mask} | _attributes(op)
+    return (
+        None,
+        module.spfde_sparse_conv2d_kernel_gradient(images=of_images, gradient=gradient, **options),
+        None,
+        module.spfde_sparse_conv2d(images=of_images, kernel=kernel, **options),
+    )
+
+
+@tf.RegisterGradient("SpfdeSparseConv2DKernelGradient")
+def _gradient_of_kernel_gradient(op, of_kernel):
+    images, mask, gradient = op.inputs
+    module, options = operators(), {"mask": mask} | _attributes(op)
+    return (
+        module.spfde_sparse_conv2d_input_gradient(
+            sizes=tf.shape(images), kernel=of_kernel, gradient=gradient, **options
+        ),
+        None,
+        module.spfde_sparse_conv2d(images=images, kernel=of_kernel, **options),
+    )
+
+
+@tf.RegisterGradient("SpfdeSparseConv2DGradients")
+def _gradient_of_gradients(op, of_images, of_kernel):
+    images, kernel, mask, gradient = op.inputs
+    module, options = operators(), {"mask": mask} | _attributes(op)
+    return (
+        module.spfde_sparse_conv2d_input_gradient(
+            sizes=tf.shape(images), kernel=of_kernel, gradient=gradient, **options
+        ),
+        module.spfde_sparse_conv2d_kernel_gradient(images=of_images, gradient=gradient, **options),
+        None,
+        module.spfde_sparse_conv2d(images=of_images, kernel=kernel, **options)
+        + module.spfde_sparse_conv2d(images=images, kernel=of_kernel, **options),
+    )
+
+
+def _attributes(op) -> dict:
+    return {name: op.get_attr(name) for name in ("stride", "pad", "isa")}
+
+
+def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's padding in front and behind."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def _output_shape(images, kernel, stride: int, pads: list[int]) -> list[int | None]:
+    spatial = [
+        None
+        if size is None
+        else (size + pads[2 * axis] + pads[2 * axis + 1] - extent) // stride + 1
+        for axis, (size, extent) in enumerate(zip(images[1:3], kernel[:2], strict=True))
+    ]
+    return [images[0], *spatial, kernel[3]]

@@ -1,0 +1,240 @@
+// The TensorFlow operators: a convolution whose kernel is mostly zero, and its gradients.
+#include "run.h"
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/platform/threadpool.h"
+
+namespace spfde {
+namespace {
+
+using tensorflow::DEVICE_CPU;
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::errors::InvalidArgument;
+using tensorflow::shape_inference::InferenceContext;
+
+// What the operators share.
+class ConvolutionKernel : public OpKernel {
+ public:
+  explicit ConvolutionKernel(OpKernelConstruction* context) : OpKernel(context) {
+    std::string isa;
+    OP_REQUIRES_OK(context, context->GetAttr("stride", &stride_));
+    OP_REQUIRES_OK(context, context->GetAttr("pad", &pad_));
+    OP_REQUIRES_OK(context, context->GetAttr("isa", &isa));
+    isa_ = isa.empty() ? usable_isas().front() : find_isa(isa);
+    OP_REQUIRES(context, isa_ != nullptr, InvalidArgument("this processor has no ", isa));
+    OP_REQUIRES(context, pad_.size() == 4, InvalidArgument("`pad` must have 4 entries"));
+    OP_REQUIRES(context, stride_ == 1 || stride_ == 2,
+                InvalidArgument("`stride` must be 1 or 2. Received: ", stride_));
+  }
+
+ protected:
+  // The convolution of images and a mask of these shapes; an error ends the operator.
+  bool describe(OpKernelContext* context, const TensorShape& images, const Tensor& mask,
+                Geometry* geometry) {
+    const bool ranks = images.dims() == 4 && mask.dims() == 4;
+    bool fits = ranks && images.dim_size(3) == mask.dim_size(2);
+    if (fits) {
+      Geometry& g = *geometry;
+      g.batch = images.dim_size(0);
+      g.height = int(images.dim_size(1));
+      g.width = int(images.dim_size(2));
+      g.kernel_height = int(mask.dim_size(0));
+      g.kernel_width = int(mask.dim_size(1));
+      g.inputs = int(mask.dim_size(2));
+      g.outputs = int(mask.dim_size(3));
+      g.stride = stride_;
+      g.pad_top = pad_[0];
+      g.pad_left = pad_[2];
+      g.out_height = (g.height + pad_[0] + pad_[1] - g.kernel_height) / stride_ + 1;
+      g.out_width = (g.width + pad_[2] + pad_[3] - g.kernel_width) / stride_ + 1;
+      fits = g.height + pad_[0] + pad_[1] >= g.kernel_height &&
+             g.width + pad_[2] + pad_[3] >= g.kernel_width && mask.NumElements() > 0;
+    }
+    if (!fits)
+      context->CtxFailure(InvalidArgument("images ", images.DebugString(), " and kernel ",
+                                          mask.shape().DebugString(), " do not fit"));
+    return fits;
+  }
+
+  std::shared_ptr<const Structure> structure(StructureCache* cache, const Geometry& geometry,
+                                             const Tensor& mask) {
+    const int lanes = choose_lanes(geometry.samples(), isa_->lanes);
+    return cache->get(geometry, lanes, mask.flat<bool>().data());
+  }
+
+  static Threads threads(OpKernelContext* context) {
+    auto* pool = context->device()->tensorflow_cpu_worker_threads();
+    return Threads{pool->num_threads,
+                   [pool](int64_t count, const std::function<void(int64_t)>& compute) {
+                     pool->workers->ParallelFor(
+                         count,
+                         tsl::thread::ThreadPool::SchedulingParams(
+                             tsl::thread::ThreadPool::SchedulingStrategy::kFixedBlockSize,
+                             std::nullopt, 1),
+                         [&compute](int64_t first, int64_t last) {
+                           for (int64_t i = first; i < last; ++i) compute(i);
+                         });
+                   }};
+  }
+
+  const Isa* isa_;
+  StructureCache forward_{Kind::kForward}, backward_{Kind::kInputGradient};
+
+ private:
+  int stride_;
+  std::vector<int> pad_;
+};
+
+class SparseConv2D : public ConvolutionKernel {
+ public:
+  using ConvolutionKernel::ConvolutionKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &images = context->input(0), &kernel = context->input(1), &mask = context->input(2);
+    Geometry g;
+    if (!describe(context, images.shape(), mask, &g)) return;
+    OP_REQUIRES(context, kernel.shape() == mask.shape(),
+                InvalidArgument("kernel and mask must have one shape"));
+    Tensor* outputs;
+    const TensorShape shape({g.batch, g.out_height, g.out_width, g.outputs});
+    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &outputs));
+    convolve(*isa_, *structure(&forward_, g, mask), g, kernel.flat<float>().data(),
+             images.flat<float>().data(), outputs->flat<float>().data(), threads(context));
+  }
+};
+
+class SparseConv2DInputGradient : public ConvolutionKernel {
+ public:
+  using ConvolutionKernel::ConvolutionKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &sizes = context->input(0), &kernel = context->input(1), &mask = context->input(2);
+    const Tensor& gradient = context->input(3);
+    TensorShape shape;
+    OP_REQUIRES_OK(context, tensorflow::TensorShapeUtils::MakeShape(
+                                sizes.flat<int32_t>().data(), sizes.NumElements(), &shape));
+    Geometry g;
+    if (!describe(context, shape, mask, &g)) return;
+    OP_REQUIRES(context, kernel.shape() == mask.shape(),
+                InvalidArgument("kernel and mask must have one shape"));
+    OP_REQUIRES(context,
+                gradient.shape() == TensorShape({g.batch, g.out_height, g.out_width, g.outputs}),
+                InvalidArgument("the gradient must have the outputs' shape"));
+    Tensor* outputs;
+    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &outputs));
+    convolve(*isa_, *structure(&backward_, g, mask), g, kernel.flat<float>().data(),
+             gradient.flat<float>().data(), outputs->flat<float>().data(), threads(context));
+  }
+};
+
+class SparseConv2DKernelGradient : public ConvolutionKernel {
+ public:
+  using ConvolutionKernel::ConvolutionKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &images = context->input(0), &mask = context->input(1);
+    const Tensor& gradient = context->input(2);
+    Geometry g;
+    if (!describe(context, images.shape(), mask, &g)) return;
+    OP_REQUIRES(context,
+                gradient.shape() == TensorShape({g.batch, g.out_height, g.out_width, g.outputs}),
+                InvalidArgument("the gradient must have the outputs' shape"));
+    Tensor* outputs;
+    OP_REQUIRES_OK(context, context->allocate_output(0, mask.shape(), &outputs));
+    correlate(*isa_, *structure(&forward_, g, mask), g, images.flat<float>().data(),
+              gradient.flat<float>().data(), outputs->flat<float>().data(), threads(context));
+  }
+};
+
+class SparseConv2DGradients : public ConvolutionKernel {
+ public:
+  using ConvolutionKernel::ConvolutionKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &images = context->input(0), &kernel = context->input(1), &mask = context->input(2);
+    const Tensor& gradient = context->input(3);
+    Geometry g;
+    if (!describe(context, images.shape(), mask, &g)) return;
+    OP_REQUIRES(context, kernel.shape() == mask.shape(),
+                InvalidArgument("kernel and mask must have one shape"));
+    OP_REQUIRES(context,
+                gradient.shape() == TensorShape({g.batch, g.out_height, g.out_width, g.outputs}),
+                InvalidArgument("the gradient must have the outputs' shape"));
+    Tensor *of_images, *of_kernel;
+    OP_REQUIRES_OK(context, context->allocate_output(0, images.shape(), &of_images));
+    OP_REQUIRES_OK(context, context->allocate_output(1, mask.shape(), &of_kernel));
+    differentiate(*isa_, *structure(&forward_, g, mask), *structure(&backward_, g, mask), g,
+                  kernel.flat<float>().data(), images.flat<float>().data(),
+                  gradient.flat<float>().data(), of_images->flat<float>().data(),
+                  of_kernel->flat<float>().data(), threads(context));
+  }
+};
+
+}  // namespace
+
+#define SPFDE_ATTRIBUTES        \
+  Attr("stride: int")           \
+      .Attr("pad: list(int)")   \
+      .Attr("isa: string = ''")
+
+REGISTER_OP("SpfdeSparseConv2D")
+    .Input("images: float")
+    .Input("kernel: float")
+    .Input("mask: bool")
+    .Output("outputs: float")
+    .SPFDE_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->UnknownShapeOfRank(4));
+      return absl::OkStatus();
+    });
+
+REGISTER_OP("SpfdeSparseConv2DInputGradient")
+    .Input("sizes: int32")
+    .Input("kernel: float")
+    .Input("mask: bool")
+    .Input("gradient: float")
+    .Output("outputs: float")
+    .SPFDE_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
+      tensorflow::shape_inference::ShapeHandle shape;
+      TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(0, &shape));
+      c->set_output(0, shape);
+      return absl::OkStatus();
+    });
+
+REGISTER_OP("SpfdeSparseConv2DKernelGradient")
+    .Input("images: float")
+    .Input("mask: bool")
+    .Input("gradient: float")
+    .Output("outputs: float")
+    .SPFDE_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->input(1));
+      return absl::OkStatus();
+    });
+
+REGISTER_OP("SpfdeSparseConv2DGradients")
+    .Input("images: float")
+    .Input("kernel: float")
+    .Input("mask: bool")
+    .Input("gradient: float")
+    .Output("of_images: float")
+    .Output("of_kernel: float")
+    .SPFDE_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->input(0));
+      c->set_output(1, c->input(1));
+      return absl::OkStatus();
+    });
+
+REGISTER_KERNEL_BUILDER(Name("SpfdeSparseConv2D").Device(DEVICE_CPU), SparseConv2D);
+REGISTER_KERNEL_BUILDER(Name("SpfdeSparseConv2DInputGradient").Device(DEVICE_CPU).HostMemory("sizes"),
+                        SparseConv2DInputGradient);
+REGISTER_KERNEL_BUILDER(Name("SpfdeSparseConv2DGradients").Device(DEVICE_CPU),
+                        SparseConv2DGradients);
+REGISTER_KERNEL_BUILDER(Name("SpfdeSparseConv2DKernelGradient").Device(DEVICE_CPU),
+                        SparseConv2DKernelGradient);
+
+}  // namespace spfde

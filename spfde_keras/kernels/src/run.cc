@@ -1,0 +1,167 @@
+#include "run.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace spfde {
+namespace {
+
+constexpr int kChunksPerThread = 4;  // so that threads end together though some are disturbed
+
+// Memory of a thread that stays, since a system's allocator hands out fresh pages each time; and in
+// huge pages, where there are any: tiles jump through more of it than a processor keeps addresses of
+// small ones.
+class Scratch {
+ public:
+  ~Scratch() { std::free(memory_); }
+  float* get(size_t floats) {
+    const size_t bytes = (floats * sizeof(float) + kHugePage - 1) / kHugePage * kHugePage;
+    if (bytes > bytes_) {
+      std::free(memory_);
+      memory_ = static_cast<float*>(std::aligned_alloc(kHugePage, bytes));
+      bytes_ = bytes;
+#ifdef MADV_HUGEPAGE
+      madvise(memory_, bytes, MADV_HUGEPAGE);
+#endif
+    }
+    return memory_;
+  }
+
+ private:
+  static constexpr size_t kHugePage = 2 << 20;
+  size_t bytes_ = 0;
+  float* memory_ = nullptr;
+};
+thread_local Scratch scratch;
+
+// Divides all strips of a pass into `chunks` of nearly the same size.
+void each_chunk(const Threads& threads, int64_t chunks, int64_t strips,
+                const std::function<void(int64_t, int64_t, int64_t)>& compute) {
+  threads.each(chunks, [&](int64_t chunk) {
+    compute(chunk, strips * chunk / chunks, strips * (chunk + 1) / chunks);
+  });
+}
+
+int64_t all_strips(const Pass& pass) {
+  const Layout& layout = pass.source;
+  const int64_t groups =
+      layout.group_lanes ? (layout.total + layout.group_lanes - 1) / layout.group_lanes : 1;
+  return groups * strips(pass);
+}
+
+// The gradient of a kernel: each chunk sums up its own, and these are added in their order.
+class Gradient {
+ public:
+  Gradient(const Structure& structure, int64_t strips, const Threads& threads)
+      : structure_(structure), strips_(strips), threads_(threads),
+        chunks_(std::min<int64_t>(strips, threads.threads * kChunksPerThread)),
+        sums_(size_t(chunks_) * structure.size()) {}
+
+  void each_chunk(const std::function<void(float*, int64_t, int64_t)>& compute) {
+    spfde::each_chunk(threads_, chunks_, strips_, [&](int64_t chunk, int64_t first, int64_t last) {
+      compute(sums_.data() + chunk * structure_.size(), first, last);
+    });
+  }
+
+  // Writes the gradient in the kernel's shape, 0 where there are no entries.
+  void write(const Geometry& geometry, float* gradient) const {
+    const int64_t size = structure_.size(), weights = geometry.weights();
+    std::fill(gradient, gradient + weights, 0.0f);
+    for (int64_t e = 0; e < size; ++e) {
+      if (structure_.positions()[e] < 0) continue;
+      float sum = 0;
+      for (int64_t chunk = 0; chunk < chunks_; ++chunk) sum += sums_[chunk * size + e];
+      gradient[structure_.positions()[e]] = sum;
+    }
+  }
+
+ private:
+  const Structure& structure_;
+  const int64_t strips_;
+  const Threads& threads_;
+  const int64_t chunks_;
+  std::vector<float> sums_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Structure> StructureCache::get(const Geometry& geometry, int lanes,
+                                                     const bool* mask) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  auto found = std::find_if(recent_.begin(), recent_.end(), [&](const auto& structure) {
+    return structure->fits(geometry, lanes, mask);
+  });
+  if (found == recent_.end()) {
+    if (recent_.size() == kMost) recent_.pop_back();
+    recent_.push_back(std::make_shared<Structure>(geometry, kind_, lanes, mask));
+    found = recent_.end() - 1;
+  }
+  std::rotate(recent_.begin(), found, found + 1);
+  return recent_.front();
+}
+
+void convolve(const Isa& isa, const Structure& structure, const Geometry& geometry,
+              const float* kernel, const float* source, float* target, const Threads& threads) {
+  std::vector<Phase> phases;
+  Pass pass = structure.pass(geometry, &phases);
+  const std::vector<Entry> entries = structure.entries(kernel);
+  pass.entries = entries.data();
+  const Engine* engine = isa.engine(structure.lanes());
+  const int64_t count = all_strips(pass);
+  const int64_t chunks = std::min<int64_t>(count, threads.threads * kChunksPerThread);
+  each_chunk(threads, chunks, count, [&](int64_t, int64_t first, int64_t last) {
+    float* memory = scratch.get(packed_floats(pass) + sum_floats(pass, structure.lanes()));
+    engine->convolve(pass, source, target, first, last, memory);
+  });
+}
+
+void correlate(const Isa& isa, const Structure& structure, const Geometry& geometry,
+               const float* source, const float* target_gradient, float* kernel_gradient,
+               const Threads& threads) {
+  std::vector<Phase> phases;
+  Pass pass = structure.pass(geometry, &phases);
+  const std::vector<Entry> entries = structure.entries(nullptr);
+  pass.entries = entries.data();
+  const Engine* engine = isa.engine(structure.lanes());
+  Gradient gradient(structure, all_strips(pass), threads);
+  gradient.each_chunk([&](float* sums, int64_t first, int64_t last) {
+    float* memory = scratch.get(packed_floats(pass) + output_floats(pass, structure.lanes()));
+    engine->correlate(pass, source, target_gradient, first, last, sums, memory);
+  });
+  gradient.write(geometry, kernel_gradient);
+}
+
+void differentiate(const Isa& isa, const Structure& forward, const Structure& backward,
+                   const Geometry& geometry, const float* kernel, const float* source,
+                   const float* target_gradient, float* source_gradient, float* kernel_gradient,
+                   const Threads& threads) {
+  std::vector<Phase> phases, back_phases;
+  Pass pass = forward.pass(geometry, &phases), back = backward.pass(geometry, &back_phases);
+  if (geometry.stride != 1 || pass.target.height > back.target.height ||
+      pass.target.width > back.target.width) {
+    convolve(isa, backward, geometry, kernel, target_gradient, source_gradient, threads);
+    correlate(isa, forward, geometry, source, target_gradient, kernel_gradient, threads);
+    return;
+  }
+  const std::vector<Entry> entries = forward.entries(nullptr), weights = backward.entries(kernel);
+  pass.entries = entries.data();
+  back.entries = weights.data();
+  const int strip = std::min(pass.strip, back.strip);
+  pass.set_strip(strip);
+  back.set_strip(strip);
+  const Engine* engine = isa.engine(forward.lanes());
+  Gradient gradient(forward, all_strips(back), threads);
+  gradient.each_chunk([&](float* sums, int64_t first, int64_t last) {
+    float* memory = scratch.get(packed_floats(pass) + packed_floats(back) +
+                                sum_floats(back, forward.lanes()));
+    engine->differentiate(pass, back, source, target_gradient, first, last, source_gradient, sums,
+                          memory);
+  });
+  gradient.write(geometry, kernel_gradient);
+}
+
+}  // namespace spfde

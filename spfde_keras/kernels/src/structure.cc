@@ -1,0 +1,226 @@
+#include "structure.h"
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+
+namespace spfde {
+namespace {
+
+constexpr int64_t kPackedBytes = 384 << 10;  // of a strip: it should stay in a core's own L2
+constexpr int64_t kTileBytes = 32 << 10;     // what a tile sees of a block of channels: L1
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Columns of the grid in which pointwise convolutions arrange vectors of pixels.
+int pointwise_columns(const Geometry& geometry, int lanes) {
+  return int(std::clamp<int64_t>(divide_up(geometry.samples(), lanes), 1, kTile));
+}
+
+Layout images(const Geometry& geometry, int height, int width, int channels, int lanes) {
+  Layout layout;
+  layout.height = height;
+  layout.width = width;
+  layout.channels = channels;
+  layout.lane = ptrdiff_t(height) * width * channels;
+  layout.group = layout.lane * lanes;
+  layout.row = ptrdiff_t(width) * channels;
+  layout.column = channels;
+  layout.total = geometry.batch;
+  layout.group_lanes = lanes;
+  layout.row_lanes = layout.column_lanes = 0;
+  return layout;
+}
+
+Layout pixels(const Geometry& geometry, int channels, int lanes) {
+  Layout layout;
+  layout.width = pointwise_columns(geometry, lanes);
+  layout.height = int(divide_up(geometry.samples(), int64_t(lanes) * layout.width));
+  layout.channels = channels;
+  layout.lane = channels;
+  layout.group = 0;
+  layout.column = ptrdiff_t(channels) * lanes;
+  layout.row = layout.column * layout.width;
+  layout.total = geometry.samples();
+  layout.group_lanes = 0;
+  layout.column_lanes = lanes;
+  layout.row_lanes = int64_t(lanes) * layout.width;
+  return layout;
+}
+
+}  // namespace
+
+bool Geometry::operator==(const Geometry& other) const {
+  auto tied = [](const Geometry& g) {
+    return std::tie(g.batch, g.height, g.width, g.inputs, g.outputs, g.kernel_height,
+                    g.kernel_width, g.stride, g.pad_top, g.pad_left, g.out_height, g.out_width);
+  };
+  return tied(*this) == tied(other);
+}
+
+int choose_lanes(int64_t samples, int most) {
+  int lanes = most;
+  while (lanes > 4 && samples <= lanes / 2) lanes /= 2;
+  return lanes;
+}
+
+Structure::Structure(const Geometry& geometry, Kind kind, int lanes, const bool* mask)
+    : geometry_(geometry), kind_(kind), lanes_(lanes) {
+  const Geometry& g = geometry_;
+  const bool forward = kind == Kind::kForward;
+  mask_.assign(reinterpret_cast<const char*>(mask),
+               reinterpret_cast<const char*>(mask) + g.weights());
+  step_ = forward ? 1 : g.stride;
+  source_channels_ = forward ? g.inputs : g.outputs;
+  target_channels_ = forward ? g.outputs : g.inputs;
+  find_taps();
+  lay_out();
+  place_entries();
+}
+
+void Structure::find_taps() {
+  const Geometry& g = geometry_;
+  taps_.resize(size_t(step_) * step_);
+  first_y_ = first_x_ = 1 << 30;
+  int last_y = -(1 << 30), last_x = -(1 << 30);
+  for (int ky = 0; ky < g.kernel_height; ++ky)
+    for (int kx = 0; kx < g.kernel_width; ++kx)
+      for (int phase = 0; phase < step_ * step_; ++phase) {
+        Tap tap{ky, kx, ky - g.pad_top, kx - g.pad_left};
+        if (kind_ == Kind::kInputGradient) {
+          // Pixel y of the image was seen through ky by pixel (y + pad - ky) / stride.
+          const int y = phase / step_ - tap.y, x = phase % step_ - tap.x;
+          if (y % step_ != 0 || x % step_ != 0) continue;
+          tap.y = y / step_;
+          tap.x = x / step_;
+        }
+        taps_[phase].push_back(tap);
+        first_y_ = std::min(first_y_, tap.y);
+        first_x_ = std::min(first_x_, tap.x);
+        last_y = std::max(last_y, tap.y);
+        last_x = std::max(last_x, tap.x);
+      }
+  extent_y_ = last_y - first_y_ + 1;
+  extent_x_ = last_x - first_x_ + 1;
+}
+
+void Structure::lay_out() {
+  const Geometry& g = geometry_;
+  const bool forward = kind_ == Kind::kForward;
+  const int stride = forward ? g.stride : 1;
+  int height = forward ? g.out_height : int(divide_up(g.height, step_));
+  int width = forward ? g.out_width : int(divide_up(g.width, step_));
+  if (g.pointwise()) {
+    width = pointwise_columns(g, lanes_);
+    height = 1 << 30;  // depends on the batch
+  }
+  packed_columns_ = (width - 1) * stride + extent_x_;
+  const int64_t vector_bytes = int64_t(lanes_) * sizeof(float);
+  const int64_t row_bytes = vector_bytes * packed_columns_ * source_channels_;
+  const int64_t fitting = (kPackedBytes / row_bytes - extent_y_) / stride + 1;
+  strip_ = int(std::max<int64_t>(1, std::min<int64_t>({fitting, height, 2 * kTile})));
+  rows_ = (strip_ - 1) * stride + extent_y_;
+  // Planes an odd number of vectors apart do not compete for the same lines of the cache.
+  plane_ = (ptrdiff_t(rows_) * packed_columns_ | 1) * lanes_;
+  const int64_t seen = vector_bytes * extent_y_ * ((kTile - 1) * stride + extent_x_);
+  block_ = int(std::min<int64_t>(std::max<int64_t>(4, kTileBytes / seen / 4 * 4),
+                                 source_channels_));
+  blocks_ = int(divide_up(source_channels_, block_));
+}
+
+void Structure::place_entries() {
+  const Geometry& g = geometry_;
+  const bool forward = kind_ == Kind::kForward;
+  const size_t per_phase = size_t(blocks_) * target_channels_;
+  runs_.assign(taps_.size() * per_phase, Run{0, 0});
+  // Twice through the same weights: to count them, and to put them where they belong.
+  auto each = [&](auto&& visit) {
+    for (size_t phase = 0; phase < taps_.size(); ++phase)
+      for (int i = 0; i < g.inputs; ++i)
+        for (const Tap& tap : taps_[phase]) {
+          const int64_t begin =
+              ((int64_t(tap.ky) * g.kernel_width + tap.kx) * g.inputs + i) * g.outputs;
+          for (int o = 0; o < g.outputs; ++o) {
+            if (!mask_[begin + o]) continue;
+            const int source = forward ? i : o, target = forward ? o : i;
+            Run& run = runs_[phase * per_phase + size_t(source / block_) * target_channels_ + target];
+            visit(run, source, tap, int32_t(begin + o));
+          }
+        }
+  };
+  each([](Run& run, int, const Tap&, int32_t) { ++run.count; });
+  int32_t size = 0;
+  for (Run& run : runs_) {
+    run.begin = size;
+    size += int32_t(divide_up(run.count, kGroup)) * kGroup;
+    run.count = 0;
+  }
+  offsets_.assign(size, 0);
+  positions_.assign(size, -1);
+  each([&](Run& run, int source, const Tap& tap, int32_t position) {
+    const int32_t entry = run.begin + run.count++;
+    offsets_[entry] = int32_t(
+        source * plane_ +
+        (ptrdiff_t(tap.y - first_y_) * packed_columns_ + (tap.x - first_x_)) * lanes_);
+    positions_[entry] = position;
+  });
+}
+
+bool Structure::fits(const Geometry& geometry, int lanes, const bool* mask) const {
+  Geometry same = geometry;
+  same.batch = geometry_.batch;
+  if (geometry.pointwise() && geometry_.pointwise()) {
+    if (pointwise_columns(geometry, lanes) != pointwise_columns(geometry_, lanes)) return false;
+    same.height = geometry_.height;
+    same.width = geometry_.width;
+    same.out_height = geometry_.out_height;
+    same.out_width = geometry_.out_width;
+  }
+  return lanes == lanes_ && same == geometry_ && std::memcmp(mask, mask_.data(), mask_.size()) == 0;
+}
+
+std::vector<Entry> Structure::entries(const float* kernel) const {
+  std::vector<Entry> entries(offsets_.size());
+  for (size_t e = 0; e < entries.size(); ++e) {
+    const bool used = kernel != nullptr && positions_[e] >= 0;
+    entries[e] = Entry{offsets_[e], used ? kernel[positions_[e]] : 0.0f};
+  }
+  return entries;
+}
+
+Pass Structure::pass(const Geometry& geometry, std::vector<Phase>* phases) const {
+  const Geometry& g = geometry;
+  const bool forward = kind_ == Kind::kForward;
+  Pass pass;
+  if (g.pointwise()) {
+    pass.source = pixels(g, source_channels_, lanes_);
+    pass.target = pixels(g, target_channels_, lanes_);
+  } else {
+    const Layout in = images(g, g.height, g.width, g.inputs, lanes_);
+    const Layout out = images(g, g.out_height, g.out_width, g.outputs, lanes_);
+    pass.source = forward ? in : out;
+    pass.target = forward ? out : in;
+  }
+  phases->clear();
+  for (int k = 0; k < step_ * step_; ++k) {
+    const int y0 = k / step_, x0 = k % step_;
+    phases->push_back(Phase{y0, x0, int(divide_up(pass.target.height - y0, step_)),
+                            int(divide_up(pass.target.width - x0, step_)),
+                            runs_.data() + size_t(k) * blocks_ * target_channels_});
+  }
+  pass.strip = strip_;
+  pass.stride = forward ? g.stride : 1;
+  pass.step = step_;
+  pass.first_y = first_y_;
+  pass.first_x = first_x_;
+  pass.rows = rows_;
+  pass.columns = packed_columns_;
+  pass.plane = plane_;
+  pass.blocks = blocks_;
+  pass.phases = step_ * step_;
+  pass.phase = phases->data();
+  pass.entries = nullptr;
+  return pass;
+}
+
+}  // namespace spfde
