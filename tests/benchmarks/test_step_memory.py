@@ -1,0 +1,28 @@
+"""Tests of the memory benchmark, on a net that takes seconds."""
+
+import json
+
+import pytest
+
+from benchmarks import step_memory
+
+
+def test_each_way_is_measured_in_its_own_process(tmp_path, capfd):
+    path = tmp_path / "memory.json"
+    options = ["--model=small_cnn", "--width=0.5", "--batch_size=2", "--steps=1"]
+    step_memory.main([*options, "--json", str(path)])
+    results = json.loads(path.read_text())
+    printed = capfd.readouterr().out
+    assert all(name in printed for name in step_memory.VARIANTS)
+    assert results["settings"]["batch_size"] == 2
+    assert list(results["variants"]) == list(step_memory.VARIANTS)
+    for result in results["variants"].values():
+        # TensorFlow alone takes hundreds of MiB; a step of this net some tens.
+        assert 100 * 2**20 < result["before"] < 4 * 2**30
+        assert 0 < result["steps"] < 2**30
+
+
+def test_what_cannot_be_measured_is_refused(capfd):
+    with pytest.raises(SystemExit):
+        step_memory.main(["--sparsity=1.5"])
+    assert "must be a number in [0, 1)" in capfd.readouterr().err
