@@ -150,31 +150,28 @@ void correlate_tile(const float* in, const Entry* entries, const Run* runs, int 
   }
 }
 
+// The functions above for each width of a tile, 1 to kTile, with and without strides.
 template <int L>
 struct Tiles {
   typedef void (*Multiply)(const float*, const Entry*, const Run*, int, bool, float*);
   typedef void (*Correlate)(const float*, const Entry*, const Run*, int, const float*, ptrdiff_t,
                             float*);
+#define SPFDE_WIDTHS(function, S)                                                      \
+  {                                                                                    \
+    function<L, 1, S>, function<L, 2, S>, function<L, 3, S>, function<L, 4, S>,        \
+        function<L, 5, S>, function<L, 6, S>, function<L, 7, S>, function<L, 8, S>     \
+  }
   static Multiply multiply(int width, int stride) {
-    static const Multiply table[2][kTile] = {
-        {multiply_tile<L, 1, 1>, multiply_tile<L, 2, 1>, multiply_tile<L, 3, 1>,
-         multiply_tile<L, 4, 1>, multiply_tile<L, 5, 1>, multiply_tile<L, 6, 1>,
-         multiply_tile<L, 7, 1>, multiply_tile<L, 8, 1>},
-        {multiply_tile<L, 1, 2>, multiply_tile<L, 2, 2>, multiply_tile<L, 3, 2>,
-         multiply_tile<L, 4, 2>, multiply_tile<L, 5, 2>, multiply_tile<L, 6, 2>,
-         multiply_tile<L, 7, 2>, multiply_tile<L, 8, 2>}};
+    static const Multiply table[2][kTile] = {SPFDE_WIDTHS(multiply_tile, 1),
+                                             SPFDE_WIDTHS(multiply_tile, 2)};
     return table[stride - 1][width - 1];
   }
   static Correlate correlate(int width, int stride) {
-    static const Correlate table[2][kTile] = {
-        {correlate_tile<L, 1, 1>, correlate_tile<L, 2, 1>, correlate_tile<L, 3, 1>,
-         correlate_tile<L, 4, 1>, correlate_tile<L, 5, 1>, correlate_tile<L, 6, 1>,
-         correlate_tile<L, 7, 1>, correlate_tile<L, 8, 1>},
-        {correlate_tile<L, 1, 2>, correlate_tile<L, 2, 2>, correlate_tile<L, 3, 2>,
-         correlate_tile<L, 4, 2>, correlate_tile<L, 5, 2>, correlate_tile<L, 6, 2>,
-         correlate_tile<L, 7, 2>, correlate_tile<L, 8, 2>}};
+    static const Correlate table[2][kTile] = {SPFDE_WIDTHS(correlate_tile, 1),
+                                              SPFDE_WIDTHS(correlate_tile, 2)};
     return table[stride - 1][width - 1];
   }
+#undef SPFDE_WIDTHS
 };
 
 inline int smaller(int a, int b) { return a < b ? a : b; }

@@ -34,13 +34,14 @@ class ConvolutionKernel : public OpKernel {
   }
 
  protected:
-  // The convolution of images and a mask of these shapes; an error ends the operator.
+  // Describes the convolution of images and a mask of these shapes, and checks that a kernel and a
+  // gradient of the outputs, where there are any, fit; an error ends the operator.
   bool describe(OpKernelContext* context, const TensorShape& images, const Tensor& mask,
-                Geometry* geometry) {
-    const bool ranks = images.dims() == 4 && mask.dims() == 4;
-    bool fits = ranks && images.dim_size(3) == mask.dim_size(2);
+                const Tensor* kernel, const Tensor* gradient, Geometry* geometry) {
+    Geometry& g = *geometry;
+    bool fits = images.dims() == 4 && mask.dims() == 4 && mask.NumElements() > 0 &&
+                images.dim_size(3) == mask.dim_size(2);
     if (fits) {
-      Geometry& g = *geometry;
       g.batch = images.dim_size(0);
       g.height = int(images.dim_size(1));
       g.width = int(images.dim_size(2));
@@ -51,15 +52,23 @@ class ConvolutionKernel : public OpKernel {
       g.stride = stride_;
       g.pad_top = pad_[0];
       g.pad_left = pad_[2];
-      g.out_height = (g.height + pad_[0] + pad_[1] - g.kernel_height) / stride_ + 1;
-      g.out_width = (g.width + pad_[2] + pad_[3] - g.kernel_width) / stride_ + 1;
-      fits = g.height + pad_[0] + pad_[1] >= g.kernel_height &&
-             g.width + pad_[2] + pad_[3] >= g.kernel_width && mask.NumElements() > 0;
+      const int room_y = g.height + pad_[0] + pad_[1] - g.kernel_height;
+      const int room_x = g.width + pad_[2] + pad_[3] - g.kernel_width;
+      g.out_height = room_y / stride_ + 1;
+      g.out_width = room_x / stride_ + 1;
+      fits = room_y >= 0 && room_x >= 0 && (!kernel || kernel->shape() == mask.shape()) &&
+             (!gradient || gradient->shape() == outputs(g));
     }
     if (!fits)
-      context->CtxFailure(InvalidArgument("images ", images.DebugString(), " and kernel ",
-                                          mask.shape().DebugString(), " do not fit"));
+      context->CtxFailure(InvalidArgument(
+          "images ", images.DebugString(), ", mask ", mask.shape().DebugString(),
+          kernel ? ", kernel " + kernel->shape().DebugString() : "",
+          gradient ? ", gradient " + gradient->shape().DebugString() : "", " do not fit"));
     return fits;
+  }
+
+  static TensorShape outputs(const Geometry& g) {
+    return TensorShape({g.batch, g.out_height, g.out_width, g.outputs});
   }
 
   std::shared_ptr<const Structure> structure(StructureCache* cache, const Geometry& geometry,
@@ -98,14 +107,11 @@ class SparseConv2D : public ConvolutionKernel {
   void Compute(OpKernelContext* context) override {
     const Tensor &images = context->input(0), &kernel = context->input(1), &mask = context->input(2);
     Geometry g;
-    if (!describe(context, images.shape(), mask, &g)) return;
-    OP_REQUIRES(context, kernel.shape() == mask.shape(),
-                InvalidArgument("kernel and mask must have one shape"));
-    Tensor* outputs;
-    const TensorShape shape({g.batch, g.out_height, g.out_width, g.outputs});
-    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &outputs));
+    if (!describe(context, images.shape(), mask, &kernel, nullptr, &g)) return;
+    Tensor* result;
+    OP_REQUIRES_OK(context, context->allocate_output(0, outputs(g), &result));
     convolve(*isa_, *structure(&forward_, g, mask), g, kernel.flat<float>().data(),
-             images.flat<float>().data(), outputs->flat<float>().data(), threads(context));
+             images.flat<float>().data(), result->flat<float>().data(), threads(context));
   }
 };
 
@@ -120,16 +126,11 @@ class SparseConv2DInputGradient : public ConvolutionKernel {
     OP_REQUIRES_OK(context, tensorflow::TensorShapeUtils::MakeShape(
                                 sizes.flat<int32_t>().data(), sizes.NumElements(), &shape));
     Geometry g;
-    if (!describe(context, shape, mask, &g)) return;
-    OP_REQUIRES(context, kernel.shape() == mask.shape(),
-                InvalidArgument("kernel and mask must have one shape"));
-    OP_REQUIRES(context,
-                gradient.shape() == TensorShape({g.batch, g.out_height, g.out_width, g.outputs}),
-                InvalidArgument("the gradient must have the outputs' shape"));
-    Tensor* outputs;
-    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &outputs));
+    if (!describe(context, shape, mask, &kernel, &gradient, &g)) return;
+    Tensor* result;
+    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &result));
     convolve(*isa_, *structure(&backward_, g, mask), g, kernel.flat<float>().data(),
-             gradient.flat<float>().data(), outputs->flat<float>().data(), threads(context));
+             gradient.flat<float>().data(), result->flat<float>().data(), threads(context));
   }
 };
 
@@ -141,14 +142,11 @@ class SparseConv2DKernelGradient : public ConvolutionKernel {
     const Tensor &images = context->input(0), &mask = context->input(1);
     const Tensor& gradient = context->input(2);
     Geometry g;
-    if (!describe(context, images.shape(), mask, &g)) return;
-    OP_REQUIRES(context,
-                gradient.shape() == TensorShape({g.batch, g.out_height, g.out_width, g.outputs}),
-                InvalidArgument("the gradient must have the outputs' shape"));
-    Tensor* outputs;
-    OP_REQUIRES_OK(context, context->allocate_output(0, mask.shape(), &outputs));
+    if (!describe(context, images.shape(), mask, nullptr, &gradient, &g)) return;
+    Tensor* result;
+    OP_REQUIRES_OK(context, context->allocate_output(0, mask.shape(), &result));
     correlate(*isa_, *structure(&forward_, g, mask), g, images.flat<float>().data(),
-              gradient.flat<float>().data(), outputs->flat<float>().data(), threads(context));
+              gradient.flat<float>().data(), result->flat<float>().data(), threads(context));
   }
 };
 
@@ -160,12 +158,7 @@ class SparseConv2DGradients : public ConvolutionKernel {
     const Tensor &images = context->input(0), &kernel = context->input(1), &mask = context->input(2);
     const Tensor& gradient = context->input(3);
     Geometry g;
-    if (!describe(context, images.shape(), mask, &g)) return;
-    OP_REQUIRES(context, kernel.shape() == mask.shape(),
-                InvalidArgument("kernel and mask must have one shape"));
-    OP_REQUIRES(context,
-                gradient.shape() == TensorShape({g.batch, g.out_height, g.out_width, g.outputs}),
-                InvalidArgument("the gradient must have the outputs' shape"));
+    if (!describe(context, images.shape(), mask, &kernel, &gradient, &g)) return;
     Tensor *of_images, *of_kernel;
     OP_REQUIRES_OK(context, context->allocate_output(0, images.shape(), &of_images));
     OP_REQUIRES_OK(context, context->allocate_output(1, mask.shape(), &of_kernel));
