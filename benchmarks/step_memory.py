@@ -6,7 +6,6 @@ Each variant runs in a process of its own, whose largest resident size is taken 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -79,8 +78,10 @@ def measure(options: argparse.Namespace) -> dict[str, int]:
 
 
 def peak() -> int:
-    """The largest resident size of this process so far, in bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The largest resident size of this program so far, in bytes (Linux)."""
+    # getrusage would count that of the process that started this one, too.
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 if __name__ == "__main__":
