@@ -10,6 +10,7 @@ from spfde_keras import distributions, schemes
 from spfde_keras.cloning import as_functional, clone_with, same_layer
 from spfde_keras.layers import masked_class, plain_class
 from spfde_keras.layers.batch_norm import FusedBatchNormalization
+from spfde_keras.layers.relu import fused_relu, plain_relu
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, check_sparsity, find_masks, subnet_targets
 from spfde_keras.randomness import generator
@@ -219,7 +220,7 @@ def _convert(
                 "where there are several sub-nets: each gets one. Received: "
                 f"{layer.name}, a {type(layer).__name__}"
             )
-        return same_layer(layer)
+        return fused_relu(layer) or same_layer(layer)
 
     return clone_with(convert, model)
 
@@ -234,7 +235,7 @@ def _plain_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
         return keras.layers.BatchNormalization.from_config(config["normalization"])
     if isinstance(layer, FusedBatchNormalization):
         return keras.layers.BatchNormalization.from_config(config)
-    return same_layer(layer)
+    return plain_relu(layer) or same_layer(layer)
 
 
 def _initialize(mask: Mask, initial: str, seed: int) -> None:

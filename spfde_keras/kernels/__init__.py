@@ -9,6 +9,7 @@ from spfde_keras.kernels.choice import (
     disabled,
 )
 from spfde_keras.kernels.library import Status, status
+from spfde_keras.kernels.normalization import moments, normalize, relu
 from spfde_keras.kernels.ops import sparse_conv2d, sparse_matmul
 
 __all__ = [
@@ -19,6 +20,9 @@ __all__ = [
     "choose",
     "convolution_of",
     "disabled",
+    "moments",
+    "normalize",
+    "relu",
     "sparse_conv2d",
     "sparse_matmul",
     "status",

@@ -70,9 +70,9 @@ def source_files(machine: str | None = None) -> list[Path]:
     Example:
 
     >>> [file.stem for file in source_files("aarch64")]
-    ['isa', 'isa_baseline', 'run', 'structure']
+    ['isa', 'isa_baseline', 'normalization', 'run', 'structure']
     """
-    common = ["isa", "isa_baseline", "run", "structure"]
+    common = ["isa", "isa_baseline", "normalization", "run", "structure"]
     return [SOURCES / f"{name}.cc" for name in sorted({*common, *isa_flags(machine)})]
 
 
@@ -146,7 +146,7 @@ def build(folder: Path = FOLDER, site: Path | None = None) -> Path:
         raise CannotBuild(f"{folder} is not writable ({error.strerror})") from error
     try:
         compile_files(
-            [*source_files(), SOURCES / "ops.cc"],
+            [*source_files(), *SOURCES.glob("*_ops.cc")],
             temporary,
             compiler,
             flags=f"{_FLAGS} -isystem {shlex.quote(str(package / 'include'))} "

@@ -1,10 +1,19 @@
 """Convolutions and products with kernels that are mostly zero."""
 
+import functools
+
 import tensorflow as tf
 
+from spfde_keras.kernels import normalization
 from spfde_keras.kernels.library import operators, status
 
 _STRIDES = (1, 2)
+# The inputs of operators that may read what they compute, without those that say so.
+_INPUTS = {
+    "SpfdeSparseConv2DInputGradient": ("sizes", "kernel", "mask", "gradient"),
+    "SpfdeSparseConv2DKernelGradient": ("images", "mask", "gradient"),
+    "SpfdeSparseConv2DGradients": ("images", "kernel", "mask", "gradient"),
+}
 
 
 def sparse_conv2d(images, kernel, mask, stride: int = 1, padding: str = "valid"):
@@ -53,8 +62,9 @@ def sparse_conv2d(images, kernel, mask, stride: int = 1, padding: str = "valid")
         pads = [
             p for axis in (0, 1) for p in _same(images.shape[1 + axis], kernel.shape[axis], stride)
         ]
+    read, options = normalization.unread_normalization(images)
     outputs = module.spfde_sparse_conv2d(
-        images=images, kernel=kernel, mask=mask, stride=stride, pad=pads
+        images=read, kernel=kernel, mask=mask, stride=stride, pad=pads, **options
     )
     outputs.set_shape(_output_shape(images.shape, kernel.shape, stride, pads))
     return outputs
@@ -92,70 +102,122 @@ def sparse_matmul(inputs, kernel, mask):
 
 @tf.RegisterGradient("SpfdeSparseConv2D")
 def _gradient(op, gradient):
-    images, kernel, mask = op.inputs
-    module = operators()
-    options = {"mask": mask, "gradient": gradient} | _attributes(op)
+    images, kernel, mask, *normalized = op.inputs
+    gradient, derived = normalization.underived(gradient)
+    options = {"mask": mask, "gradient": gradient} | derived | _attributes(op)
+    reading = {"normalization": normalized} | _normalization_attributes(op)
     # The tape knows what nothing asks for: images that are data, kernels that are frozen.
-    skipped = op.skip_input_indices or ()
-    if 0 in skipped:
-        return None, module.spfde_sparse_conv2d_kernel_gradient(images=images, **options), None
-    if 1 in skipped:
-        sizes = tf.shape(images)
-        return (
-            module.spfde_sparse_conv2d_input_gradient(sizes=sizes, kernel=kernel, **options),
-            None,
-            None,
+    skipped = set(op.skip_input_indices or ())
+    module = operators()
+    of_images = of_kernel = None
+    if skipped >= ({0, 5, 6} if normalized else {0}):
+        of_kernel = module.spfde_sparse_conv2d_kernel_gradient(images=images, **reading, **options)
+    elif 1 in skipped:
+        of_images = module.spfde_sparse_conv2d_input_gradient(
+            sizes=tf.shape(images), kernel=kernel, **options
         )
-    both = module.spfde_sparse_conv2d_gradients(images=images, kernel=kernel, **options)
-    return both.of_images, both.of_kernel, None
+    else:
+        both = module.spfde_sparse_conv2d_gradients(
+            images=images, kernel=kernel, **reading, **options
+        )
+        of_images, of_kernel = both.of_images, both.of_kernel
+    of_normalized = [None] * len(normalized)
+    if normalized and of_images is not None:
+        of_images, *of_normalized = normalization.gradients(
+            of_images, [images, *normalized], relu=True, **_normalization_attributes(op)
+        )
+    return of_images, of_kernel, None, *of_normalized
 
 
 # Outputs, and both gradients, are linear in each of images, kernel and the outputs' gradient:
 # whatever is derived again is one of the same three operators.
 
 
+def _derives_parts(function):
+    """Decorator: an operator that computes what it reads is derived as several that do not."""
+
+    @functools.wraps(function)
+    def gradient(op, *of_outputs):
+        names = _INPUTS[op.type]
+        if len(op.inputs) == len(names):
+            return function(op, *of_outputs)
+
+        def compute(*inputs):
+            arguments = dict(zip(names, inputs, strict=False)) | _attributes(op)
+            rest = list(inputs[len(names) :])
+            if "images" in arguments:
+                arguments["normalization"] = []
+                if op.get_attr("normalized"):
+                    x = normalization.normalize(
+                        arguments["images"], *rest[:4], **_normalization_attributes(op)
+                    )
+                    arguments["images"] = normalization.relu(x)
+                    rest = rest[4:]
+            if rest:
+                arguments["gradient"] = operators().spfde_derive(
+                    arguments["gradient"], *rest, passing=op.get_attr("passing")
+                )
+            return getattr(operators(), op.type)(**arguments, derivation=[])
+
+        return normalization.through_tape(compute, op.inputs, of_outputs)
+
+    return gradient
+
+
 @tf.RegisterGradient("SpfdeSparseConv2DInputGradient")
+@_derives_parts
 def _gradient_of_input_gradient(op, of_images):
     _, kernel, mask, gradient = op.inputs
     module, options = operators(), {"mask": mask} | _attributes(op)
     return (
         None,
-        module.spfde_sparse_conv2d_kernel_gradient(images=of_images, gradient=gradient, **options),
+        module.spfde_sparse_conv2d_kernel_gradient(
+            images=of_images, gradient=gradient, normalization=[], derivation=[], **options
+        ),
         None,
-        module.spfde_sparse_conv2d(images=of_images, kernel=kernel, **options),
+        module.spfde_sparse_conv2d(images=of_images, kernel=kernel, normalization=[], **options),
     )
 
 
 @tf.RegisterGradient("SpfdeSparseConv2DKernelGradient")
+@_derives_parts
 def _gradient_of_kernel_gradient(op, of_kernel):
     images, mask, gradient = op.inputs
     module, options = operators(), {"mask": mask} | _attributes(op)
     return (
         module.spfde_sparse_conv2d_input_gradient(
-            sizes=tf.shape(images), kernel=of_kernel, gradient=gradient, **options
+            sizes=tf.shape(images), kernel=of_kernel, gradient=gradient, derivation=[], **options
         ),
         None,
-        module.spfde_sparse_conv2d(images=images, kernel=of_kernel, **options),
+        module.spfde_sparse_conv2d(images=images, kernel=of_kernel, normalization=[], **options),
     )
 
 
 @tf.RegisterGradient("SpfdeSparseConv2DGradients")
+@_derives_parts
 def _gradient_of_gradients(op, of_images, of_kernel):
     images, kernel, mask, gradient = op.inputs
     module, options = operators(), {"mask": mask} | _attributes(op)
+    plain = {"normalization": []} | options
     return (
         module.spfde_sparse_conv2d_input_gradient(
-            sizes=tf.shape(images), kernel=of_kernel, gradient=gradient, **options
+            sizes=tf.shape(images), kernel=of_kernel, gradient=gradient, derivation=[], **options
         ),
-        module.spfde_sparse_conv2d_kernel_gradient(images=of_images, gradient=gradient, **options),
+        module.spfde_sparse_conv2d_kernel_gradient(
+            images=of_images, gradient=gradient, derivation=[], **plain
+        ),
         None,
-        module.spfde_sparse_conv2d(images=of_images, kernel=kernel, **options)
-        + module.spfde_sparse_conv2d(images=images, kernel=of_kernel, **options),
+        module.spfde_sparse_conv2d(images=of_images, kernel=kernel, **plain)
+        + module.spfde_sparse_conv2d(images=images, kernel=of_kernel, **plain),
     )
 
 
 def _attributes(op) -> dict:
     return {name: op.get_attr(name) for name in ("stride", "pad", "isa")}
+
+
+def _normalization_attributes(op) -> dict:
+    return {name: op.get_attr(name) for name in ("epsilon", "of_batch")}
 
 
 def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:

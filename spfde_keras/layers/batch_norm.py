@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from spfde_keras import kernels
+
 # cuDNN refuses a smaller epsilon; 1e-5 itself is rounded down in single precision.
 _MINIMUM_EPSILON = 1.001e-5
 
@@ -39,30 +41,47 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     Reference: Ioffe and Szegedy, "Batch Normalization", 2015, algorithms 1 and 2.
     """
 
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.supports_jit = not kernels.status().active  # XLA has no kernels but its own
+
     def call(
         self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
         if mask is not None or not self._fits_kernel(inputs):
             return super().call(inputs, training=training, mask=mask)
         use_batch = bool(training) and self.trainable
-        moving_mean = ops.cast(self.moving_mean, "float32")
-        moving_variance = ops.cast(self.moving_variance, "float32")
+        mean = ops.cast(self.moving_mean, "float32")
+        variance = ops.cast(self.moving_variance, "float32")
+        gamma = ops.cast(self.gamma, "float32") if self.scale else tf.ones_like(mean)
+        beta = ops.cast(self.beta, "float32") if self.center else tf.zeros_like(mean)
+        own = inputs.dtype == tf.float32 and kernels.status().active and not kernels.are_disabled()
+        compute = self._with_own_kernels if own else self._with_tensorflow
+        outputs, new_mean, new_variance = compute(inputs, mean, variance, gamma, beta, use_batch)
+        if use_batch:
+            self._average(self.moving_mean, mean, new_mean)
+            self._average(self.moving_variance, variance, new_variance)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _with_own_kernels(self, inputs, mean, variance, gamma, beta, use_batch: bool):
+        if use_batch:
+            mean, variance = kernels.moments(inputs)
+        outputs = kernels.normalize(inputs, mean, variance, gamma, beta, self.epsilon, use_batch)
+        return outputs, mean, variance
+
+    def _with_tensorflow(self, inputs, mean, variance, gamma, beta, use_batch: bool):
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
-            scale=ops.cast(self.gamma, "float32") if self.scale else tf.ones_like(moving_mean),
-            offset=ops.cast(self.beta, "float32") if self.center else tf.zeros_like(moving_mean),
-            mean=None if use_batch else moving_mean,
-            variance=None if use_batch else moving_variance,
+            scale=gamma,
+            offset=beta,
+            mean=None if use_batch else mean,
+            variance=None if use_batch else variance,
             epsilon=self.epsilon,
             is_training=use_batch,
         )
-        if use_batch:
-            # The kernel returns the sample variance (n - 1); Keras averages the population's (n).
-            count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), "float32")
-            variance = tf.math.multiply_no_nan(variance, (count - 1.0) / count)
-            self._average(self.moving_mean, moving_mean, mean)
-            self._average(self.moving_variance, moving_variance, variance)
-        return ops.cast(outputs, self.compute_dtype)
+        # The kernel returns the sample variance (n - 1); Keras averages the population's (n).
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), "float32")
+        return outputs, mean, tf.math.multiply_no_nan(variance, (count - 1.0) / count)
 
     def _fits_kernel(self, inputs: tf.Tensor) -> bool:
         return (

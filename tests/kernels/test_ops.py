@@ -73,19 +73,6 @@ def random_case(random):
     )
 
 
-@pytest.fixture(params=["avx512", "avx2", "sse2", "neon"])
-def isa(request):
-    one = np.ones((1, 1, 1, 1), "float32")
-    try:
-        operators().spfde_sparse_conv2d(
-            images=one, kernel=one, mask=one > 0, stride=1, pad=[0] * 4, isa=request.param
-        )
-    except tf.errors.InvalidArgumentError as error:
-        assert f"this processor has no {request.param}" in str(error)
-        pytest.skip(f"this processor has no {request.param}")
-    return request.param
-
-
 @pytest.fixture
 def random():
     return np.random.default_rng(0)
@@ -121,15 +108,16 @@ def test_random_shapes_on_each_instruction_set(isa):
     for _ in range(CASES):
         c = random_case(random)
         options = {"mask": c.mask, "stride": c.stride, "pad": c.pads, "isa": isa}
+        images = {"images": c.images, "normalization": []}
         outputs, of_images, of_kernel, gradient = c.expected(random)
-        asked = options | {"gradient": gradient}
-        both = module.spfde_sparse_conv2d_gradients(images=c.images, kernel=c.kernel, **asked)
+        asked = options | {"gradient": gradient, "derivation": []}
+        both = module.spfde_sparse_conv2d_gradients(kernel=c.kernel, **images, **asked)
         found = {
-            "outputs": module.spfde_sparse_conv2d(images=c.images, kernel=c.kernel, **options),
+            "outputs": module.spfde_sparse_conv2d(kernel=c.kernel, **images, **options),
             "input gradient": module.spfde_sparse_conv2d_input_gradient(
                 sizes=c.images.shape, kernel=c.kernel, **asked
             ),
-            "kernel gradient": module.spfde_sparse_conv2d_kernel_gradient(images=c.images, **asked),
+            "kernel gradient": module.spfde_sparse_conv2d_kernel_gradient(**images, **asked),
             "input gradient of both": both.of_images,
             "kernel gradient of both": both.of_kernel,
         }

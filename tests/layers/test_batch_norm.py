@@ -65,12 +65,21 @@ def test_hand_worked():
     np.testing.assert_allclose(layer.moving_variance, [0.9 + 0.35], rtol=1e-6)
 
 
+@pytest.fixture(params=["tensorflow", "own"])
+def kernels_used(request):
+    """TensorFlow's kernel, then our own."""
+    if request.param == "own":
+        request.getfixturevalue("sparse_kernels")
+
+
+@pytest.mark.usefixtures("kernels_used")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("trainable", [True, False])
 def test_equals_keras(training, trainable):
     assert_same(inputs_of(SHAPE), training, trainable=trainable)
 
 
+@pytest.mark.usefixtures("kernels_used")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     "kwargs",
@@ -92,6 +101,7 @@ def test_equals_keras_when_configured(kwargs, training):
     assert_same(inputs_of(SHAPE, kwargs.get("dtype", "float32")), training, **kwargs)
 
 
+@pytest.mark.usefixtures("kernels_used")
 @pytest.mark.parametrize("shape", [(8, 3), (4, 6, 3), (2, 3, 4, 2, 3), (1, 1, 1, 3)], ids=str)
 def test_equals_keras_on_other_shapes(shape):
     assert_same(inputs_of(shape), training=True)
@@ -136,6 +146,15 @@ def test_kernel_is_used_where_it_can_be():
         assert not uses_kernel(pair(**kwargs)[0], x), kwargs
 
 
+def test_own_kernels_are_used_in_single_precision(sparse_kernels):
+    for dtype, used in [("float32", True), ("bfloat16", False)]:
+        layer = pair(dtype=f"mixed_{dtype}" if dtype == "bfloat16" else dtype)[0]
+        call = tf.function(lambda x, layer=layer: layer(x, training=True))
+        graph = call.get_concrete_function(inputs_of(SHAPE, dtype)).graph
+        assert used == any(op.type == "SpfdeMoments" for op in graph.get_operations())
+
+
+@pytest.mark.usefixtures("kernels_used")
 def test_unknown_batch_size():
     fused, plain = pair((None, *SHAPE[1:]))
     x = inputs_of(SHAPE)
@@ -145,6 +164,7 @@ def test_unknown_batch_size():
     np.testing.assert_allclose(fused.moving_variance, plain.moving_variance, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("kernels_used")
 def test_trains_like_keras_and_survives_saving(tmp_path):
     def model_of(normalization):
         keras.utils.set_random_seed(0)

@@ -1,5 +1,5 @@
-// Compares convolutions of random shapes with plain loops in double precision, for the sanitizers
-// and for processors that TensorFlow is not at hand for.
+// Compares convolutions and normalizations of random shapes with plain loops in double precision,
+// for the sanitizers and for processors that TensorFlow is not at hand for.
 //
 // Usage: check [cases] [seed]
 #include <algorithm>
@@ -11,17 +11,70 @@
 #include <thread>
 #include <vector>
 
+#include "normalization.h"
 #include "run.h"
 
 namespace {
 
 using spfde::Geometry;
 
+using spfde::Reading;
+using Floats = std::vector<float>;
+
+// Something to read in one way, and the values to be found there.
+struct Input {
+  Reading reading;
+  int channels;
+  Floats data, x, mean, slope, curve, average, scale, shift, values;
+
+  spfde::Source source() const {
+    spfde::Source source(data.data());
+    source.reading = reading;
+    source.x = x.data();
+    source.mean = mean.data();
+    source.slope = slope.data();
+    source.curve = curve.data();
+    source.average = average.data();
+    source.scale = scale.data();
+    source.shift = shift.data();
+    return source;
+  }
+};
+
 struct Case {
   Geometry geometry;
-  std::vector<float> images, kernel, gradient;
+  Input images, gradient;
+  Floats kernel;
   std::vector<char> mask;
 };
+
+Floats normal(std::mt19937* random, int64_t size) {
+  std::normal_distribution<float> distribution;
+  Floats values(size);
+  for (float& value : values) value = distribution(*random);
+  return values;
+}
+
+Input make_input(std::mt19937* random, Reading reading, int64_t pixels, int channels) {
+  const int64_t size = pixels * channels;
+  Input made{reading, channels, normal(random, size), normal(random, size)};
+  for (Floats* by_channel :
+       {&made.mean, &made.slope, &made.curve, &made.average, &made.scale, &made.shift})
+    *by_channel = normal(random, channels);
+  for (int64_t i = 0; i < size; ++i) {
+    const int c = int(i % channels);
+    double value = made.data[i];
+    if (reading == Reading::kNormalized)
+      value = std::max(0.0, value * made.scale[c] + made.shift[c]);
+    if (reading == Reading::kPassingGradient && made.x[i] * made.scale[c] + made.shift[c] <= 0)
+      value = 0;
+    if (reading == Reading::kGradient || reading == Reading::kPassingGradient)
+      value = (value - made.average[c]) * made.slope[c] +
+              (double(made.x[i]) - made.mean[c]) * made.curve[c];
+    made.values.push_back(float(value));
+  }
+  return made;
+}
 
 template <typename Visit>
 void each_product(const Geometry& g, Visit visit) {
@@ -57,15 +110,13 @@ Case make_case(std::mt19937* random) {
   g.outputs = between(1, 36);
   g.out_height = (g.height + g.pad_top + pad_bottom - g.kernel_height) / g.stride + 1;
   g.out_width = (g.width + g.pad_left + pad_right - g.kernel_width) / g.stride + 1;
-  std::normal_distribution<float> normal;
   const double density = between(0, 9) == 0 ? 0 : between(1, 10) * 0.1;
-  auto fill = [&](std::vector<float>* values, int64_t size) {
-    values->resize(size);
-    for (float& value : *values) value = normal(*random);
-  };
-  fill(&made.images, g.batch * g.height * g.width * g.inputs);
-  fill(&made.gradient, g.batch * g.out_height * g.out_width * g.outputs);
-  fill(&made.kernel, int64_t(g.kernel_height) * g.kernel_width * g.inputs * g.outputs);
+  const Reading readings[] = {Reading::kPlain, Reading::kGradient, Reading::kPassingGradient};
+  made.images = make_input(random, between(0, 1) ? Reading::kPlain : Reading::kNormalized,
+                           g.batch * g.height * g.width, g.inputs);
+  made.gradient = make_input(random, readings[between(0, 2)], g.batch * g.out_height * g.out_width,
+                             g.outputs);
+  made.kernel = normal(random, int64_t(g.kernel_height) * g.kernel_width * g.inputs * g.outputs);
   for (float& weight : made.kernel) {
     made.mask.push_back(std::bernoulli_distribution(density)(*random));
     weight *= made.mask.back();
@@ -85,28 +136,73 @@ spfde::Threads threads(int count) {
           }};
 }
 
-double error(const std::vector<float>& found, const std::vector<double>& expected) {
+template <typename Exact>
+double error(const Floats& found, const std::vector<Exact>& expected) {
   double worst = 0, scale = 1e-6;
   for (size_t i = 0; i < found.size(); ++i) {
-    worst = std::max(worst, std::fabs(found[i] - expected[i]));
-    scale = std::max(scale, std::fabs(expected[i]));
+    worst = std::max(worst, std::fabs(found[i] - double(expected[i])));
+    scale = std::max(scale, std::fabs(double(expected[i])));
   }
   return worst / scale;
+}
+
+// The largest error of a normalization and its gradient, as a share of the scale of results.
+double check_normalization(const Input& input, const Input& residual, const spfde::Isa& isa,
+                           const spfde::Threads& pool) {
+  const int channels = input.channels;
+  const int64_t rows = input.values.size() / channels;
+  Floats found(input.values.size());
+  spfde::copy(isa, input.source(), rows, channels, found.data(), pool);
+  double worst = error(found, input.values);
+
+  const Floats& x = input.values;
+  std::vector<double> exact_mean(channels), exact_variance(channels);
+  for (size_t i = 0; i < x.size(); ++i) exact_mean[i % channels] += x[i] / double(rows);
+  for (size_t i = 0; i < x.size(); ++i)
+    exact_variance[i % channels] += std::pow(x[i] - exact_mean[i % channels], 2) / double(rows);
+  Floats mean(channels), variance(channels);
+  spfde::moments(isa, x.data(), rows, channels, mean.data(), variance.data(), pool);
+  worst = std::max({worst, error(mean, exact_mean), error(variance, exact_variance)});
+
+  const Floats& added = residual.values;
+  const spfde::Normalization n{rows, channels, mean.data(), variance.data(), input.slope.data(),
+                               input.shift.data(), 1e-3f, true};
+  std::vector<double> exact(x.size()), of_residual(x.size()), of_beta(channels), of_gamma(channels);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const int c = int(i % channels);
+    const double normalized = (x[i] - exact_mean[c]) / std::sqrt(exact_variance[c] + n.epsilon);
+    exact[i] = std::max(0.0, normalized * n.gamma[c] + n.beta[c] + added[i]);
+    of_residual[i] = exact[i] > 0 ? double(residual.data[i]) + input.data[i] : 0;
+    of_beta[c] += of_residual[i];
+    of_gamma[c] += of_residual[i] * normalized;
+  }
+  Floats y(x.size()), passed = residual.data, all(7 * channels);
+  spfde::normalize(isa, n, x.data(), added.data(), y.data(), pool);
+  worst = std::max(worst, error(y, exact));
+  float* sums = all.data();
+  // The gradient that passes takes the place of the whole one.
+  spfde::add_up(isa, n, true, x.data(), y.data(), passed.data(), input.data.data(), passed.data(),
+                {sums, sums + channels, sums + 2 * channels, sums + 3 * channels,
+                 sums + 4 * channels, sums + 5 * channels, sums + 6 * channels},
+                pool);
+  worst = std::max(worst, error(passed, of_residual));
+  worst = std::max(worst, error(Floats(sums, sums + channels), of_gamma));
+  return std::max(worst, error(Floats(sums + channels, sums + 2 * channels), of_beta));
 }
 
 // The largest error of all results, as a share of their scale.
 double check(const Case& c, const spfde::Isa& isa, int thread_count) {
   const Geometry& g = c.geometry;
-  std::vector<double> outputs(c.gradient.size()), input_gradient(c.images.size()),
+  std::vector<double> outputs(c.gradient.values.size()), input_gradient(c.images.values.size()),
       kernel_gradient(c.kernel.size());
   each_product(g, [&](int64_t in, int64_t out, int64_t weights) {
     for (int i = 0; i < g.inputs; ++i)
       for (int o = 0; o < g.outputs; ++o) {
         const int64_t w = weights + i * g.outputs + o;
         if (!c.mask[w]) continue;
-        outputs[out + o] += double(c.images[in + i]) * c.kernel[w];
-        input_gradient[in + i] += double(c.gradient[out + o]) * c.kernel[w];
-        kernel_gradient[w] += double(c.images[in + i]) * c.gradient[out + o];
+        outputs[out + o] += double(c.images.values[in + i]) * c.kernel[w];
+        input_gradient[in + i] += double(c.gradient.values[out + o]) * c.kernel[w];
+        kernel_gradient[w] += double(c.images.values[in + i]) * c.gradient.values[out + o];
       }
   });
   const bool* mask = reinterpret_cast<const bool*>(c.mask.data());
@@ -114,28 +210,29 @@ double check(const Case& c, const spfde::Isa& isa, int thread_count) {
   spfde::StructureCache forward(spfde::Kind::kForward), backward(spfde::Kind::kInputGradient);
   const auto pool = threads(thread_count);
   std::vector<float> found(outputs.size(), NAN);
-  spfde::convolve(isa, *forward.get(g, lanes, mask), g, c.kernel.data(), c.images.data(),
+  spfde::convolve(isa, *forward.get(g, lanes, mask), g, c.kernel.data(), c.images.source(),
                   found.data(), pool);
   double worst = error(found, outputs);
   found.assign(input_gradient.size(), NAN);
-  spfde::convolve(isa, *backward.get(g, lanes, mask), g, c.kernel.data(), c.gradient.data(),
+  spfde::convolve(isa, *backward.get(g, lanes, mask), g, c.kernel.data(), c.gradient.source(),
                   found.data(), pool);
   worst = std::max(worst, error(found, input_gradient));
   found.assign(kernel_gradient.size(), NAN);
-  spfde::correlate(isa, *forward.get(g, lanes, mask), g, c.images.data(), c.gradient.data(),
+  spfde::correlate(isa, *forward.get(g, lanes, mask), g, c.images.source(), c.gradient.source(),
                    found.data(), pool);
   std::vector<float> again(found.size());
-  spfde::correlate(isa, *forward.get(g, lanes, mask), g, c.images.data(), c.gradient.data(),
+  spfde::correlate(isa, *forward.get(g, lanes, mask), g, c.images.source(), c.gradient.source(),
                    again.data(), pool);
   if (found != again) return INFINITY;  // not deterministic
   worst = std::max(worst, error(found, kernel_gradient));
   found.assign(kernel_gradient.size(), NAN);
   std::vector<float> both(input_gradient.size(), NAN);
   spfde::differentiate(isa, *forward.get(g, lanes, mask), *backward.get(g, lanes, mask), g,
-                       c.kernel.data(), c.images.data(), c.gradient.data(), both.data(),
+                       c.kernel.data(), c.images.source(), c.gradient.source(), both.data(),
                        found.data(), pool);
-  worst = std::max(worst, error(both, input_gradient));
-  return std::max(worst, error(found, kernel_gradient));
+  worst = std::max({worst, error(both, input_gradient), error(found, kernel_gradient)});
+  // Any two of the same shape will do.
+  return std::max(worst, check_normalization(c.gradient, c.gradient, isa, pool));
 }
 
 }  // namespace

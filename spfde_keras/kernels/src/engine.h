@@ -2,6 +2,7 @@
 #ifndef SPFDE_ENGINE_H_
 #define SPFDE_ENGINE_H_
 
+#include "reader.h"
 #include "simd.h"
 #include "sparse_conv.h"
 
@@ -29,21 +30,25 @@ inline ptrdiff_t place(const Layout& layout, int64_t group, int y, int x) {
 
 inline void fill_zero(float* p, ptrdiff_t count) { __builtin_memset(p, 0, count * sizeof(float)); }
 
-// Packs all channels of one pixel of L lanes; missing lanes become zero.
-template <int L>
-void pack_pixel(const float* from, ptrdiff_t lane, int lanes, int channels, float* to,
-                ptrdiff_t plane) {
+// Packs all channels of one pixel of L lanes, the first of which is at data[at]; missing lanes
+// become zero.
+template <int L, Reading R>
+void pack_pixel(const Source& source, ptrdiff_t at, ptrdiff_t lane, int lanes, int channels,
+                float* to, ptrdiff_t plane) {
   typedef typename Lanes<L>::V V;
   int c = 0;
   if (lanes == L)
     for (; c + L <= channels; c += L) {
+      const Reader<L, R> read(source, c);
       V v[L];
-      for (int l = 0; l < L; ++l) v[l] = load_any<L>(from + l * lane + c);
+      for (int l = 0; l < L; ++l) v[l] = read(at + l * lane);
       transpose<L>(v);
       for (int i = 0; i < L; ++i) store<L>(to + (c + i) * plane, v[i]);
     }
-  for (; c < channels; ++c)
-    for (int l = 0; l < L; ++l) to[c * plane + l] = l < lanes ? from[l * lane + c] : 0.0f;
+  for (; c < channels; ++c) {
+    const Reader<1, R> read(source, c);
+    for (int l = 0; l < L; ++l) to[c * plane + l] = l < lanes ? read(at + l * lane) : 0.0f;
+  }
 }
 
 // The inverse of pack_pixel.
@@ -66,8 +71,8 @@ void unpack_pixel(const float* from, ptrdiff_t plane, float* to, ptrdiff_t lane,
 // Packs what rows j0, j0 + 1, ... of a strip see: pass.rows x pass.columns pixels, of which those
 // outside of the image are zero. Columns outside are the same in every strip: see clear_margins.
 // Rows that the strip before this one has packed, if that is what `packed` holds, are moved.
-template <int L>
-void pack_strip(const Pass& pass, const float* source, int64_t group, int j0, bool next,
+template <int L, Reading R>
+void pack_strip(const Pass& pass, const Source& source, int64_t group, int j0, bool next,
                 float* packed) {
   const Layout& from = pass.source;
   const ptrdiff_t row = ptrdiff_t(pass.columns) * L;
@@ -88,9 +93,25 @@ void pack_strip(const Pass& pass, const float* source, int64_t group, int j0, bo
     for (int column = 0; column < pass.columns; ++column) {
       const int x = pass.first_x + column;
       if (x < 0 || x >= from.width) continue;
-      pack_pixel<L>(source + place(from, group, y, x), from.lane,
-                    valid_lanes<L>(from, group, y, x), from.channels, to + column * L, pass.plane);
+      pack_pixel<L, R>(source, place(from, group, y, x), from.lane,
+                       valid_lanes<L>(from, group, y, x), from.channels, to + column * L,
+                       pass.plane);
     }
+  }
+}
+
+template <int L>
+void pack_strip(const Pass& pass, const Source& source, int64_t group, int j0, bool next,
+                float* packed) {
+  switch (source.reading) {
+    case Reading::kPlain:
+      return pack_strip<L, Reading::kPlain>(pass, source, group, j0, next, packed);
+    case Reading::kNormalized:
+      return pack_strip<L, Reading::kNormalized>(pass, source, group, j0, next, packed);
+    case Reading::kGradient:
+      return pack_strip<L, Reading::kGradient>(pass, source, group, j0, next, packed);
+    case Reading::kPassingGradient:
+      return pack_strip<L, Reading::kPassingGradient>(pass, source, group, j0, next, packed);
   }
 }
 
@@ -202,6 +223,19 @@ void convolve_strip(const Pass& pass, const float* packed, int64_t group, int j0
   }
 }
 
+// Packs the gradient of outputs j0, j0 + 1, ... of a strip, without margins.
+template <int L>
+void pack_outputs(const Pass& pass, const Source& source, int64_t group, int j0, float* packed) {
+  Pass outputs = pass;
+  outputs.source = pass.target;
+  outputs.stride = 1;
+  outputs.first_y = outputs.first_x = 0;
+  outputs.rows = smaller(pass.strip, pass.target.height - j0);
+  outputs.columns = pass.target.width;
+  outputs.plane = spfde::output_plane(pass, L);
+  pack_strip<L>(outputs, source, group, j0, false, packed);
+}
+
 // Adds what one packed strip, whose first row is j0, gives to the kernel's gradient. The gradient of
 // output (y, x) is at outputs[(y - j0) * out_row + x * L].
 template <int L>
@@ -223,7 +257,7 @@ void correlate_strip(const Pass& pass, const float* packed, int j0, const float*
 }
 
 template <int L>
-void convolve(const Pass& pass, const float* source, float* target, int64_t first, int64_t last,
+void convolve(const Pass& pass, const Source& source, float* target, int64_t first, int64_t last,
               float* scratch) {
   float* sums = scratch + spfde::packed_floats(pass);
   const int64_t per_group = spfde::strips(pass);
@@ -237,28 +271,25 @@ void convolve(const Pass& pass, const float* source, float* target, int64_t firs
 }
 
 template <int L>
-void correlate(const Pass& pass, const float* source, const float* target, int64_t first,
+void correlate(const Pass& pass, const Source& source, const Source& target, int64_t first,
                int64_t last, float* gradient, float* scratch) {
   const Layout& to = pass.target;
   float* outputs = scratch + spfde::packed_floats(pass);
-  const ptrdiff_t row = ptrdiff_t(to.width) * L, plane = (ptrdiff_t(pass.strip) * to.width | 1) * L;
+  const ptrdiff_t row = ptrdiff_t(to.width) * L, plane = spfde::output_plane(pass, L);
   const int64_t per_group = spfde::strips(pass);
   clear_margins<L>(pass, scratch);
   for (int64_t strip = first; strip < last; ++strip) {
     const int64_t group = strip / per_group;
     const int j0 = int(strip % per_group) * pass.strip;
     pack_strip<L>(pass, source, group, j0, strip > first && j0 > 0, scratch);
-    for (int j = j0; j < smaller(j0 + pass.strip, to.height); ++j)
-      for (int i = 0; i < to.width; ++i)
-        pack_pixel<L>(target + place(to, group, j, i), to.lane, valid_lanes<L>(to, group, j, i),
-                      to.channels, outputs + (j - j0) * row + ptrdiff_t(i) * L, plane);
+    pack_outputs<L>(pass, target, group, j0, outputs);
     correlate_strip<L>(pass, scratch, j0, outputs, row, plane, gradient);
   }
 }
 
 // Both at once, of a convolution without strides: the outputs' gradient is packed once.
 template <int L>
-void differentiate(const Pass& pass, const Pass& back, const float* source, const float* target,
+void differentiate(const Pass& pass, const Pass& back, const Source& source, const Source& target,
                    int64_t first, int64_t last, float* source_gradient, float* gradient,
                    float* scratch) {
   float* packed = scratch;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "normalize.h"
 #include "sparse_conv.h"
 
 namespace spfde {
@@ -14,6 +15,7 @@ struct Isa {
   const char* name;
   int lanes;                     // at most
   const Engine* (*engine)(int);  // for 4, 8, ... lanes
+  const Normalizer* (*normalizer)();
   bool (*runs_here)();
 };
 

@@ -10,8 +10,6 @@
 namespace spfde {
 namespace {
 
-constexpr int kChunksPerThread = 4;  // so that threads end together though some are disturbed
-
 // Memory of a thread that stays, since a system's allocator hands out fresh pages each time; and in
 // huge pages, where there are any: tiles jump through more of it than a processor keeps addresses of
 // small ones.
@@ -38,14 +36,6 @@ class Scratch {
 };
 thread_local Scratch scratch;
 
-// Divides all strips of a pass into `chunks` of nearly the same size.
-void each_chunk(const Threads& threads, int64_t chunks, int64_t strips,
-                const std::function<void(int64_t, int64_t, int64_t)>& compute) {
-  threads.each(chunks, [&](int64_t chunk) {
-    compute(chunk, strips * chunk / chunks, strips * (chunk + 1) / chunks);
-  });
-}
-
 int64_t all_strips(const Pass& pass) {
   const Layout& layout = pass.source;
   const int64_t groups =
@@ -58,11 +48,11 @@ class Gradient {
  public:
   Gradient(const Structure& structure, int64_t strips, const Threads& threads)
       : structure_(structure), strips_(strips), threads_(threads),
-        chunks_(std::min<int64_t>(strips, threads.threads * kChunksPerThread)),
+        chunks_(threads.chunks(strips)),
         sums_(size_t(chunks_) * structure.size()) {}
 
   void each_chunk(const std::function<void(float*, int64_t, int64_t)>& compute) {
-    spfde::each_chunk(threads_, chunks_, strips_, [&](int64_t chunk, int64_t first, int64_t last) {
+    threads_.each_chunk(strips_, [&](int64_t chunk, int64_t first, int64_t last) {
       compute(sums_.data() + chunk * structure_.size(), first, last);
     });
   }
@@ -105,22 +95,20 @@ std::shared_ptr<const Structure> StructureCache::get(const Geometry& geometry, i
 }
 
 void convolve(const Isa& isa, const Structure& structure, const Geometry& geometry,
-              const float* kernel, const float* source, float* target, const Threads& threads) {
+              const float* kernel, const Source& source, float* target, const Threads& threads) {
   std::vector<Phase> phases;
   Pass pass = structure.pass(geometry, &phases);
   const std::vector<Entry> entries = structure.entries(kernel);
   pass.entries = entries.data();
   const Engine* engine = isa.engine(structure.lanes());
-  const int64_t count = all_strips(pass);
-  const int64_t chunks = std::min<int64_t>(count, threads.threads * kChunksPerThread);
-  each_chunk(threads, chunks, count, [&](int64_t, int64_t first, int64_t last) {
+  threads.each_chunk(all_strips(pass), [&](int64_t, int64_t first, int64_t last) {
     float* memory = scratch.get(packed_floats(pass) + sum_floats(pass, structure.lanes()));
     engine->convolve(pass, source, target, first, last, memory);
   });
 }
 
 void correlate(const Isa& isa, const Structure& structure, const Geometry& geometry,
-               const float* source, const float* target_gradient, float* kernel_gradient,
+               const Source& source, const Source& target_gradient, float* kernel_gradient,
                const Threads& threads) {
   std::vector<Phase> phases;
   Pass pass = structure.pass(geometry, &phases);
@@ -136,8 +124,8 @@ void correlate(const Isa& isa, const Structure& structure, const Geometry& geome
 }
 
 void differentiate(const Isa& isa, const Structure& forward, const Structure& backward,
-                   const Geometry& geometry, const float* kernel, const float* source,
-                   const float* target_gradient, float* source_gradient, float* kernel_gradient,
+                   const Geometry& geometry, const float* kernel, const Source& source,
+                   const Source& target_gradient, float* source_gradient, float* kernel_gradient,
                    const Threads& threads) {
   std::vector<Phase> phases, back_phases;
   Pass pass = forward.pass(geometry, &phases), back = backward.pass(geometry, &back_phases);

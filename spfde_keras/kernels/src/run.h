@@ -3,13 +3,13 @@
 #define SPFDE_RUN_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
 
 #include "isa.h"
 #include "structure.h"
+#include "threads.h"
 
 namespace spfde {
 
@@ -26,27 +26,20 @@ class StructureCache {
   std::vector<std::shared_ptr<const Structure>> recent_;  // the last one used comes first
 };
 
-// How to compute in parallel: calls its second argument with each number below the first, in any
-// order, on up to `threads` threads.
-struct Threads {
-  int threads;
-  std::function<void(int64_t, const std::function<void(int64_t)>&)> each;
-};
-
 // target = convolution of source, or, with a structure of kInputGradient, its input's gradient.
 void convolve(const Isa& isa, const Structure& structure, const Geometry& geometry,
-              const float* kernel, const float* source, float* target, const Threads& threads);
+              const float* kernel, const Source& source, float* target, const Threads& threads);
 
 // Both gradients; `backward` is the structure of kInputGradient.
 void differentiate(const Isa& isa, const Structure& forward, const Structure& backward,
-                   const Geometry& geometry, const float* kernel, const float* source,
-                   const float* target_gradient, float* source_gradient, float* kernel_gradient,
+                   const Geometry& geometry, const float* kernel, const Source& source,
+                   const Source& target_gradient, float* source_gradient, float* kernel_gradient,
                    const Threads& threads);
 
 // kernel_gradient, of the kernel's shape, is 0 where the mask is. The same for any two runs on the
 // same number of threads.
 void correlate(const Isa& isa, const Structure& structure, const Geometry& geometry,
-               const float* source, const float* target_gradient, float* kernel_gradient,
+               const Source& source, const Source& target_gradient, float* kernel_gradient,
                const Threads& threads);
 
 }  // namespace spfde

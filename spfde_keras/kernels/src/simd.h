@@ -12,6 +12,11 @@ typedef float AnyQuad __attribute__((vector_size(16), aligned(4), may_alias));
 template <int L>
 struct Lanes;
 
+template <>
+struct Lanes<1> {
+  typedef float V;
+};
+
 // Each of these works within quarters of 4 lanes, so that quarters can be told apart afterwards:
 // low(a, b) is a0 b0 a1 b1, high is a2 b2 a3 b3; front(a, b) is a0 a1 b0 b1, back is a2 a3 b2 b3.
 template <>

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "source.h"
+
 namespace spfde {
 
 constexpr int kTile = 8;   // pixels whose sums are kept in registers
@@ -72,15 +74,15 @@ struct Pass {
 struct Engine {
   // Computes strips [first, last) of `target`; strips are numbered through all groups. `scratch`,
   // here and below, is aligned to 64 bytes and as large as what is packed and summed up.
-  void (*convolve)(const Pass&, const float* source, float* target, int64_t first, int64_t last,
+  void (*convolve)(const Pass&, const Source& source, float* target, int64_t first, int64_t last,
                    float* scratch);
   // Adds the gradients of the entries, from strips [first, last), to `gradient`.
-  void (*correlate)(const Pass&, const float* source, const float* target, int64_t first,
+  void (*correlate)(const Pass&, const Source& source, const Source& target, int64_t first,
                     int64_t last, float* gradient, float* scratch);
   // Does both: `back` is the pass from the outputs' gradient to that of the source, whose strips
   // are as high as those of `pass`.
-  void (*differentiate)(const Pass& pass, const Pass& back, const float* source,
-                        const float* target, int64_t first, int64_t last, float* source_gradient,
+  void (*differentiate)(const Pass& pass, const Pass& back, const Source& source,
+                        const Source& target, int64_t first, int64_t last, float* source_gradient,
                         float* gradient, float* scratch);
 };
 
@@ -94,9 +96,14 @@ inline ptrdiff_t sum_floats(const Pass& pass, int lanes) {
   return ptrdiff_t(pass.target.channels) * kTile * lanes;
 }
 
+// Floats from one channel to the next of the outputs' gradients of a strip.
+inline ptrdiff_t output_plane(const Pass& pass, int lanes) {
+  return (ptrdiff_t(pass.strip) * pass.target.width | 1) * lanes;
+}
+
 // Floats for the outputs' gradients of a strip.
 inline ptrdiff_t output_floats(const Pass& pass, int lanes) {
-  return ptrdiff_t(pass.target.channels) * (ptrdiff_t(pass.strip) * pass.target.width | 1) * lanes;
+  return ptrdiff_t(pass.target.channels) * output_plane(pass, lanes);
 }
 
 // Strips of each group.

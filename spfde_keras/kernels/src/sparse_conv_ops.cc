@@ -1,10 +1,13 @@
 // The TensorFlow operators: a convolution whose kernel is mostly zero, and its gradients.
+#include <optional>
+
 #include "run.h"
+#include "tensorflow_inputs.h"
+#include "tensorflow_threads.h"
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
-#include "tensorflow/core/platform/threadpool.h"
 
 namespace spfde {
 namespace {
@@ -31,6 +34,17 @@ class ConvolutionKernel : public OpKernel {
     OP_REQUIRES(context, pad_.size() == 4, InvalidArgument("`pad` must have 4 entries"));
     OP_REQUIRES(context, stride_ == 1 || stride_ == 2,
                 InvalidArgument("`stride` must be 1 or 2. Received: ", stride_));
+    if (context->HasAttr("normalized")) {
+      OP_REQUIRES_OK(context, context->GetAttr("normalized", &normalized_));
+      OP_REQUIRES_OK(context, context->GetAttr("epsilon", &epsilon_));
+    }
+    if (context->HasAttr("derived")) {
+      OP_REQUIRES_OK(context, context->GetAttr("derived", &derived_));
+      OP_REQUIRES_OK(context, context->GetAttr("passing", &passing_));
+    }
+    OP_REQUIRES(context,
+                (normalized_ == 0 || normalized_ == 4) && (derived_ == 0 || derived_ == 7),
+                InvalidArgument("`normalized` must be 0 or 4, `derived` 0 or 7"));
   }
 
  protected:
@@ -77,27 +91,37 @@ class ConvolutionKernel : public OpKernel {
     return cache->get(geometry, lanes, mask.flat<bool>().data());
   }
 
-  static Threads threads(OpKernelContext* context) {
-    auto* pool = context->device()->tensorflow_cpu_worker_threads();
-    return Threads{pool->num_threads,
-                   [pool](int64_t count, const std::function<void(int64_t)>& compute) {
-                     pool->workers->ParallelFor(
-                         count,
-                         tsl::thread::ThreadPool::SchedulingParams(
-                             tsl::thread::ThreadPool::SchedulingStrategy::kFixedBlockSize,
-                             std::nullopt, 1),
-                         [&compute](int64_t first, int64_t last) {
-                           for (int64_t i = first; i < last; ++i) compute(i);
-                         });
-                   }};
+  // Images, normalized on the way if inputs from `first` on say so; false after an error. `line`
+  // must live as long as what is found.
+  bool read_images(OpKernelContext* context, const Tensor& images, int first,
+                   std::optional<Line>* line, Source* found) const {
+    found->data = images.flat<float>().data();
+    if (normalized_ == 0) return true;
+    Normalization normalization;
+    if (!read_normalization(context, images, first, epsilon_, true, &normalization)) return false;
+    line->emplace(normalization);
+    found->reading = Reading::kNormalized;
+    found->scale = (*line)->scale.data();
+    found->shift = (*line)->shift.data();
+    return true;
+  }
+
+  // The gradient of the outputs, derived on the way if inputs from `first` on say so.
+  bool read_gradient(OpKernelContext* context, const Tensor& gradient, int first,
+                     Source* found) const {
+    found->data = gradient.flat<float>().data();
+    return derived_ == 0 || read_derived(context, gradient, first, passing_, found);
   }
 
   const Isa* isa_;
+  int normalized_ = 0, derived_ = 0;
   StructureCache forward_{Kind::kForward}, backward_{Kind::kInputGradient};
 
  private:
   int stride_;
   std::vector<int> pad_;
+  float epsilon_ = 0;
+  bool passing_ = false;
 };
 
 class SparseConv2D : public ConvolutionKernel {
@@ -107,11 +131,15 @@ class SparseConv2D : public ConvolutionKernel {
   void Compute(OpKernelContext* context) override {
     const Tensor &images = context->input(0), &kernel = context->input(1), &mask = context->input(2);
     Geometry g;
-    if (!describe(context, images.shape(), mask, &kernel, nullptr, &g)) return;
+    std::optional<Line> line;
+    Source source(nullptr);
+    if (!describe(context, images.shape(), mask, &kernel, nullptr, &g) ||
+        !read_images(context, images, 3, &line, &source))
+      return;
     Tensor* result;
     OP_REQUIRES_OK(context, context->allocate_output(0, outputs(g), &result));
     convolve(*isa_, *structure(&forward_, g, mask), g, kernel.flat<float>().data(),
-             images.flat<float>().data(), result->flat<float>().data(), threads(context));
+             source, result->flat<float>().data(), threads_of(context));
   }
 };
 
@@ -126,11 +154,14 @@ class SparseConv2DInputGradient : public ConvolutionKernel {
     OP_REQUIRES_OK(context, tensorflow::TensorShapeUtils::MakeShape(
                                 sizes.flat<int32_t>().data(), sizes.NumElements(), &shape));
     Geometry g;
-    if (!describe(context, shape, mask, &kernel, &gradient, &g)) return;
+    Source source(nullptr);
+    if (!describe(context, shape, mask, &kernel, &gradient, &g) ||
+        !read_gradient(context, gradient, 4, &source))
+      return;
     Tensor* result;
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &result));
     convolve(*isa_, *structure(&backward_, g, mask), g, kernel.flat<float>().data(),
-             gradient.flat<float>().data(), result->flat<float>().data(), threads(context));
+             source, result->flat<float>().data(), threads_of(context));
   }
 };
 
@@ -142,11 +173,16 @@ class SparseConv2DKernelGradient : public ConvolutionKernel {
     const Tensor &images = context->input(0), &mask = context->input(1);
     const Tensor& gradient = context->input(2);
     Geometry g;
-    if (!describe(context, images.shape(), mask, nullptr, &gradient, &g)) return;
+    std::optional<Line> line;
+    Source source(nullptr), of_outputs(nullptr);
+    if (!describe(context, images.shape(), mask, nullptr, &gradient, &g) ||
+        !read_images(context, images, 3, &line, &source) ||
+        !read_gradient(context, gradient, 3 + normalized_, &of_outputs))
+      return;
     Tensor* result;
     OP_REQUIRES_OK(context, context->allocate_output(0, mask.shape(), &result));
-    correlate(*isa_, *structure(&forward_, g, mask), g, images.flat<float>().data(),
-              gradient.flat<float>().data(), result->flat<float>().data(), threads(context));
+    correlate(*isa_, *structure(&forward_, g, mask), g, source, of_outputs,
+              result->flat<float>().data(), threads_of(context));
   }
 };
 
@@ -158,29 +194,47 @@ class SparseConv2DGradients : public ConvolutionKernel {
     const Tensor &images = context->input(0), &kernel = context->input(1), &mask = context->input(2);
     const Tensor& gradient = context->input(3);
     Geometry g;
-    if (!describe(context, images.shape(), mask, &kernel, &gradient, &g)) return;
+    std::optional<Line> line;
+    Source source(nullptr), of_outputs(nullptr);
+    if (!describe(context, images.shape(), mask, &kernel, &gradient, &g) ||
+        !read_images(context, images, 4, &line, &source) ||
+        !read_gradient(context, gradient, 4 + normalized_, &of_outputs))
+      return;
     Tensor *of_images, *of_kernel;
     OP_REQUIRES_OK(context, context->allocate_output(0, images.shape(), &of_images));
     OP_REQUIRES_OK(context, context->allocate_output(1, mask.shape(), &of_kernel));
     differentiate(*isa_, *structure(&forward_, g, mask), *structure(&backward_, g, mask), g,
-                  kernel.flat<float>().data(), images.flat<float>().data(),
-                  gradient.flat<float>().data(), of_images->flat<float>().data(),
-                  of_kernel->flat<float>().data(), threads(context));
+                  kernel.flat<float>().data(), source, of_outputs,
+                  of_images->flat<float>().data(), of_kernel->flat<float>().data(),
+                  threads_of(context));
   }
 };
 
 }  // namespace
 
-#define SPFDE_ATTRIBUTES        \
-  Attr("stride: int")           \
-      .Attr("pad: list(int)")   \
+#define SPFDE_ATTRIBUTES      \
+  Attr("stride: int")         \
+      .Attr("pad: list(int)") \
       .Attr("isa: string = ''")
+
+// Images that are normalized, and without what is negative, while they are read.
+#define SPFDE_NORMALIZED                      \
+  Input("normalization: normalized * float") \
+      .Attr("normalized: int >= 0")           \
+      .Attr("epsilon: float = 0")             \
+      .Attr("of_batch: bool = false")
+
+// A gradient that is derived from that of normalized outputs while it is read.
+#define SPFDE_DERIVED                  \
+  Input("derivation: derived * float") \
+      .Attr("derived: int >= 0")       \
+      .Attr("passing: bool = false")
 
 REGISTER_OP("SpfdeSparseConv2D")
     .Input("images: float")
     .Input("kernel: float")
     .Input("mask: bool")
-    .Output("outputs: float")
+    .SPFDE_NORMALIZED.Output("outputs: float")
     .SPFDE_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
       c->set_output(0, c->UnknownShapeOfRank(4));
       return absl::OkStatus();
@@ -191,7 +245,7 @@ REGISTER_OP("SpfdeSparseConv2DInputGradient")
     .Input("kernel: float")
     .Input("mask: bool")
     .Input("gradient: float")
-    .Output("outputs: float")
+    .SPFDE_DERIVED.Output("outputs: float")
     .SPFDE_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
       tensorflow::shape_inference::ShapeHandle shape;
       TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(0, &shape));
@@ -203,7 +257,7 @@ REGISTER_OP("SpfdeSparseConv2DKernelGradient")
     .Input("images: float")
     .Input("mask: bool")
     .Input("gradient: float")
-    .Output("outputs: float")
+    .SPFDE_NORMALIZED.SPFDE_DERIVED.Output("outputs: float")
     .SPFDE_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
       c->set_output(0, c->input(1));
       return absl::OkStatus();
@@ -214,7 +268,7 @@ REGISTER_OP("SpfdeSparseConv2DGradients")
     .Input("kernel: float")
     .Input("mask: bool")
     .Input("gradient: float")
-    .Output("of_images: float")
+    .SPFDE_NORMALIZED.SPFDE_DERIVED.Output("of_images: float")
     .Output("of_kernel: float")
     .SPFDE_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
       c->set_output(0, c->input(0));

@@ -1,0 +1,225 @@
+"""Batch normalization, and what follows it: an addition and a ReLU, in the same operator."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from spfde_keras.kernels.library import operators
+
+_INPUTS = ("x", "mean", "variance", "gamma", "beta")
+_SETTINGS = ("epsilon", "relu", "of_batch", "isa")
+
+
+def moments(inputs) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns mean and variance of each channel, in one pass over memory.
+
+    Gradients do not pass; see `normalize`.
+
+    Args:
+        inputs: float32 tensor (..., channels).
+
+    Returns:
+        Mean and variance of the population, float32 tensors (channels,).
+
+    Example:
+
+    >>> if spfde_keras.kernels.status().library:
+    ...     mean, variance = moments(np.array([[1.0], [3.0]], "float32"))
+    ...     assert mean[0] == 2.0 and variance[0] == 1.0
+    """
+    return operators().spfde_moments(x=inputs)
+
+
+def normalize(inputs, mean, variance, gamma, beta, epsilon: float, of_batch: bool):
+    """Returns (inputs - mean) / sqrt(variance + epsilon) * gamma + beta.
+
+    Args:
+        inputs: float32 tensor (..., channels).
+        mean, variance, gamma, beta: float32 tensors (channels,).
+        epsilon: float.
+        of_batch: whether mean and variance are the `moments` of `inputs`. The gradient of the
+            inputs takes account of that; mean and variance get none.
+
+    Returns:
+        Float32 tensor of the inputs' shape.
+
+    Source: Ioffe and Szegedy, "Batch Normalization", 2015, algorithms 1 and 2.
+    """
+    return operators().spfde_normalize(
+        x=inputs,
+        mean=mean,
+        variance=variance,
+        gamma=gamma,
+        beta=beta,
+        residual=[],
+        epsilon=epsilon,
+        relu=False,
+        of_batch=of_batch,
+    )
+
+
+def relu(inputs, used_once: bool = False):
+    """Returns the inputs without what is negative.
+
+    In a graph, where they come from `normalize`, or from its sum with something else, all of it
+    is one operator: memory is passed over once, and once less on the way back. What it takes the
+    place of is not run unless something else needs it.
+
+    Args:
+        inputs: tensor.
+        used_once: whether nothing but one layer needs the result; a sparse convolution computes
+            it anew, then, while it reads, and it never lies in memory.
+    """
+    if not tf.is_symbolic_tensor(inputs):
+        return tf.nn.relu(inputs)
+    if _is_bare_normalization(inputs):
+        return _normalize_and_relu(inputs.op, [], used_once)
+    if inputs.op.type == "AddV2":
+        one, other = inputs.op.inputs
+        for first, second in ((one, other), (other, one)):
+            if _is_bare_normalization(first) and first.shape.as_list() == second.shape.as_list():
+                return _normalize_and_relu(first.op, [second], False)
+    return tf.nn.relu(inputs)
+
+
+def _is_bare_normalization(tensor: tf.Tensor) -> bool:
+    op = tensor.op
+    return op.type == "SpfdeNormalize" and not op.get_attr("relu")
+
+
+def _normalize_and_relu(op, residual: list[tf.Tensor], foldable: bool):
+    settings = _settings(op) | {"relu": True, "foldable": foldable}
+    return operators().spfde_normalize(
+        **dict(zip(_INPUTS, op.inputs, strict=False)), residual=residual, **settings
+    )
+
+
+def unread_normalization(images) -> tuple[tf.Tensor, dict]:
+    """Returns what a convolution reads instead of `images`, and arguments that say so."""
+    if (
+        tf.is_symbolic_tensor(images)
+        and images.op.type == "SpfdeNormalize"
+        and images.op.get_attr("foldable")
+    ):
+        read, *normalization = images.op.inputs
+        settings = {name: images.op.get_attr(name) for name in ("epsilon", "of_batch")}
+        return read, {"normalization": normalization} | settings
+    return images, {"normalization": []}
+
+
+def underived(gradient) -> tuple[tf.Tensor, dict]:
+    """Returns what a convolution's gradients read instead of `gradient`, and arguments."""
+    if tf.is_symbolic_tensor(gradient) and gradient.op.type == "SpfdeDerive":
+        read, *derivation = gradient.op.inputs
+        return read, {"derivation": derivation, "passing": gradient.op.get_attr("passing")}
+    return gradient, {"derivation": []}
+
+
+def gradients(gradient, inputs: list[tf.Tensor], y=(), **settings) -> list[tf.Tensor | None]:
+    """Returns the gradients of `normalize` and `relu`.
+
+    Args:
+        gradient: of the result.
+        inputs: as of `normalize`: five tensors.
+        y: the result, if something was added before the ReLU.
+        **settings: the attributes of the operator.
+
+    Returns:
+        Of each input, then of what was added, if it was.
+    """
+    arguments = dict(zip(_INPUTS, inputs, strict=True))
+    gradient, *more = _summands(gradient) if y else [gradient]
+    sums = operators().spfde_normalize_sums(
+        gradient=gradient, y=list(y), more=more, **arguments, **settings
+    )
+    of_x = operators().spfde_derive(
+        gradient=sums.of_residual[0] if y else gradient,
+        x=arguments["x"],
+        mean=arguments["mean"],
+        slope=sums.slope,
+        curve=sums.curve,
+        average=sums.average,
+        scale=sums.scale,
+        shift=sums.shift,
+        passing=settings["relu"] and not y,
+        isa=settings.get("isa", ""),
+    )
+    return [of_x, None, None, sums.of_gamma, sums.of_beta, *sums.of_residual]
+
+
+def _summands(gradient) -> list[tf.Tensor]:
+    """What a gradient is the sum of, if it is one of two, as where a residual block branches."""
+    if tf.is_symbolic_tensor(gradient) and gradient.op.type in ("AddN", "AddV2"):
+        summands = list(gradient.op.inputs)
+        shapes = {tuple(summand.shape.as_list()) for summand in summands}
+        if len(summands) == 2 and len(shapes) == 1:
+            return summands
+    return [gradient]
+
+
+def through_tape(compute: Callable, inputs, of_outputs) -> list[tf.Tensor | None]:
+    """Returns the gradients of what `compute` makes of inputs, by those of its operators."""
+    floats = [tensor for tensor in inputs if tensor.dtype.is_floating]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(floats)
+        outputs = tf.nest.flatten(compute(*inputs))
+    found = iter(tape.gradient(outputs, floats, output_gradients=list(of_outputs)))
+    return [next(found) if tensor.dtype.is_floating else None for tensor in inputs]
+
+
+def _settings(op) -> dict:
+    return {name: op.get_attr(name) for name in _SETTINGS}
+
+
+@tf.RegisterGradient("SpfdeNormalize")
+def _gradient(op, gradient):
+    y = op.outputs if op.get_attr("residuals") else ()
+    return gradients(gradient, op.inputs[:5], y, **_settings(op))
+
+
+# Derived once more, by TensorFlow's operators: nothing that trains asks for it in each step.
+
+
+@tf.RegisterGradient("SpfdeMoments")
+def _gradient_of_moments(op, of_mean, of_variance):
+    x, mean = op.inputs[0], op.outputs[0]
+    return (of_mean + 2 * of_variance * (x - mean)) / _rows(x)
+
+
+@tf.RegisterGradient("SpfdeNormalizeSums")
+def _gradient_of_sums(op, *of_outputs):
+    def compute(gradient, x, mean, variance, gamma, beta, *rest):
+        y, more = rest[:1], rest[1:]
+        gradient = tf.add_n([gradient, *more])
+        inverse = tf.math.rsqrt(variance + op.get_attr("epsilon"))
+        scale = gamma * inverse
+        shift = beta - mean * scale
+        if op.get_attr("relu"):
+            gradient = _passing(gradient, y[0] if y else x * scale + shift)
+        axes = list(range(len(x.shape) - 1))
+        sums = tf.reduce_sum(gradient, axes)
+        products = tf.reduce_sum(gradient * (x - mean), axes)
+        share = 1 / _rows(x) if op.get_attr("of_batch") else 0.0
+        curve = -scale * inverse**2 * products * share
+        outputs = [products * inverse, sums, scale, curve, sums * share, scale, shift]
+        return outputs + [gradient] * len(y)
+
+    return through_tape(compute, op.inputs, of_outputs)
+
+
+@tf.RegisterGradient("SpfdeDerive")
+def _gradient_of_derive(op, of_x):
+    def compute(gradient, x, mean, slope, curve, average, scale, shift):
+        if op.get_attr("passing"):
+            gradient = _passing(gradient, x * scale + shift)
+        return (gradient - average) * slope + (x - mean) * curve
+
+    return through_tape(compute, op.inputs, [of_x])
+
+
+def _passing(gradient, y):
+    return tf.where(y > 0, gradient, 0.0)
+
+
+def _rows(x):
+    return tf.cast(tf.size(x) // tf.shape(x)[-1], x.dtype)

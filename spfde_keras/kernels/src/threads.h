@@ -1,0 +1,33 @@
+// How to compute in parallel.
+#ifndef SPFDE_THREADS_H_
+#define SPFDE_THREADS_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+
+namespace spfde {
+
+// `each` calls its second argument with each number below the first, in any order, on up to
+// `threads` threads.
+struct Threads {
+  int threads;
+  std::function<void(int64_t, const std::function<void(int64_t)>&)> each;
+
+  // Into how many chunks `work` is divided: some for each thread, so that all end together though
+  // one is disturbed.
+  int64_t chunks(int64_t work) const { return std::min<int64_t>(work, threads * int64_t(4)); }
+
+  // Calls compute(chunk, first, last) for each of chunks(work) chunks of nearly the same size.
+  void each_chunk(int64_t work,
+                  const std::function<void(int64_t, int64_t, int64_t)>& compute) const {
+    const int64_t count = chunks(work);
+    each(count, [&](int64_t chunk) {
+      compute(chunk, work * chunk / count, work * (chunk + 1) / count);
+    });
+  }
+};
+
+}  // namespace spfde
+
+#endif  // SPFDE_THREADS_H_
