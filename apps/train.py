@@ -117,7 +117,7 @@ def prepare(config: RunConfig) -> Run:
     )
     steps = sieve.steps(config.batch_size)
     model.compile(
-        optimizer=_optimizer(config, steps),
+        optimizer=optimizer(config, steps),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=config.steps_per_execution,
@@ -289,12 +289,21 @@ def _training(config: RunConfig, sieve: DataSieve) -> SparseTraining:
     )
 
 
-def _optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
-    """SGD with momentum, warm-up and cosine; kernels alone decay.
+def optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
+    """Returns SGD with momentum, warm-up and cosine; kernels alone decay.
 
     With freezing the callback multiplies in a cosine for each block, so the rate stays constant
     after warm-up. Where a policy removes samples later on, the run has fewer steps than `steps`
     says and the cosine ends above 0.
+
+    Args:
+        config: the options.
+        steps: batches in an epoch.
+
+    Example:
+
+    >>> round(float(optimizer(RunConfig(learning_rate=0.05), 40).momentum), 1)
+    0.9
     """
     warmup = config.warmup_epochs * steps
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -304,11 +313,9 @@ def _optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
         decay_steps=config.epochs * steps - warmup,
         alpha=1.0 if config.freeze_reduction else 0.0,
     )
-    optimizer = keras.optimizers.SGD(
-        schedule, momentum=0.9, weight_decay=config.weight_decay or None
-    )
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    return optimizer
+    sgd = keras.optimizers.SGD(schedule, momentum=0.9, weight_decay=config.weight_decay or None)
+    sgd.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return sgd
 
 
 def _batches(run: Run) -> tf.data.Dataset:

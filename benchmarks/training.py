@@ -1,0 +1,278 @@
+"""Times whole trainings, from the first epoch to the last: dense Keras, and SpFDE.
+
+Each way trains in its turn, an epoch at a time, so that a machine that slows down or speeds up
+does so for all of them. Time is that of the epochs with all that belongs to them: tracing,
+measuring which kernels are faster, updates of masks and samples, freezing.
+"""
+
+import argparse
+import dataclasses
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import spfde_keras
+from apps import datasets, models
+from apps.config import RunConfig
+from apps.train import optimizer
+from benchmarks import report
+from spfde_keras import kernels
+
+
+@dataclasses.dataclass
+class Training:
+    """One way to train, ready to start.
+
+    Args:
+        model: compiled.
+        fit: a function of a list of callbacks that trains it.
+        flops: a function that returns the training FLOPs, once trained.
+        skips: whether kernels may skip zeros.
+    """
+
+    model: keras.Model
+    fit: Callable[[list], object]
+    flops: Callable[[], float]
+    skips: bool = True
+
+
+class Turns:
+    """Lets several threads run in turns, and takes the time of each.
+
+    Args:
+        names: of the threads, in their order.
+    """
+
+    def __init__(self, names: list[str]):
+        self.seconds = {name: [] for name in names}
+        self._waiting = list(names)
+        self._turn = threading.Condition()
+        self._begun = time.perf_counter()
+
+    def take(self, name: str) -> None:
+        """Waits for the turn of thread `name`."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._waiting[0] == name)
+            self._begun = time.perf_counter()
+
+    def pass_on(self, name: str, again: bool = True) -> None:
+        """Ends the turn of thread `name`; it gets another one unless it is done."""
+        with self._turn:
+            self.seconds[name].append(time.perf_counter() - self._begun)
+            self._waiting.remove(name)
+            if again:
+                self._waiting.append(name)
+            self._turn.notify_all()
+
+
+class PassOn(keras.callbacks.Callback):
+    """Ends a turn with each epoch.
+
+    Args:
+        turns: the `Turns`.
+        name: of the thread.
+    """
+
+    def __init__(self, turns: Turns, name: str):
+        super().__init__()
+        self._turns, self._name = turns, name
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._turns.pass_on(self._name)
+        self._turns.take(self._name)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Trains in every way, prints the table and writes the results."""
+    options = parse(arguments)
+    try:
+        config = RunConfig(**{k: v for k, v in vars(options).items() if k != "json"})
+        dataset = datasets.load(config.dataset, config.data_dir, config.train_samples)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    trainings = {
+        "dense Keras": dense(config, dataset),
+        "SpFDE": sparse(config, dataset),
+        "SpFDE, zeros computed": dataclasses.replace(sparse(config, dataset), skips=False),
+    }
+    seconds = train(trainings)
+    results = summarize(trainings, seconds, dataset)
+    show(results, config)
+    if options.json:
+        settings = dataclasses.asdict(config)
+        report.write_json(options.json, {"settings": settings, "variants": results})
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Reads the command line, or `arguments` if there are any."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=report.json_path, help="file to write the results to")
+    for name, kind, default in (
+        ("dataset", str, "digits"),
+        ("data_dir", str, None),
+        ("train_samples", report.count, None),
+        ("model", str, "resnet20"),
+        ("width", float, 1.0),
+        ("sparsity", report.sparsity, 0.9),
+        ("interval", report.count, 1),
+        ("freeze_reduction", float, 0.2),
+        ("sieve_fraction", float, 0.2),
+        ("epochs", report.count, 12),
+        ("batch_size", report.count, 64),
+        ("seed", int, 0),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=default, help="as of apps.train")
+    return parser.parse_args(arguments)
+
+
+def dense(config: RunConfig, dataset: datasets.Dataset) -> Training:
+    """Keras' own training of the model, with a cosine."""
+    keras.utils.set_random_seed(config.seed)
+    model = build(config, dataset)
+    plain = dataclasses.replace(config, freeze_reduction=0)
+    compile_model(model, plain, math.ceil(len(dataset.train_x) / config.batch_size))
+    x = np.asarray(dataset.normalize(dataset.train_x))
+
+    def fit(callbacks):
+        model.fit(
+            x,
+            dataset.train_y,
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            callbacks=callbacks,
+            verbose=0,
+        )
+
+    step = spfde_keras.cost.profile(spfde_keras.wrap(model)).training({})
+    return Training(model, fit, lambda: step * len(x) * config.epochs)
+
+
+def sparse(config: RunConfig, dataset: datasets.Dataset) -> Training:
+    """SpFDE with EM&S updates; the first layer and the classifier stay dense."""
+    keras.utils.set_random_seed(config.seed)
+    model = spfde_keras.sparsify(
+        build(config, dataset),
+        config.sparsity[0],
+        dense=models.dense_layers(config.model),
+        seed=config.seed,
+    )
+    x = np.asarray(dataset.normalize(dataset.train_x))
+    sieve = spfde_keras.DataSieve((x, dataset.train_y), config.sieve_fraction, seed=config.seed)
+    compile_model(model, config, sieve.steps(config.batch_size))
+    callback = spfde_keras.SpFDE(
+        epochs=config.epochs,
+        updater="mest_ems",
+        interval=config.interval,
+        freeze=config.freeze_reduction or None,
+        sieve=sieve,
+        seed=config.seed,
+    )
+
+    def fit(callbacks):
+        model.fit(
+            sieve.batches(config.batch_size),
+            epochs=config.epochs,
+            shuffle=False,
+            callbacks=[callback, *callbacks],
+            verbose=0,
+        )
+
+    return Training(model, fit, lambda: callback.training_flops)
+
+
+def build(config: RunConfig, dataset: datasets.Dataset) -> keras.Model:
+    """The plain model."""
+    return models.build(config.model, dataset.input_shape, dataset.classes, config.width)
+
+
+def compile_model(model: keras.Model, config: RunConfig, steps: int) -> None:
+    """Compiles for classification."""
+    model.compile(
+        optimizer(config, steps),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+
+
+def train(trainings: dict[str, Training]) -> dict[str, list[float]]:
+    """Trains in turns; the seconds of each turn."""
+    turns = Turns(list(trainings))
+    failures = []
+
+    def run(name: str, training: Training) -> None:
+        turns.take(name)
+        try:
+            if training.skips:
+                training.fit([PassOn(turns, name)])
+            else:
+                with kernels.disabled():
+                    training.fit([PassOn(turns, name)])
+        except Exception as error:
+            failures.append(error)
+        finally:
+            turns.pass_on(name, again=False)
+
+    threads = [threading.Thread(target=run, args=item) for item in trainings.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return turns.seconds
+
+
+def summarize(
+    trainings: dict[str, Training], seconds: dict[str, list[float]], dataset: datasets.Dataset
+) -> dict[str, dict]:
+    """Seconds, FLOPs and accuracy of each way, and what part they are of the first one's."""
+    x = np.asarray(dataset.normalize(dataset.test_x))
+    results = {}
+    for name, training in trainings.items():
+        _, accuracy = training.model.evaluate(x, dataset.test_y, batch_size=256, verbose=0)
+        results[name] = {
+            "seconds": sum(seconds[name]),
+            "turns": seconds[name],
+            "training_flops": float(training.flops()),
+            "test_accuracy": accuracy,
+        }
+    first = next(iter(results.values()))
+    for result in results.values():
+        result["times_faster"] = first["seconds"] / result["seconds"]
+        result["flops_share"] = result["training_flops"] / first["training_flops"]
+    return results
+
+
+def show(results: dict[str, dict], config: RunConfig) -> None:
+    """Prints the table."""
+    print(
+        f"{config.model}, width {config.width:g}, {config.dataset}, {config.epochs} epochs, "
+        f"{config.sparsity[0]:.0%} sparse, {config.freeze_reduction:.0%} of the FLOPs saved by "
+        f"freezing, {config.sieve_fraction:.0%} of the samples resting"
+    )
+    report.print_table(
+        ["", "seconds", "times faster", "FLOPs", "accuracy"],
+        [
+            [
+                name,
+                f"{result['seconds']:.1f}",
+                f"{result['times_faster']:.2f}",
+                f"{result['flops_share']:.3f}",
+                f"{result['test_accuracy']:.4f}",
+            ]
+            for name, result in results.items()
+        ],
+    )
+    print(kernels.status())
+
+
+if __name__ == "__main__":
+    main()
