@@ -119,13 +119,19 @@ def parts(convolve: Callable, images: tf.Tensor, kernel: tf.Tensor) -> dict[str,
 
         return lambda: gradients(images, kernel)
 
+    @tf.function
+    def step(*tensors):
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            outputs = convolve(*tensors)
+        # As in training, where gradients come when the outputs are there.
+        with tf.control_dependencies([outputs]):
+            after = tf.identity(gradient)
+        return outputs, tape.gradient(outputs, tensors, output_gradients=after)
+
     forward = tf.function(convolve)
-    both = derive((0, 1))
-
-    def step():
-        return forward(images, kernel), both()
-
-    found = (lambda: forward(images, kernel), derive((0,)), derive((1,)), both, step)
+    found = (lambda: forward(images, kernel), *map(derive, [(0,), (1,), (0, 1)]))
+    found += (lambda: step(images, kernel),)
     return dict(zip(PARTS, found, strict=True))
 
 

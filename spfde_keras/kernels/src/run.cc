@@ -49,24 +49,29 @@ class Gradient {
   Gradient(const Structure& structure, int64_t strips, const Threads& threads)
       : structure_(structure), strips_(strips), threads_(threads),
         chunks_(threads.chunks(strips)),
-        sums_(size_t(chunks_) * structure.size()) {}
+        sums_(new float[chunks_ * structure.size()]) {}
 
   void each_chunk(const std::function<void(float*, int64_t, int64_t)>& compute) {
     threads_.each_chunk(strips_, [&](int64_t chunk, int64_t first, int64_t last) {
-      compute(sums_.data() + chunk * structure_.size(), first, last);
+      float* sums = sums_.get() + chunk * structure_.size();
+      std::fill(sums, sums + structure_.size(), 0.0f);
+      compute(sums, first, last);
     });
   }
 
   // Writes the gradient in the kernel's shape, 0 where there are no entries.
-  void write(const Geometry& geometry, float* gradient) const {
-    const int64_t size = structure_.size(), weights = geometry.weights();
-    std::fill(gradient, gradient + weights, 0.0f);
-    for (int64_t e = 0; e < size; ++e) {
-      if (structure_.positions()[e] < 0) continue;
-      float sum = 0;
-      for (int64_t chunk = 0; chunk < chunks_; ++chunk) sum += sums_[chunk * size + e];
-      gradient[structure_.positions()[e]] = sum;
+  void write(const Geometry& geometry, float* gradient) {
+    const int64_t size = structure_.size();
+    const std::vector<int32_t>& positions = structure_.positions();
+    std::fill(gradient, gradient + geometry.weights(), 0.0f);
+    if (chunks_ == 0) return;
+    float* total = sums_.get();
+    for (int64_t chunk = 1; chunk < chunks_; ++chunk) {
+      const float* sums = total + chunk * size;
+      for (int64_t e = 0; e < size; ++e) total[e] += sums[e];
     }
+    for (int64_t e = 0; e < size; ++e)
+      if (positions[e] >= 0) gradient[positions[e]] = total[e];
   }
 
  private:
@@ -74,7 +79,7 @@ class Gradient {
   const int64_t strips_;
   const Threads& threads_;
   const int64_t chunks_;
-  std::vector<float> sums_;
+  const std::unique_ptr<float[]> sums_;
 };
 
 }  // namespace
@@ -112,8 +117,6 @@ void correlate(const Isa& isa, const Structure& structure, const Geometry& geome
                const Threads& threads) {
   std::vector<Phase> phases;
   Pass pass = structure.pass(geometry, &phases);
-  const std::vector<Entry> entries = structure.entries(nullptr);
-  pass.entries = entries.data();
   const Engine* engine = isa.engine(structure.lanes());
   Gradient gradient(structure, all_strips(pass), threads);
   gradient.each_chunk([&](float* sums, int64_t first, int64_t last) {
@@ -135,8 +138,7 @@ void differentiate(const Isa& isa, const Structure& forward, const Structure& ba
     correlate(isa, forward, geometry, source, target_gradient, kernel_gradient, threads);
     return;
   }
-  const std::vector<Entry> entries = forward.entries(nullptr), weights = backward.entries(kernel);
-  pass.entries = entries.data();
+  const std::vector<Entry> weights = backward.entries(kernel);
   back.entries = weights.data();
   const int strip = std::min(pass.strip, back.strip);
   pass.set_strip(strip);

@@ -155,11 +155,11 @@ void Structure::place_entries() {
     size += int32_t(divide_up(run.count, kGroup)) * kGroup;
     run.count = 0;
   }
-  offsets_.assign(size, 0);
+  places_.assign(size, Entry{0, 0.0f});
   positions_.assign(size, -1);
   each([&](Run& run, int source, const Tap& tap, int32_t position) {
     const int32_t entry = run.begin + run.count++;
-    offsets_[entry] = int32_t(
+    places_[entry].offset = int32_t(
         source * plane_ +
         (ptrdiff_t(tap.y - first_y_) * packed_columns_ + (tap.x - first_x_)) * lanes_);
     positions_[entry] = position;
@@ -180,11 +180,9 @@ bool Structure::fits(const Geometry& geometry, int lanes, const bool* mask) cons
 }
 
 std::vector<Entry> Structure::entries(const float* kernel) const {
-  std::vector<Entry> entries(offsets_.size());
-  for (size_t e = 0; e < entries.size(); ++e) {
-    const bool used = kernel != nullptr && positions_[e] >= 0;
-    entries[e] = Entry{offsets_[e], used ? kernel[positions_[e]] : 0.0f};
-  }
+  std::vector<Entry> entries = places_;
+  for (size_t e = 0; e < entries.size(); ++e)
+    if (positions_[e] >= 0) entries[e].value = kernel[positions_[e]];
   return entries;
 }
 
@@ -219,7 +217,7 @@ Pass Structure::pass(const Geometry& geometry, std::vector<Phase>* phases) const
   pass.blocks = blocks_;
   pass.phases = step_ * step_;
   pass.phase = phases->data();
-  pass.entries = nullptr;
+  pass.entries = places_.data();
   return pass;
 }
 

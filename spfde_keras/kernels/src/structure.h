@@ -45,14 +45,15 @@ class Structure {
 
   int lanes() const { return lanes_; }
   // The number of entries, unused ones included.
-  int64_t size() const { return int64_t(offsets_.size()); }
+  int64_t size() const { return int64_t(places_.size()); }
   // For each entry the index of its weight in the kernel; -1 for unused ones.
   const std::vector<int32_t>& positions() const { return positions_; }
 
-  // Entries with the weights of `kernel`; all 0 if that is null.
+  // Entries with the weights of `kernel`.
   std::vector<Entry> entries(const float* kernel) const;
 
-  // Fills in all of a pass but its entries. It points into this structure and into `phases`.
+  // Describes a pass whose entries have no values yet. It points into this structure and into
+  // `phases`.
   Pass pass(const Geometry& geometry, std::vector<Phase>* phases) const;
 
  private:
@@ -73,7 +74,8 @@ class Structure {
   int strip_, rows_, packed_columns_, block_, blocks_;
   ptrdiff_t plane_;
   std::vector<Run> runs_;  // by phase, block and target channel
-  std::vector<int32_t> offsets_, positions_;
+  std::vector<Entry> places_;  // without values
+  std::vector<int32_t> positions_;
 };
 
 }  // namespace spfde
