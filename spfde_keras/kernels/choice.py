@@ -119,6 +119,11 @@ def are_disabled() -> bool:
     return not _allowed.get()
 
 
+def are_used() -> bool:
+    """Returns whether kernels take what they can: they are active, and not `disabled()`."""
+    return not are_disabled() and status().active
+
+
 def choose(convolution: Convolution) -> Choice:
     """Returns how to compute a convolution on this machine.
 

@@ -13,8 +13,6 @@ _SETTINGS = ("epsilon", "relu", "of_batch", "isa")
 def moments(inputs) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns mean and variance of each channel, in one pass over memory.
 
-    Gradients do not pass; see `normalize`.
-
     Args:
         inputs: float32 tensor (..., channels).
 
@@ -102,9 +100,13 @@ def unread_normalization(images) -> tuple[tf.Tensor, dict]:
         and images.op.get_attr("foldable")
     ):
         read, *normalization = images.op.inputs
-        settings = {name: images.op.get_attr(name) for name in ("epsilon", "of_batch")}
-        return read, {"normalization": normalization} | settings
+        return read, {"normalization": normalization} | statistics_settings(images.op)
     return images, {"normalization": []}
+
+
+def statistics_settings(op) -> dict:
+    """Returns what an operator that normalizes knows of its statistics, as arguments."""
+    return {name: op.get_attr(name) for name in ("epsilon", "of_batch")}
 
 
 def underived(gradient) -> tuple[tf.Tensor, dict]:

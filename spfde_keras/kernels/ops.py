@@ -105,7 +105,7 @@ def _gradient(op, gradient):
     images, kernel, mask, *normalized = op.inputs
     gradient, derived = normalization.underived(gradient)
     options = {"mask": mask, "gradient": gradient} | derived | _attributes(op)
-    reading = {"normalization": normalized} | _normalization_attributes(op)
+    reading = {"normalization": normalized} | normalization.statistics_settings(op)
     # The tape knows what nothing asks for: images that are data, kernels that are frozen.
     skipped = set(op.skip_input_indices or ())
     module = operators()
@@ -124,7 +124,7 @@ def _gradient(op, gradient):
     of_normalized = [None] * len(normalized)
     if normalized and of_images is not None:
         of_images, *of_normalized = normalization.gradients(
-            of_images, [images, *normalized], relu=True, **_normalization_attributes(op)
+            of_images, [images, *normalized], relu=True, **normalization.statistics_settings(op)
         )
     return of_images, of_kernel, None, *of_normalized
 
@@ -149,7 +149,7 @@ def _derives_parts(function):
                 arguments["normalization"] = []
                 if op.get_attr("normalized"):
                     x = normalization.normalize(
-                        arguments["images"], *rest[:4], **_normalization_attributes(op)
+                        arguments["images"], *rest[:4], **normalization.statistics_settings(op)
                     )
                     arguments["images"] = normalization.relu(x)
                     rest = rest[4:]
@@ -214,10 +214,6 @@ def _gradient_of_gradients(op, of_images, of_kernel):
 
 def _attributes(op) -> dict:
     return {name: op.get_attr(name) for name in ("stride", "pad", "isa")}
-
-
-def _normalization_attributes(op) -> dict:
-    return {name: op.get_attr(name) for name in ("epsilon", "of_batch")}
 
 
 def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -55,7 +55,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         variance = ops.cast(self.moving_variance, "float32")
         gamma = ops.cast(self.gamma, "float32") if self.scale else tf.ones_like(mean)
         beta = ops.cast(self.beta, "float32") if self.center else tf.zeros_like(mean)
-        own = inputs.dtype == tf.float32 and kernels.status().active and not kernels.are_disabled()
+        own = inputs.dtype == tf.float32 and kernels.are_used()
         compute = self._with_own_kernels if own else self._with_tensorflow
         outputs, new_mean, new_variance = compute(inputs, mean, variance, gamma, beta, use_batch)
         if use_batch:

@@ -8,7 +8,7 @@ from spfde_keras import kernels
 
 class _Folds:
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        if kernels.are_disabled() or not kernels.status().active:
+        if not kernels.are_used():
             return super().call(inputs)
         return kernels.relu(inputs, used_once=len(self._outbound_nodes) == 1)
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from spfde_keras import kernels
 from spfde_keras.kernels.library import operators
+from tests import graphs
 from tests.kernels import reference
 
 pytestmark = pytest.mark.usefixtures("sparse_kernels")
@@ -69,13 +70,8 @@ def by_channel(random, channels):
 def types_needed(function, *arguments):
     """The types of our operators that the graph of a function needs for what it returns."""
     graph = tf.function(function).get_concrete_function(*map(tf.constant, arguments)).graph
-    needed, waiting = set(), [tensor.op for tensor in graph.outputs]
-    while waiting:
-        op = waiting.pop()
-        if op not in needed:
-            needed.add(op)
-            waiting += [tensor.op for tensor in op.inputs]
-    return sorted(op.type.removeprefix("Spfde") for op in needed if "Spfde" in op.type)
+    types = graphs.types_needed(graph)
+    return sorted(name.removeprefix("Spfde") for name in types if "Spfde" in name)
 
 
 def test_by_hand():

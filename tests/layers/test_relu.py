@@ -9,6 +9,7 @@ from keras import layers
 import spfde_keras
 from spfde_keras import kernels
 from spfde_keras.layers.relu import FusedReLU, FusedReLUActivation, fused_relu, plain_relu
+from tests import graphs
 
 
 def residual_net(relu=layers.ReLU, channels=8):
@@ -75,13 +76,7 @@ def test_several_subnets_train_as_without_kernels(sparse_kernels, monkeypatch, d
 def operators(model, training):
     function = tf.function(lambda x: model(x, training=training))
     graph = function.get_concrete_function(tf.zeros((2, 9, 8, 3))).graph
-    needed, waiting = set(), [tensor.op for tensor in graph.outputs]
-    while waiting:
-        op = waiting.pop()
-        if op not in needed:
-            needed.add(op)
-            waiting += [tensor.op for tensor in op.inputs]
-    return [op.type for op in needed]
+    return graphs.types_needed(graph)
 
 
 @pytest.mark.parametrize("training", [True, False])

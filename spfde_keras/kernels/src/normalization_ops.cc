@@ -22,10 +22,8 @@ using tensorflow::shape_inference::InferenceContext;
 class NormalizationKernel : public OpKernel {
  public:
   explicit NormalizationKernel(OpKernelConstruction* context) : OpKernel(context) {
-    std::string isa;
-    OP_REQUIRES_OK(context, context->GetAttr("isa", &isa));
-    isa_ = isa.empty() ? usable_isas().front() : find_isa(isa);
-    OP_REQUIRES(context, isa_ != nullptr, InvalidArgument("this processor has no ", isa));
+    isa_ = isa_of(context);
+    if (isa_ == nullptr) return;
     if (context->HasAttr("epsilon")) {
       OP_REQUIRES_OK(context, context->GetAttr("epsilon", &epsilon_));
       OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_));

@@ -25,12 +25,10 @@ using tensorflow::shape_inference::InferenceContext;
 class ConvolutionKernel : public OpKernel {
  public:
   explicit ConvolutionKernel(OpKernelConstruction* context) : OpKernel(context) {
-    std::string isa;
     OP_REQUIRES_OK(context, context->GetAttr("stride", &stride_));
     OP_REQUIRES_OK(context, context->GetAttr("pad", &pad_));
-    OP_REQUIRES_OK(context, context->GetAttr("isa", &isa));
-    isa_ = isa.empty() ? usable_isas().front() : find_isa(isa);
-    OP_REQUIRES(context, isa_ != nullptr, InvalidArgument("this processor has no ", isa));
+    isa_ = isa_of(context);
+    if (isa_ == nullptr) return;
     OP_REQUIRES(context, pad_.size() == 4, InvalidArgument("`pad` must have 4 entries"));
     OP_REQUIRES(context, stride_ == 1 || stride_ == 2,
                 InvalidArgument("`stride` must be 1 or 2. Received: ", stride_));

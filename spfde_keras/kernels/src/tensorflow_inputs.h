@@ -7,8 +7,21 @@
 
 namespace spfde {
 
-// Floats of inputs [first, first + count) by channel of `like`; null if one has another shape, and
-// then an error ends the operator.
+// The instruction set that an operator's attribute asks for, or the best one; null if this
+// processor does not have it, and then an error ends the operator's construction.
+inline const Isa* isa_of(tensorflow::OpKernelConstruction* context) {
+  std::string name;
+  const absl::Status status = context->GetAttr("isa", &name);
+  const Isa* isa = name.empty() ? usable_isas().front() : find_isa(name);
+  if (!status.ok())
+    context->CtxFailure(status);
+  else if (isa == nullptr)
+    context->CtxFailure(tensorflow::errors::InvalidArgument("this processor has no ", name));
+  return isa;
+}
+
+// Floats of inputs [first, first + count) by channel of `like`; false if one has another shape,
+// and then an error ends the operator.
 inline bool by_channel(tensorflow::OpKernelContext* context, const tensorflow::Tensor& like,
                        int first, int count, const float** found) {
   const int64_t channels = like.dims() > 0 ? like.dim_size(like.dims() - 1) : 0;
@@ -25,8 +38,8 @@ inline bool by_channel(tensorflow::OpKernelContext* context, const tensorflow::T
   return true;
 }
 
-// `data`, normalized by the inputs mean, variance, gamma and beta from `first` on; null if they do
-// not fit.
+// `data`, normalized by the inputs mean, variance, gamma and beta from `first` on; false if they
+// do not fit.
 inline bool read_normalization(tensorflow::OpKernelContext* context, const tensorflow::Tensor& data,
                                int first, float epsilon, bool relu, Normalization* found) {
   const float* of[4];
