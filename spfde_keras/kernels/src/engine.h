@@ -2,6 +2,7 @@
 #ifndef SPFDE_ENGINE_H_
 #define SPFDE_ENGINE_H_
 
+#include "ahead.h"
 #include "reader.h"
 #include "simd.h"
 #include "sparse_conv.h"
@@ -9,13 +10,15 @@
 namespace SPFDE_ISA {
 
 using spfde::Engine;
-using spfde::Entry;
 using spfde::kGroup;
 using spfde::kTile;
 using spfde::Layout;
 using spfde::Pass;
 using spfde::Phase;
 using spfde::Run;
+
+inline int smaller(int a, int b) { return a < b ? a : b; }
+inline int larger(int a, int b) { return a < b ? b : a; }
 
 template <int L>
 inline int valid_lanes(const Layout& layout, int64_t group, int y, int x) {
@@ -68,51 +71,80 @@ void unpack_pixel(const float* from, ptrdiff_t plane, float* to, ptrdiff_t lane,
     for (int l = 0; l < lanes; ++l) to[l * lane + c] = from[c * plane + l];
 }
 
-// Packs what rows j0, j0 + 1, ... of a strip see: pass.rows x pass.columns pixels, of which those
-// outside of the image are zero. Columns outside are the same in every strip: see clear_margins.
-// Rows that the strip before this one has packed, if that is what `packed` holds, are moved.
+// Row j of a group of targets. What it sees is packed already where row j - 1, of which that is so,
+// sees it too: if it `follows`.
+struct Row {
+  int64_t group;
+  int j;
+  bool follows;
+};
+
+inline Row row_at(const Pass& pass, int64_t index, int64_t first) {
+  const int height = pass.phase[0].height, j = int(index % height);
+  return Row{index / height, j, index > first && j > 0};
+}
+
+// Rows [begin, end) of the source, from the first that row 0 sees: to be packed for a row.
+struct Span {
+  int begin, end;
+};
+
+inline Span unpacked(const Pass& pass, Row row) {
+  const int begin = row.j * pass.stride, end = begin + pass.rows;
+  return Span{row.follows && pass.stride < pass.rows ? end - pass.stride : begin, end};
+}
+
+// Packs what a row sees: pass.rows rows of pixels, of which those outside of the image are zero.
+// Columns outside are the same in every row: see clear_margins.
 template <int L, Reading R>
-void pack_strip(const Pass& pass, const Source& source, int64_t group, int j0, bool next,
-                float* packed) {
+void pack_rows(const Pass& pass, const Source& source, Row row, float* packed) {
   const Layout& from = pass.source;
-  const ptrdiff_t row = ptrdiff_t(pass.columns) * L;
-  const int step = pass.strip * pass.stride;
-  const int known = next && pass.rows > step ? pass.rows - step : 0;
-  if (known > 0)
-    for (int c = 0; c < from.channels; ++c) {
-      float* plane = packed + c * pass.plane;
-      __builtin_memmove(plane, plane + step * row, known * row * sizeof(float));
-    }
-  for (int r = known; r < pass.rows; ++r) {
-    const int y = j0 * pass.stride + pass.first_y + r;
-    float* to = packed + r * row;
+  const Span span = unpacked(pass, row);
+  const ptrdiff_t size = ptrdiff_t(pass.columns) * L;
+  for (int r = span.begin; r < span.end; ++r) {
+    const int y = r + pass.first_y;
+    float* to = packed + r % pass.rows * size;
     if (y < 0 || y >= from.height) {
-      for (int c = 0; c < from.channels; ++c) fill_zero(to + c * pass.plane, row);
+      for (int c = 0; c < from.channels; ++c) fill_zero(to + c * pass.plane, size);
       continue;
     }
     for (int column = 0; column < pass.columns; ++column) {
       const int x = pass.first_x + column;
       if (x < 0 || x >= from.width) continue;
-      pack_pixel<L, R>(source, place(from, group, y, x), from.lane,
-                       valid_lanes<L>(from, group, y, x), from.channels, to + column * L,
+      pack_pixel<L, R>(source, place(from, row.group, y, x), from.lane,
+                       valid_lanes<L>(from, row.group, y, x), from.channels, to + column * L,
                        pass.plane);
     }
   }
 }
 
 template <int L>
-void pack_strip(const Pass& pass, const Source& source, int64_t group, int j0, bool next,
-                float* packed) {
+void pack_rows(const Pass& pass, const Source& source, Row row, float* packed) {
   switch (source.reading) {
     case Reading::kPlain:
-      return pack_strip<L, Reading::kPlain>(pass, source, group, j0, next, packed);
+      return pack_rows<L, Reading::kPlain>(pass, source, row, packed);
     case Reading::kNormalized:
-      return pack_strip<L, Reading::kNormalized>(pass, source, group, j0, next, packed);
+      return pack_rows<L, Reading::kNormalized>(pass, source, row, packed);
     case Reading::kGradient:
-      return pack_strip<L, Reading::kGradient>(pass, source, group, j0, next, packed);
+      return pack_rows<L, Reading::kGradient>(pass, source, row, packed);
     case Reading::kPassingGradient:
-      return pack_strip<L, Reading::kPassingGradient>(pass, source, group, j0, next, packed);
+      return pack_rows<L, Reading::kPassingGradient>(pass, source, row, packed);
   }
+}
+
+// What pack_rows will read.
+template <int L>
+Ahead ahead_of(const Pass& pass, const Source& source, Row row, int64_t calls) {
+  const Layout& from = pass.source;
+  const Span span = unpacked(pass, row);
+  const int begin = larger(span.begin + pass.first_y, 0);
+  const int end = smaller(span.end + pass.first_y, from.height);
+  const int lanes = valid_lanes<L>(from, row.group, begin, 0);
+  if (begin >= end || lanes == 0) return Ahead();
+  const ptrdiff_t at = place(from, row.group, begin, 0);
+  const ptrdiff_t size = ptrdiff_t(end - begin) * from.row * ptrdiff_t(sizeof(float));
+  return Ahead(source.data + at, source.x ? source.x + at : nullptr, size,
+               from.lane * ptrdiff_t(sizeof(float)), from.group_lanes ? lanes : 1, calls);
 }
 
 template <int L>
@@ -126,20 +158,43 @@ void clear_margins(const Pass& pass, float* packed) {
       }
 }
 
+// Weights by output channel, and where what they multiply begins.
+struct Weights {
+  const int32_t* offsets;
+  const float* values;
+  const Run* runs;
+  int outputs;
+};
+
+// Those of a block of input channels, for row j.
+inline Weights weights(const Pass& pass, const Phase& phase, int block, int j) {
+  const int outputs = pass.target.channels;
+  return Weights{pass.offsets + j * pass.stride % pass.rows * pass.entries, pass.values,
+                 phase.runs + ptrdiff_t(block) * outputs, outputs};
+}
+
+// How often a row's tiles go through weights of an output channel.
+inline int64_t runs(const Pass& pass) {
+  int64_t tiles = 0;
+  for (int k = 0; k < pass.phases; ++k) tiles += (pass.phase[k].width + kTile - 1) / kTile;
+  return tiles * pass.blocks * pass.target.channels;
+}
+
 // sums[channel][pixel] (+)= weights * pixels, for TW pixels that are S apart.
 template <int L, int TW, int S>
-void multiply_tile(const float* in, const Entry* entries, const Run* runs, int outputs, bool first,
-                   float* sums) {
+void multiply_tile(const float* in, const Weights& weights, bool first, float* sums,
+                   Ahead* ahead) {
   typedef typename Lanes<L>::V V;
-  for (int o = 0; o < outputs; ++o, sums += kTile * L) {
+  for (int o = 0; o < weights.outputs; ++o, sums += kTile * L) {
+    ahead->fetch();
     V v[TW];
     for (int i = 0; i < TW; ++i) v[i] = first ? V{} : load<L>(sums + i * L);
-    const Entry* e = entries + runs[o].begin;
-    for (const Entry* end = e + runs[o].count; e != end; ++e) {
-      const float* p = in + e->offset;
+    const int begin = weights.runs[o].begin, end = begin + weights.runs[o].count;
+    for (int e = begin; e < end; ++e) {
+      const float* p = in + weights.offsets[e];
       // One register, since an address made of two costs each multiplication an instruction.
       asm("" : "+r"(p));
-      const V weight = e->value - V{};
+      const V weight = weights.values[e] - V{};
 #pragma GCC unroll 8
       for (int i = 0; i < TW; ++i) v[i] += weight * load<L>(p + i * S * L);
     }
@@ -149,18 +204,19 @@ void multiply_tile(const float* in, const Entry* entries, const Run* runs, int o
 
 // gradient[entry] += the product of its pixels with those of the output's gradient, at `out`.
 template <int L, int TW, int S>
-void correlate_tile(const float* in, const Entry* entries, const Run* runs, int outputs,
-                    const float* out, ptrdiff_t plane, float* gradient) {
+void correlate_tile(const float* in, const Weights& weights, const float* out, ptrdiff_t plane,
+                    float* gradient, Ahead* ahead) {
   typedef typename Lanes<L>::V V;
-  for (int o = 0; o < outputs; ++o, out += plane) {
+  for (int o = 0; o < weights.outputs; ++o, out += plane) {
+    ahead->fetch();
     V g[TW];
     for (int i = 0; i < TW; ++i) g[i] = load<L>(out + i * L);
-    const int end = runs[o].begin + runs[o].count;
-    for (int e = runs[o].begin; e < end; e += kGroup) {
+    const int begin = weights.runs[o].begin, end = begin + weights.runs[o].count;
+    for (int e = begin; e < end; e += kGroup) {
       V v[kGroup];
 #pragma GCC unroll 4
       for (int k = 0; k < kGroup; ++k) {
-        const float* p = in + entries[e + k].offset;
+        const float* p = in + weights.offsets[e + k];
         asm("" : "+r"(p));
         v[k] = g[0] * load<L>(p);
 #pragma GCC unroll 8
@@ -174,9 +230,9 @@ void correlate_tile(const float* in, const Entry* entries, const Run* runs, int 
 // The functions above for each width of a tile, 1 to kTile, with and without strides.
 template <int L>
 struct Tiles {
-  typedef void (*Multiply)(const float*, const Entry*, const Run*, int, bool, float*);
-  typedef void (*Correlate)(const float*, const Entry*, const Run*, int, const float*, ptrdiff_t,
-                            float*);
+  typedef void (*Multiply)(const float*, const Weights&, bool, float*, Ahead*);
+  typedef void (*Correlate)(const float*, const Weights&, const float*, ptrdiff_t, float*,
+                            Ahead*);
 #define SPFDE_WIDTHS(function, S)                                                      \
   {                                                                                    \
     function<L, 1, S>, function<L, 2, S>, function<L, 3, S>, function<L, 4, S>,        \
@@ -195,95 +251,83 @@ struct Tiles {
 #undef SPFDE_WIDTHS
 };
 
-inline int smaller(int a, int b) { return a < b ? a : b; }
-
-// Computes the targets of one packed strip, whose first row is j0.
+// Computes the targets of a row from what it sees.
 template <int L>
-void convolve_strip(const Pass& pass, const float* packed, int64_t group, int j0, float* target,
-                    float* sums) {
+void convolve_row(const Pass& pass, const float* packed, Row row, float* target,
+                  float* sums, Ahead ahead) {
   const Layout& to = pass.target;
-  const ptrdiff_t row = ptrdiff_t(pass.columns) * L;
   for (int k = 0; k < pass.phases; ++k) {
     const Phase& phase = pass.phase[k];
-    const int j1 = smaller(j0 + pass.strip, phase.height);
-    for (int j = j0; j < j1; ++j)
-      for (int i0 = 0; i0 < phase.width; i0 += kTile) {
-        const int width = smaller(kTile, phase.width - i0);
-        const float* in = packed + (j - j0) * pass.stride * row + ptrdiff_t(i0) * pass.stride * L;
-        const typename Tiles<L>::Multiply multiply = Tiles<L>::multiply(width, pass.stride);
-        for (int b = 0; b < pass.blocks; ++b)
-          multiply(in, pass.entries, phase.runs + ptrdiff_t(b) * to.channels, to.channels, b == 0,
-                   sums);
-        for (int i = 0; i < width; ++i) {
-          const int y = phase.y0 + j * pass.step, x = phase.x0 + (i0 + i) * pass.step;
-          unpack_pixel<L>(sums + i * L, kTile * L, target + place(to, group, y, x), to.lane,
-                          valid_lanes<L>(to, group, y, x), to.channels);
-        }
+    if (row.j >= phase.height) continue;
+    for (int i0 = 0; i0 < phase.width; i0 += kTile) {
+      const int width = smaller(kTile, phase.width - i0);
+      const float* in = packed + ptrdiff_t(i0) * pass.stride * L;
+      const typename Tiles<L>::Multiply multiply = Tiles<L>::multiply(width, pass.stride);
+      for (int b = 0; b < pass.blocks; ++b)
+        multiply(in, weights(pass, phase, b, row.j), b == 0, sums, &ahead);
+      for (int i = 0; i < width; ++i) {
+        const int y = phase.y0 + row.j * pass.step, x = phase.x0 + (i0 + i) * pass.step;
+        unpack_pixel<L>(sums + i * L, kTile * L, target + place(to, row.group, y, x), to.lane,
+                        valid_lanes<L>(to, row.group, y, x), to.channels);
       }
+    }
   }
 }
 
-// Packs the gradient of outputs j0, j0 + 1, ... of a strip, without margins.
+// Packs the gradient of the outputs of a row, without margins.
 template <int L>
-void pack_outputs(const Pass& pass, const Source& source, int64_t group, int j0, float* packed) {
+void pack_outputs(const Pass& pass, const Source& source, Row row, float* packed) {
   Pass outputs = pass;
   outputs.source = pass.target;
-  outputs.stride = 1;
+  outputs.stride = outputs.rows = 1;
   outputs.first_y = outputs.first_x = 0;
-  outputs.rows = smaller(pass.strip, pass.target.height - j0);
   outputs.columns = pass.target.width;
   outputs.plane = spfde::output_plane(pass, L);
-  pack_strip<L>(outputs, source, group, j0, false, packed);
+  pack_rows<L>(outputs, source, row, packed);
 }
 
-// Adds what one packed strip, whose first row is j0, gives to the kernel's gradient. The gradient of
-// output (y, x) is at outputs[(y - j0) * out_row + x * L].
+// Adds what a row gives to the kernel's gradient. The gradients of its outputs are at `outputs`, and
+// `plane` from one channel to the next.
 template <int L>
-void correlate_strip(const Pass& pass, const float* packed, int j0, const float* outputs,
-                     ptrdiff_t out_row, ptrdiff_t out_plane, float* gradient) {
+void correlate_row(const Pass& pass, const float* packed, Row row, const float* outputs,
+                   ptrdiff_t plane, float* gradient, Ahead ahead) {
   const Layout& to = pass.target;
-  const ptrdiff_t row = ptrdiff_t(pass.columns) * L;
-  const int j1 = smaller(j0 + pass.strip, to.height);
-  for (int j = j0; j < j1; ++j)
-    for (int i0 = 0; i0 < to.width; i0 += kTile) {
-      const typename Tiles<L>::Correlate correlate =
-          Tiles<L>::correlate(smaller(kTile, to.width - i0), pass.stride);
-      const float* in = packed + (j - j0) * pass.stride * row + ptrdiff_t(i0) * pass.stride * L;
-      const float* out = outputs + (j - j0) * out_row + ptrdiff_t(i0) * L;
-      for (int b = 0; b < pass.blocks; ++b)
-        correlate(in, pass.entries, pass.phase[0].runs + ptrdiff_t(b) * to.channels, to.channels,
-                  out, out_plane, gradient);
-    }
+  for (int i0 = 0; i0 < to.width; i0 += kTile) {
+    const typename Tiles<L>::Correlate correlate =
+        Tiles<L>::correlate(smaller(kTile, to.width - i0), pass.stride);
+    const float* in = packed + ptrdiff_t(i0) * pass.stride * L;
+    for (int b = 0; b < pass.blocks; ++b)
+      correlate(in, weights(pass, pass.phase[0], b, row.j), outputs + ptrdiff_t(i0) * L, plane,
+                gradient, &ahead);
+  }
 }
 
 template <int L>
 void convolve(const Pass& pass, const Source& source, float* target, int64_t first, int64_t last,
               float* scratch) {
   float* sums = scratch + spfde::packed_floats(pass);
-  const int64_t per_group = spfde::strips(pass);
   clear_margins<L>(pass, scratch);
-  for (int64_t strip = first; strip < last; ++strip) {
-    const int64_t group = strip / per_group;
-    const int j0 = int(strip % per_group) * pass.strip;
-    pack_strip<L>(pass, source, group, j0, strip > first && j0 > 0, scratch);
-    convolve_strip<L>(pass, scratch, group, j0, target, sums);
+  for (int64_t i = first; i < last; ++i) {
+    const Row row = row_at(pass, i, first);
+    pack_rows<L>(pass, source, row, scratch);
+    Ahead ahead;
+    if (i + 1 < last) ahead = ahead_of<L>(pass, source, row_at(pass, i + 1, first), runs(pass));
+    convolve_row<L>(pass, scratch, row, target, sums, ahead);
   }
 }
 
 template <int L>
 void correlate(const Pass& pass, const Source& source, const Source& target, int64_t first,
                int64_t last, float* gradient, float* scratch) {
-  const Layout& to = pass.target;
   float* outputs = scratch + spfde::packed_floats(pass);
-  const ptrdiff_t row = ptrdiff_t(to.width) * L, plane = spfde::output_plane(pass, L);
-  const int64_t per_group = spfde::strips(pass);
   clear_margins<L>(pass, scratch);
-  for (int64_t strip = first; strip < last; ++strip) {
-    const int64_t group = strip / per_group;
-    const int j0 = int(strip % per_group) * pass.strip;
-    pack_strip<L>(pass, source, group, j0, strip > first && j0 > 0, scratch);
-    pack_outputs<L>(pass, target, group, j0, outputs);
-    correlate_strip<L>(pass, scratch, j0, outputs, row, plane, gradient);
+  for (int64_t i = first; i < last; ++i) {
+    const Row row = row_at(pass, i, first);
+    pack_rows<L>(pass, source, row, scratch);
+    pack_outputs<L>(pass, target, row, outputs);
+    Ahead ahead;
+    if (i + 1 < last) ahead = ahead_of<L>(pass, source, row_at(pass, i + 1, first), runs(pass));
+    correlate_row<L>(pass, scratch, row, outputs, spfde::output_plane(pass, L), gradient, ahead);
   }
 }
 
@@ -295,20 +339,23 @@ void differentiate(const Pass& pass, const Pass& back, const Source& source, con
   float* packed = scratch;
   float* outputs = packed + spfde::packed_floats(pass);
   float* sums = outputs + spfde::packed_floats(back);
-  const ptrdiff_t row = ptrdiff_t(back.columns) * L;
-  // Where output (j0, 0) is among what a strip of the way back sees.
-  const float* begin = outputs - back.first_y * row - ptrdiff_t(back.first_x) * L;
-  const int64_t per_group = spfde::strips(back);
   clear_margins<L>(pass, packed);
   clear_margins<L>(back, outputs);
-  for (int64_t strip = first; strip < last; ++strip) {
-    const int64_t group = strip / per_group;
-    const int j0 = int(strip % per_group) * back.strip;
-    const bool next = strip > first && j0 > 0;
-    pack_strip<L>(back, target, group, j0, next, outputs);
-    convolve_strip<L>(back, outputs, group, j0, source_gradient, sums);
-    pack_strip<L>(pass, source, group, j0, next, packed);
-    correlate_strip<L>(pass, packed, j0, begin, row, back.plane, gradient);
+  for (int64_t i = first; i < last; ++i) {
+    const Row row = row_at(back, i, first);
+    const bool correlated = row.j < pass.target.height;
+    pack_rows<L>(back, target, row, outputs);
+    Ahead ahead;
+    if (correlated) ahead = ahead_of<L>(pass, source, row, runs(back));
+    convolve_row<L>(back, outputs, row, source_gradient, sums, ahead);
+    if (!correlated) continue;
+    pack_rows<L>(pass, source, row, packed);
+    ahead = Ahead();
+    if (i + 1 < last) ahead = ahead_of<L>(back, target, row_at(back, i + 1, first), runs(pass));
+    // Where output (row.j, 0) is among what this row of the way back sees.
+    const ptrdiff_t place = (row.j - back.first_y) % back.rows;
+    const float* begin = outputs + (place * back.columns - back.first_x) * L;
+    correlate_row<L>(pass, packed, row, begin, back.plane, gradient, ahead);
   }
 }
 

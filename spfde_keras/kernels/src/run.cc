@@ -36,23 +36,23 @@ class Scratch {
 };
 thread_local Scratch scratch;
 
-int64_t all_strips(const Pass& pass) {
+int64_t all_rows(const Pass& pass) {
   const Layout& layout = pass.source;
   const int64_t groups =
       layout.group_lanes ? (layout.total + layout.group_lanes - 1) / layout.group_lanes : 1;
-  return groups * strips(pass);
+  return groups * pass.phase[0].height;
 }
 
 // The gradient of a kernel: each chunk sums up its own, and these are added in their order.
 class Gradient {
  public:
-  Gradient(const Structure& structure, int64_t strips, const Threads& threads)
-      : structure_(structure), strips_(strips), threads_(threads),
-        chunks_(threads.chunks(strips)),
+  Gradient(const Structure& structure, int64_t rows, const Threads& threads)
+      : structure_(structure), rows_(rows), threads_(threads),
+        chunks_(threads.chunks(rows)),
         sums_(new float[chunks_ * structure.size()]) {}
 
   void each_chunk(const std::function<void(float*, int64_t, int64_t)>& compute) {
-    threads_.each_chunk(strips_, [&](int64_t chunk, int64_t first, int64_t last) {
+    threads_.each_chunk(rows_, [&](int64_t chunk, int64_t first, int64_t last) {
       float* sums = sums_.get() + chunk * structure_.size();
       std::fill(sums, sums + structure_.size(), 0.0f);
       compute(sums, first, last);
@@ -76,7 +76,7 @@ class Gradient {
 
  private:
   const Structure& structure_;
-  const int64_t strips_;
+  const int64_t rows_;
   const Threads& threads_;
   const int64_t chunks_;
   const std::unique_ptr<float[]> sums_;
@@ -103,10 +103,10 @@ void convolve(const Isa& isa, const Structure& structure, const Geometry& geomet
               const float* kernel, const Source& source, float* target, const Threads& threads) {
   std::vector<Phase> phases;
   Pass pass = structure.pass(geometry, &phases);
-  const std::vector<Entry> entries = structure.entries(kernel);
-  pass.entries = entries.data();
+  const std::vector<float> values = structure.values(kernel);
+  pass.values = values.data();
   const Engine* engine = isa.engine(structure.lanes());
-  threads.each_chunk(all_strips(pass), [&](int64_t, int64_t first, int64_t last) {
+  threads.each_chunk(all_rows(pass), [&](int64_t, int64_t first, int64_t last) {
     float* memory = scratch.get(packed_floats(pass) + sum_floats(pass, structure.lanes()));
     engine->convolve(pass, source, target, first, last, memory);
   });
@@ -118,7 +118,7 @@ void correlate(const Isa& isa, const Structure& structure, const Geometry& geome
   std::vector<Phase> phases;
   Pass pass = structure.pass(geometry, &phases);
   const Engine* engine = isa.engine(structure.lanes());
-  Gradient gradient(structure, all_strips(pass), threads);
+  Gradient gradient(structure, all_rows(pass), threads);
   gradient.each_chunk([&](float* sums, int64_t first, int64_t last) {
     float* memory = scratch.get(packed_floats(pass) + output_floats(pass, structure.lanes()));
     engine->correlate(pass, source, target_gradient, first, last, sums, memory);
@@ -138,13 +138,10 @@ void differentiate(const Isa& isa, const Structure& forward, const Structure& ba
     correlate(isa, forward, geometry, source, target_gradient, kernel_gradient, threads);
     return;
   }
-  const std::vector<Entry> weights = backward.entries(kernel);
-  back.entries = weights.data();
-  const int strip = std::min(pass.strip, back.strip);
-  pass.set_strip(strip);
-  back.set_strip(strip);
+  const std::vector<float> values = backward.values(kernel);
+  back.values = values.data();
   const Engine* engine = isa.engine(forward.lanes());
-  Gradient gradient(forward, all_strips(back), threads);
+  Gradient gradient(forward, all_rows(back), threads);
   gradient.each_chunk([&](float* sums, int64_t first, int64_t last) {
     float* memory = scratch.get(packed_floats(pass) + packed_floats(back) +
                                 sum_floats(back, forward.lanes()));

@@ -20,13 +20,7 @@ namespace spfde {
 constexpr int kTile = 8;   // pixels whose sums are kept in registers
 constexpr int kGroup = 4;  // weights whose gradients are summed up at once
 
-// A weight: where the pixel that it multiplies lies, relative to a tile, and its value.
-struct Entry {
-  int32_t offset;  // in floats
-  float value;
-};
-
-// Entries [begin, begin + count) of one output channel and one block of input channels. `begin` is
+// Entries, the weights that are kept, [begin, begin + count) of one output channel and one block of input channels. `begin` is
 // a multiple of kGroup; entries up to the next `begin` are unused, and safe to read.
 struct Run {
   int32_t begin;
@@ -48,45 +42,43 @@ struct Phase {
   const Run* runs;  // by block of input channels, then output channel
 };
 
-// One pass over activations: `source` packed in strips, `target` computed from them (or, for the
-// gradient of the kernel, multiplied with them).
+// One pass over activations: rows of `source` packed, those of `target` computed from them (or, for
+// the gradient of the kernel, multiplied with them).
 struct Pass {
   Layout source, target;
-  int strip;        // rows j of a phase that are computed from one packed strip
-  int stride;       // pixels of `source` from one j to the next
-  int step;         // pixels of `target` from one j to the next
+  int stride;            // pixels of `source` from one row j of a phase to the next
+  int step;              // pixels of `target` from one j to the next
   int first_y, first_x;  // the pixel of `source` that the first entry of j = 0 can see
-  int rows, columns;     // packed, of a strip
+  // What one row j sees is packed, and no more, so that it stays in a core's own cache. Packed rows
+  // are a ring: row y of `source` is in place (y - first_y) % rows.
+  int rows, columns;
   ptrdiff_t plane;       // floats from one packed channel to the next
   int blocks;            // of input channels
   int phases;
   const Phase* phase;    // 1, or for strided inputs' gradients step * step
-  const Entry* entries;
-
-  // Makes strips less high than memory was planned for.
-  void set_strip(int height) {
-    rows -= (strip - height) * stride;
-    strip = height;
-  }
+  // Where the pixels lie that each of `entries` weights multiplies, in floats, relative to a tile:
+  // for every place in the ring in which what a row sees can begin. And what these weights are.
+  ptrdiff_t entries;
+  const int32_t* offsets;
+  const float* values;
 };
 
 // What one instruction set offers, for one number of lanes.
 struct Engine {
-  // Computes strips [first, last) of `target`; strips are numbered through all groups. `scratch`,
+  // Computes rows j [first, last) of `target`; they are numbered through all groups. `scratch`,
   // here and below, is aligned to 64 bytes and as large as what is packed and summed up.
   void (*convolve)(const Pass&, const Source& source, float* target, int64_t first, int64_t last,
                    float* scratch);
-  // Adds the gradients of the entries, from strips [first, last), to `gradient`.
+  // Adds the gradients of the entries, from rows [first, last), to `gradient`.
   void (*correlate)(const Pass&, const Source& source, const Source& target, int64_t first,
                     int64_t last, float* gradient, float* scratch);
-  // Does both: `back` is the pass from the outputs' gradient to that of the source, whose strips
-  // are as high as those of `pass`.
+  // Does both: `back` is the pass from the outputs' gradient to that of the source.
   void (*differentiate)(const Pass& pass, const Pass& back, const Source& source,
                         const Source& target, int64_t first, int64_t last, float* source_gradient,
                         float* gradient, float* scratch);
 };
 
-// Floats of a packed strip.
+// Floats of what is packed.
 inline ptrdiff_t packed_floats(const Pass& pass) {
   return ptrdiff_t(pass.source.channels) * pass.plane;
 }
@@ -96,19 +88,14 @@ inline ptrdiff_t sum_floats(const Pass& pass, int lanes) {
   return ptrdiff_t(pass.target.channels) * kTile * lanes;
 }
 
-// Floats from one channel to the next of the outputs' gradients of a strip.
+// Floats from one channel to the next of the outputs' gradients of a row.
 inline ptrdiff_t output_plane(const Pass& pass, int lanes) {
-  return (ptrdiff_t(pass.strip) * pass.target.width | 1) * lanes;
+  return ptrdiff_t(pass.target.width | 1) * lanes;
 }
 
-// Floats for the outputs' gradients of a strip.
+// Floats for the outputs' gradients of a row.
 inline ptrdiff_t output_floats(const Pass& pass, int lanes) {
   return ptrdiff_t(pass.target.channels) * output_plane(pass, lanes);
-}
-
-// Strips of each group.
-inline int64_t strips(const Pass& pass) {
-  return (pass.phase[0].height + pass.strip - 1) / pass.strip;
 }
 
 }  // namespace spfde

@@ -7,8 +7,7 @@
 namespace spfde {
 namespace {
 
-constexpr int64_t kPackedBytes = 384 << 10;  // of a strip: it should stay in a core's own L2
-constexpr int64_t kTileBytes = 32 << 10;     // what a tile sees of a block of channels: L1
+constexpr int64_t kTileBytes = 32 << 10;  // what a tile sees of a block of channels: L1
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -108,20 +107,12 @@ void Structure::lay_out() {
   const Geometry& g = geometry_;
   const bool forward = kind_ == Kind::kForward;
   const int stride = forward ? g.stride : 1;
-  int height = forward ? g.out_height : int(divide_up(g.height, step_));
   int width = forward ? g.out_width : int(divide_up(g.width, step_));
-  if (g.pointwise()) {
-    width = pointwise_columns(g, lanes_);
-    height = 1 << 30;  // depends on the batch
-  }
-  packed_columns_ = (width - 1) * stride + extent_x_;
-  const int64_t vector_bytes = int64_t(lanes_) * sizeof(float);
-  const int64_t row_bytes = vector_bytes * packed_columns_ * source_channels_;
-  const int64_t fitting = (kPackedBytes / row_bytes - extent_y_) / stride + 1;
-  strip_ = int(std::max<int64_t>(1, std::min<int64_t>({fitting, height, 2 * kTile})));
-  rows_ = (strip_ - 1) * stride + extent_y_;
+  if (g.pointwise()) width = pointwise_columns(g, lanes_);
+  columns_ = (width - 1) * stride + extent_x_;
   // Planes an odd number of vectors apart do not compete for the same lines of the cache.
-  plane_ = (ptrdiff_t(rows_) * packed_columns_ | 1) * lanes_;
+  plane_ = (ptrdiff_t(extent_y_) * columns_ | 1) * lanes_;
+  const int64_t vector_bytes = int64_t(lanes_) * sizeof(float);
   const int64_t seen = vector_bytes * extent_y_ * ((kTile - 1) * stride + extent_x_);
   block_ = int(std::min<int64_t>(std::max<int64_t>(4, kTileBytes / seen / 4 * 4),
                                  source_channels_));
@@ -155,14 +146,16 @@ void Structure::place_entries() {
     size += int32_t(divide_up(run.count, kGroup)) * kGroup;
     run.count = 0;
   }
-  places_.assign(size, Entry{0, 0.0f});
+  offsets_.assign(size_t(extent_y_) * size, 0);
   positions_.assign(size, -1);
   each([&](Run& run, int source, const Tap& tap, int32_t position) {
     const int32_t entry = run.begin + run.count++;
-    places_[entry].offset = int32_t(
-        source * plane_ +
-        (ptrdiff_t(tap.y - first_y_) * packed_columns_ + (tap.x - first_x_)) * lanes_);
     positions_[entry] = position;
+    for (int begin = 0; begin < extent_y_; ++begin) {
+      const int row = (begin + tap.y - first_y_) % extent_y_;
+      offsets_[size_t(begin) * size + entry] = int32_t(
+          source * plane_ + (ptrdiff_t(row) * columns_ + (tap.x - first_x_)) * lanes_);
+    }
   });
 }
 
@@ -179,11 +172,11 @@ bool Structure::fits(const Geometry& geometry, int lanes, const bool* mask) cons
   return lanes == lanes_ && same == geometry_ && std::memcmp(mask, mask_.data(), mask_.size()) == 0;
 }
 
-std::vector<Entry> Structure::entries(const float* kernel) const {
-  std::vector<Entry> entries = places_;
-  for (size_t e = 0; e < entries.size(); ++e)
-    if (positions_[e] >= 0) entries[e].value = kernel[positions_[e]];
-  return entries;
+std::vector<float> Structure::values(const float* kernel) const {
+  std::vector<float> values(positions_.size());
+  for (size_t e = 0; e < values.size(); ++e)
+    values[e] = positions_[e] < 0 ? 0.0f : kernel[positions_[e]];
+  return values;
 }
 
 Pass Structure::pass(const Geometry& geometry, std::vector<Phase>* phases) const {
@@ -206,18 +199,19 @@ Pass Structure::pass(const Geometry& geometry, std::vector<Phase>* phases) const
                             int(divide_up(pass.target.width - x0, step_)),
                             runs_.data() + size_t(k) * blocks_ * target_channels_});
   }
-  pass.strip = strip_;
   pass.stride = forward ? g.stride : 1;
   pass.step = step_;
   pass.first_y = first_y_;
   pass.first_x = first_x_;
-  pass.rows = rows_;
-  pass.columns = packed_columns_;
+  pass.rows = extent_y_;
+  pass.columns = columns_;
   pass.plane = plane_;
   pass.blocks = blocks_;
   pass.phases = step_ * step_;
   pass.phase = phases->data();
-  pass.entries = places_.data();
+  pass.entries = ptrdiff_t(positions_.size());
+  pass.offsets = offsets_.data();
+  pass.values = nullptr;
   return pass;
 }
 

@@ -45,14 +45,14 @@ class Structure {
 
   int lanes() const { return lanes_; }
   // The number of entries, unused ones included.
-  int64_t size() const { return int64_t(places_.size()); }
+  int64_t size() const { return int64_t(positions_.size()); }
   // For each entry the index of its weight in the kernel; -1 for unused ones.
   const std::vector<int32_t>& positions() const { return positions_; }
 
-  // Entries with the weights of `kernel`.
-  std::vector<Entry> entries(const float* kernel) const;
+  // The entries' weights in `kernel`.
+  std::vector<float> values(const float* kernel) const;
 
-  // Describes a pass whose entries have no values yet. It points into this structure and into
+  // Describes a pass without values of entries yet. It points into this structure and into
   // `phases`.
   Pass pass(const Geometry& geometry, std::vector<Phase>* phases) const;
 
@@ -71,10 +71,10 @@ class Structure {
   int step_, source_channels_, target_channels_;
   std::vector<std::vector<Tap>> taps_;  // by phase
   int first_y_, first_x_, extent_y_, extent_x_;
-  int strip_, rows_, packed_columns_, block_, blocks_;
+  int columns_, block_, blocks_;
   ptrdiff_t plane_;
   std::vector<Run> runs_;  // by phase, block and target channel
-  std::vector<Entry> places_;  // without values
+  std::vector<int32_t> offsets_;  // as in Pass
   std::vector<int32_t> positions_;
 };
 
