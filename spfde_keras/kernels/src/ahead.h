@@ -12,8 +12,8 @@ namespace SPFDE_ISA {
 class Ahead {
  public:
   Ahead() = default;
-  // `pieces` times `size` bytes, the first at `first`, `step` bytes from one to the next; then as many
-  // at `second`, if there is one. After `calls` calls of fetch() all of them have been asked for.
+  // `pieces` times `size` bytes, the first at `first`, `step` bytes from one to the next; then as
+  // many at `second`, if there is one. `calls` calls of fetch() ask for all of them.
   Ahead(const float* first, const float* second, ptrdiff_t size, ptrdiff_t step, int pieces,
         int64_t calls)
       : line_((const char*)first), end_(line_ + size), second_((const char*)second), size_(size),

@@ -202,6 +202,16 @@ void multiply_tile(const float* in, const Weights& weights, bool first, float* s
   }
 }
 
+// The products of TW pixels that are S apart with TW vectors, summed up.
+template <int L, int TW, int S>
+inline typename Lanes<L>::V products(const typename Lanes<L>::V* g, const float* p) {
+  asm("" : "+r"(p));
+  typename Lanes<L>::V v = g[0] * load<L>(p);
+#pragma GCC unroll 8
+  for (int i = 1; i < TW; ++i) v += g[i] * load<L>(p + i * S * L);
+  return v;
+}
+
 // gradient[entry] += the product of its pixels with those of the output's gradient, at `out`.
 template <int L, int TW, int S>
 void correlate_tile(const float* in, const Weights& weights, const float* out, ptrdiff_t plane,
@@ -211,19 +221,19 @@ void correlate_tile(const float* in, const Weights& weights, const float* out, p
     ahead->fetch();
     V g[TW];
     for (int i = 0; i < TW; ++i) g[i] = load<L>(out + i * L);
-    const int begin = weights.runs[o].begin, end = begin + weights.runs[o].count;
-    for (int e = begin; e < end; e += kGroup) {
-      V v[kGroup];
-#pragma GCC unroll 4
-      for (int k = 0; k < kGroup; ++k) {
-        const float* p = in + weights.offsets[e + k];
-        asm("" : "+r"(p));
-        v[k] = g[0] * load<L>(p);
-#pragma GCC unroll 8
-        for (int i = 1; i < TW; ++i) v[k] += g[i] * load<L>(p + i * S * L);
-      }
-      *(AnyQuad*)(gradient + e) += sum<L>(v);
+    const auto of = [&](int e) { return products<L, TW, S>(g, in + weights.offsets[e]); };
+    const auto add = [&](int e, const V* v) { *(AnyQuad*)(gradient + e) += sum<L>(v); };
+    int e = weights.runs[o].begin;
+    const int end = e + weights.runs[o].count;
+    for (; e + kGroup <= end; e += kGroup) {
+      const V v[kGroup] = {of(e), of(e + 1), of(e + 2), of(e + 3)};
+      add(e, v);
     }
+    if (e == end) continue;
+    V v[kGroup] = {of(e)};
+    if (e + 1 < end) v[1] = of(e + 1);
+    if (e + 2 < end) v[2] = of(e + 2);
+    add(e, v);
   }
 }
 
@@ -286,8 +296,8 @@ void pack_outputs(const Pass& pass, const Source& source, Row row, float* packed
   pack_rows<L>(outputs, source, row, packed);
 }
 
-// Adds what a row gives to the kernel's gradient. The gradients of its outputs are at `outputs`, and
-// `plane` from one channel to the next.
+// Adds what a row gives to the kernel's gradient. The gradients of its outputs are at `outputs`,
+// `plane` apart from one channel to the next.
 template <int L>
 void correlate_row(const Pass& pass, const float* packed, Row row, const float* outputs,
                    ptrdiff_t plane, float* gradient, Ahead ahead) {

@@ -20,8 +20,8 @@ namespace spfde {
 constexpr int kTile = 8;   // pixels whose sums are kept in registers
 constexpr int kGroup = 4;  // weights whose gradients are summed up at once
 
-// Entries, the weights that are kept, [begin, begin + count) of one output channel and one block of input channels. `begin` is
-// a multiple of kGroup; entries up to the next `begin` are unused, and safe to read.
+// Entries, weights that are kept: [begin, begin + count) of one output channel and one block of
+// input channels. `begin` is a multiple of kGroup; entries up to the next `begin` are unused.
 struct Run {
   int32_t begin;
   int32_t count;

@@ -7,7 +7,10 @@
 namespace spfde {
 namespace {
 
-constexpr int64_t kTileBytes = 32 << 10;  // what a tile sees of a block of channels: L1
+// What a tile sees of a block of channels: it should stay in a core's own L1. Where few weights are
+// kept, going through them in many blocks costs more than leaving it.
+constexpr int64_t kTileBytes = 32 << 10, kMostTileBytes = 64 << 10;
+constexpr int64_t kRun = 8;  // weights of an output channel and block worth having
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -114,8 +117,11 @@ void Structure::lay_out() {
   plane_ = (ptrdiff_t(extent_y_) * columns_ | 1) * lanes_;
   const int64_t vector_bytes = int64_t(lanes_) * sizeof(float);
   const int64_t seen = vector_bytes * extent_y_ * ((kTile - 1) * stride + extent_x_);
-  block_ = int(std::min<int64_t>(std::max<int64_t>(4, kTileBytes / seen / 4 * 4),
-                                 source_channels_));
+  const int64_t kept = std::count(mask_.begin(), mask_.end(), 1);
+  const int64_t pairs = int64_t(source_channels_) * target_channels_;
+  const int64_t worth = divide_up(kRun * pairs, std::max<int64_t>(kept, 1));
+  const int64_t channels = std::clamp(worth, kTileBytes / seen, kMostTileBytes / seen);
+  block_ = int(std::clamp<int64_t>(channels / 4 * 4, 4, std::max(4, source_channels_)));
   blocks_ = int(divide_up(source_channels_, block_));
 }
 
