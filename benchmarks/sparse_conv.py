@@ -1,7 +1,8 @@
 """Times convolutions that skip a kernel's zeros against TensorFlow's, both gradients included.
 
 Both ways run in turns, so that a machine that slows down does so for both; ratios are medians
-over the rounds of the ratio within a round. What layers choose by themselves is measured on its
+over the rounds of the ratio within a round. Beside them stands what memory takes by itself: an
+addition and a multiplication that read and write as much as a step. What layers choose by themselves is measured on its
 own, as when they are first called, and never read from the file that keeps such measurements.
 """
 
@@ -70,7 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
             for density in DENSITIES:
                 convolution = dataclasses.replace(one, batch=batch, density=density)
                 times = measure(*functions(convolution), options.rounds)
-                results.append(summarize(convolution, times, kernels.choose(convolution)))
+                memory = repeat(traffic(convolution), options.rounds)
+                results.append(summarize(convolution, times, memory, kernels.choose(convolution)))
     show(results, options)
     if options.json:
         settings = {k: v for k, v in vars(options).items() if k != "json"}
@@ -135,6 +137,23 @@ def parts(convolve: Callable, images: tf.Tensor, kernel: tf.Tensor) -> dict[str,
     return dict(zip(PARTS, found, strict=True))
 
 
+def traffic(c: Convolution) -> Function:
+    """Reads and writes what a step does: images twice, outputs and both gradients once."""
+    outputs = tf.nn.conv2d(
+        tf.zeros((c.batch, c.height, c.width, 1)),
+        tf.zeros((*c.kernel, 1, c.outputs)),
+        c.stride,
+        c.padding.upper(),
+    )
+    images, more = tf.zeros((2, c.batch, c.height, c.width, c.inputs))
+
+    @tf.function
+    def compute(images, more, outputs):
+        return images + more, 2.0 * outputs
+
+    return lambda: compute(images, more, outputs)
+
+
 def measure(
     dense: dict[str, Function], sparse: dict[str, Function], rounds: int
 ) -> dict[str, np.ndarray]:
@@ -148,6 +167,11 @@ def measure(
     return times
 
 
+def repeat(function: Function, rounds: int) -> float:
+    """The median of its seconds."""
+    return float(np.median([_seconds(function) for _ in range(WARM_UP + rounds)][WARM_UP:]))
+
+
 def _seconds(function: Function) -> float:
     start = time.perf_counter()
     function()
@@ -155,9 +179,9 @@ def _seconds(function: Function) -> float:
 
 
 def summarize(
-    convolution: Convolution, times: dict[str, np.ndarray], chosen: kernels.Choice
+    convolution: Convolution, times: dict[str, np.ndarray], memory: float, chosen: kernels.Choice
 ) -> dict:
-    """Medians and ratios of the parts, and what the choice makes of the whole step."""
+    """Medians and ratios of the parts, and what memory and the choice make of the whole step."""
     speedups = {
         part: float(np.median(seconds[:, 0] / seconds[:, 1])) for part, seconds in times.items()
     }
@@ -166,6 +190,7 @@ def summarize(
             part: dict(zip(("dense", "sparse"), np.median(seconds, axis=0).tolist(), strict=True))
             for part, seconds in times.items()
         },
+        "seconds_of_memory": memory,
         "speedup": speedups,
         "chosen": "sparse" if chosen.sparse else "dense",
         "speedup_when_chosen": chosen.speedup,
@@ -179,7 +204,7 @@ def show(results: list[dict], options: argparse.Namespace) -> None:
         f"Convolutions that skip zeros, speed-up over TensorFlow's, median of {options.rounds} "
         f"runs, {os.cpu_count()} CPUs"
     )
-    headers = ["batch x image, kernel", "sparse", "ms dense", "ms ours"]
+    headers = ["batch x image, kernel", "sparse", "ms dense", "ms ours", "ms memory"]
     headers += ["forward", "d input", "d kernel", "both", "step", "chosen"]
     rows = []
     for result in results:
@@ -189,6 +214,7 @@ def show(results: list[dict], options: argparse.Namespace) -> None:
                 describe(result),
                 f"{1 - result['density']:.0%}",
                 *(f"{1000 * step[way]:.2f}" for way in ("dense", "sparse")),
+                f"{1000 * result['seconds_of_memory']:.2f}",
                 *(f"{result['speedup'][part]:.2f}" for part in PARTS),
                 result["chosen"],
             ]

@@ -70,6 +70,8 @@ class Turns:
             self._waiting.remove(name)
             if again:
                 self._waiting.append(name)
+                epoch, taken = len(self.seconds[name]), self.seconds[name][-1]
+                print(f"{name}: epoch {epoch}, {taken:.1f} s", file=sys.stderr)
             self._turn.notify_all()
 
 

@@ -18,9 +18,10 @@ def test_ratios_are_medians_of_rounds(sparse, gained):
     # Within the rounds 2, 4 and 3; the ratio of the medians would be 4.
     times = dict.fromkeys(sparse_conv.PARTS, np.array([[2.0, 1.0], [8.0, 2.0], [9.0, 3.0]]))
     choice = kernels.Choice(sparse, 1.5, "measured")
-    result = sparse_conv.summarize(CONVOLUTION, times, choice)
+    result = sparse_conv.summarize(CONVOLUTION, times, 0.25, choice)
     assert result["speedup"] == dict.fromkeys(sparse_conv.PARTS, 3.0)
     assert result["seconds"]["step"] == {"dense": 8.0, "sparse": 2.0}
+    assert result["seconds_of_memory"] == 0.25
     assert result["speedup_when_chosen"] == 1.5
     assert result["speedup_of_chosen"] == gained
     assert result["chosen"] == ("sparse" if sparse else "dense")
@@ -38,6 +39,12 @@ def test_both_ways_compute_the_same(sparse_kernels):
             if one.shape == kept.shape:
                 other = np.where(kept, other, 0)
             assert np.any(other) and reference.error(one, other) < 1e-5
+
+
+def test_traffic_is_that_of_a_step():
+    # Both gradients have the shape of what they are of.
+    of_images, of_outputs = sparse_conv.traffic(CONVOLUTION)()
+    assert of_images.shape == (3, 6, 5, 4) and of_outputs.shape == (3, 3, 3, 8)
 
 
 def test_short_run(tmp_path, capsys, sparse_kernels, monkeypatch):

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "simd.h"
+
 namespace SPFDE_ISA {
 
 // Pieces of memory that are read next, asked for a few lines at a time while something is computed:
@@ -22,7 +24,7 @@ class Ahead {
     at_once_ = int((lines + calls - 1) / calls);
   }
 
-  void fetch() {
+  SPFDE_INLINE void fetch() {
     for (int i = 0; i < at_once_; ++i) {
       __builtin_prefetch(line_, 0, kOuterCache);
       line_ += kLine;

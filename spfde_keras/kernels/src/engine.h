@@ -204,12 +204,13 @@ void multiply_tile(const float* in, const Weights& weights, bool first, float* s
 
 // The products of TW pixels that are S apart with TW vectors, summed up.
 template <int L, int TW, int S>
-inline typename Lanes<L>::V products(const typename Lanes<L>::V* g, const float* p) {
+SPFDE_INLINE typename Lanes<L>::V products(const typename Lanes<L>::V* g, const float* p) {
   asm("" : "+r"(p));
-  typename Lanes<L>::V v = g[0] * load<L>(p);
+  // Two sums, since each multiply-add waits for the one before it.
+  typename Lanes<L>::V v[2] = {};
 #pragma GCC unroll 8
-  for (int i = 1; i < TW; ++i) v += g[i] * load<L>(p + i * S * L);
-  return v;
+  for (int i = 0; i < TW; ++i) v[i % 2] += g[i] * load<L>(p + i * S * L);
+  return v[0] + v[1];
 }
 
 // gradient[entry] += the product of its pixels with those of the output's gradient, at `out`.
@@ -221,19 +222,19 @@ void correlate_tile(const float* in, const Weights& weights, const float* out, p
     ahead->fetch();
     V g[TW];
     for (int i = 0; i < TW; ++i) g[i] = load<L>(out + i * L);
-    const auto of = [&](int e) { return products<L, TW, S>(g, in + weights.offsets[e]); };
-    const auto add = [&](int e, const V* v) { *(AnyQuad*)(gradient + e) += sum<L>(v); };
     int e = weights.runs[o].begin;
     const int end = e + weights.runs[o].count;
     for (; e + kGroup <= end; e += kGroup) {
-      const V v[kGroup] = {of(e), of(e + 1), of(e + 2), of(e + 3)};
-      add(e, v);
+      V v[kGroup];
+#pragma GCC unroll 4
+      for (int k = 0; k < kGroup; ++k) v[k] = products<L, TW, S>(g, in + weights.offsets[e + k]);
+      *(AnyQuad*)(gradient + e) += sum<L>(v);
     }
     if (e == end) continue;
-    V v[kGroup] = {of(e)};
-    if (e + 1 < end) v[1] = of(e + 1);
-    if (e + 2 < end) v[2] = of(e + 2);
-    add(e, v);
+    V v[kGroup] = {products<L, TW, S>(g, in + weights.offsets[e])};
+    if (e + 1 < end) v[1] = products<L, TW, S>(g, in + weights.offsets[e + 1]);
+    if (e + 2 < end) v[2] = products<L, TW, S>(g, in + weights.offsets[e + 2]);
+    *(AnyQuad*)(gradient + e) += sum<L>(v);
   }
 }
 

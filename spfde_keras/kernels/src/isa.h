@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "normalize.h"
+#include "rows.h"
 #include "sparse_conv.h"
 
 namespace spfde {

@@ -2,8 +2,8 @@
 #ifndef SPFDE_NORMALIZER_H_
 #define SPFDE_NORMALIZER_H_
 
-#include "normalize.h"
 #include "reader.h"
+#include "rows.h"
 #include "simd.h"
 
 namespace SPFDE_ISA {

@@ -4,6 +4,9 @@
 
 #include <stddef.h>
 
+// Compilers stop inlining where a file has grown enough, and these are worth it everywhere.
+#define SPFDE_INLINE inline __attribute__((always_inline))
+
 namespace SPFDE_ISA {
 
 typedef float Quad __attribute__((vector_size(16)));
@@ -26,8 +29,8 @@ struct Lanes<4> {
   static V high(V a, V b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
   static V front(V a, V b) { return __builtin_shufflevector(a, b, 0, 1, 4, 5); }
   static V back(V a, V b) { return __builtin_shufflevector(a, b, 2, 3, 6, 7); }
-  static void swap_quarters(V*) {}
-  static Quad fold(V v) { return v; }
+  static SPFDE_INLINE void swap_quarters(V*) {}
+  static SPFDE_INLINE Quad fold(V v) { return v; }
 };
 
 template <>
@@ -37,14 +40,14 @@ struct Lanes<8> {
   static V high(V a, V b) { return __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15); }
   static V front(V a, V b) { return __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13); }
   static V back(V a, V b) { return __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15); }
-  static void swap_quarters(V* v) {
+  static SPFDE_INLINE void swap_quarters(V* v) {
     for (int i = 0; i < 4; ++i) {
       const V a = v[i], b = v[i + 4];
       v[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
       v[i + 4] = __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
     }
   }
-  static Quad fold(V v) {
+  static SPFDE_INLINE Quad fold(V v) {
     return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
   }
 };
@@ -73,7 +76,7 @@ struct Lanes<16> {
     return __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30,
                                    31);
   }
-  static void swap_quarters(V* v) {
+  static SPFDE_INLINE void swap_quarters(V* v) {
     for (int i = 0; i < 4; ++i) {
       const V a = even(v[i], v[i + 4]), b = odd(v[i], v[i + 4]);
       const V c = even(v[i + 8], v[i + 12]), d = odd(v[i + 8], v[i + 12]);
@@ -83,37 +86,37 @@ struct Lanes<16> {
       v[i + 12] = odd(b, d);
     }
   }
-  static Quad fold(V v) {
+  static SPFDE_INLINE Quad fold(V v) {
     return Lanes<8>::fold(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
                           __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
   }
 };
 
 template <int L>
-inline typename Lanes<L>::V load(const float* p) {
+SPFDE_INLINE typename Lanes<L>::V load(const float* p) {
   return *(const typename Lanes<L>::V*)p;
 }
 
 template <int L>
-inline typename Lanes<L>::V load_any(const float* p) {
+SPFDE_INLINE typename Lanes<L>::V load_any(const float* p) {
   typedef typename Lanes<L>::V Any __attribute__((aligned(4)));
   return *(const Any*)p;
 }
 
 template <int L>
-inline void store_any(float* p, typename Lanes<L>::V v) {
+SPFDE_INLINE void store_any(float* p, typename Lanes<L>::V v) {
   typedef typename Lanes<L>::V Any __attribute__((aligned(4)));
   *(Any*)p = v;
 }
 
 template <int L>
-inline void store(float* p, typename Lanes<L>::V v) {
+SPFDE_INLINE void store(float* p, typename Lanes<L>::V v) {
   *(typename Lanes<L>::V*)p = v;
 }
 
 // Turns L vectors of L lanes, the rows of a square, into its columns.
 template <int L>
-inline void transpose(typename Lanes<L>::V* v) {
+SPFDE_INLINE void transpose(typename Lanes<L>::V* v) {
   typedef Lanes<L> X;
   for (int i = 0; i < L; i += 4) {
     const typename X::V a = X::low(v[i], v[i + 1]), b = X::high(v[i], v[i + 1]);
@@ -128,7 +131,7 @@ inline void transpose(typename Lanes<L>::V* v) {
 
 // The sums over the lanes of 4 vectors.
 template <int L>
-inline Quad sum(const typename Lanes<L>::V* v) {
+SPFDE_INLINE Quad sum(const typename Lanes<L>::V* v) {
   typedef Lanes<L> X;
   typename X::V a = X::low(v[0], v[1]) + X::high(v[0], v[1]);
   typename X::V b = X::low(v[2], v[3]) + X::high(v[2], v[3]);

@@ -2,8 +2,8 @@
 //
 // Rows are pixels of all images. Whoever calls hands over as many rows as stay in a core's cache,
 // since some of these functions pass over them twice, and adds up results in double precision.
-#ifndef SPFDE_NORMALIZE_H_
-#define SPFDE_NORMALIZE_H_
+#ifndef SPFDE_ROWS_H_
+#define SPFDE_ROWS_H_
 
 #include <stddef.h>
 #include <stdint.h>
@@ -47,4 +47,4 @@ struct Normalizer {
 
 }  // namespace spfde
 
-#endif  // SPFDE_NORMALIZE_H_
+#endif  // SPFDE_ROWS_H_
