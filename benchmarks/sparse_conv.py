@@ -2,8 +2,9 @@
 
 Both ways run in turns, so that a machine that slows down does so for both; ratios are medians
 over the rounds of the ratio within a round. Beside them stands what memory takes by itself: an
-addition and a multiplication that read and write as much as a step. What layers choose by themselves is measured on its
-own, as when they are first called, and never read from the file that keeps such measurements.
+addition and a multiplication that read and write as much as a step. What layers choose by
+themselves is measured on its own, as when they are first called, and never read from the file that
+keeps such measurements.
 """
 
 import argparse
