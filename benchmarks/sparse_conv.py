@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
             for density in DENSITIES:
                 convolution = dataclasses.replace(one, batch=batch, density=density)
                 times = measure(*functions(convolution), options.rounds)
-                memory = repeat(traffic(convolution), options.rounds)
+                memory = float(np.median(repeat([traffic(convolution)], options.rounds)))
                 results.append(summarize(convolution, times, memory, kernels.choose(convolution)))
     show(results, options)
     if options.json:
@@ -159,18 +159,13 @@ def measure(
     dense: dict[str, Function], sparse: dict[str, Function], rounds: int
 ) -> dict[str, np.ndarray]:
     """Seconds by part, array (rounds, 2): dense, sparse."""
-    times = {}
-    for part in PARTS:
-        seconds = []
-        for _ in range(WARM_UP + rounds):
-            seconds.append([_seconds(function) for function in (dense[part], sparse[part])])
-        times[part] = np.array(seconds[WARM_UP:])
-    return times
+    return {part: repeat([dense[part], sparse[part]], rounds) for part in PARTS}
 
 
-def repeat(function: Function, rounds: int) -> float:
-    """The median of its seconds."""
-    return float(np.median([_seconds(function) for _ in range(WARM_UP + rounds)][WARM_UP:]))
+def repeat(functions: list[Function], rounds: int) -> np.ndarray:
+    """Seconds of functions that run in turns, array (rounds, functions)."""
+    seconds = [[_seconds(function) for function in functions] for _ in range(WARM_UP + rounds)]
+    return np.array(seconds[WARM_UP:])
 
 
 def _seconds(function: Function) -> float:

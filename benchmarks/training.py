@@ -70,13 +70,11 @@ class Turns:
             self._waiting.remove(name)
             if again:
                 self._waiting.append(name)
-                epoch, taken = len(self.seconds[name]), self.seconds[name][-1]
-                print(f"{name}: epoch {epoch}, {taken:.1f} s", file=sys.stderr)
             self._turn.notify_all()
 
 
 class PassOn(keras.callbacks.Callback):
-    """Ends a turn with each epoch.
+    """Ends a turn with each epoch, and says how long it took.
 
     Args:
         turns: the `Turns`.
@@ -89,6 +87,8 @@ class PassOn(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._turns.pass_on(self._name)
+        seconds = self._turns.seconds[self._name][-1]
+        print(f"{self._name}: epoch {epoch + 1}, {seconds:.1f} s", file=sys.stderr)
         self._turns.take(self._name)
 
 

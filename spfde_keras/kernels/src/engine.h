@@ -91,7 +91,7 @@ struct Span {
 
 inline Span unpacked(const Pass& pass, Row row) {
   const int begin = row.j * pass.stride, end = begin + pass.rows;
-  return Span{row.follows && pass.stride < pass.rows ? end - pass.stride : begin, end};
+  return Span{row.follows ? larger(begin, end - pass.stride) : begin, end};
 }
 
 // Packs what a row sees: pass.rows rows of pixels, of which those outside of the image are zero.
@@ -145,6 +145,14 @@ Ahead ahead_of(const Pass& pass, const Source& source, Row row, int64_t calls) {
   const ptrdiff_t size = ptrdiff_t(end - begin) * from.row * ptrdiff_t(sizeof(float));
   return Ahead(source.data + at, source.x ? source.x + at : nullptr, size,
                from.lane * ptrdiff_t(sizeof(float)), from.group_lanes ? lanes : 1, calls);
+}
+
+// The same of row i + 1, if that is before the last.
+template <int L>
+Ahead ahead_of_next(const Pass& pass, const Source& source, int64_t i, int64_t first, int64_t last,
+                    int64_t calls) {
+  if (i + 1 == last) return Ahead();
+  return ahead_of<L>(pass, source, row_at(pass, i + 1, first), calls);
 }
 
 template <int L>
@@ -231,6 +239,7 @@ void correlate_tile(const float* in, const Weights& weights, const float* out, p
       *(AnyQuad*)(gradient + e) += sum<L>(v);
     }
     if (e == end) continue;
+    static_assert(kGroup == 4, "at most three entries are left");
     V v[kGroup] = {products<L, TW, S>(g, in + weights.offsets[e])};
     if (e + 1 < end) v[1] = products<L, TW, S>(g, in + weights.offsets[e + 1]);
     if (e + 2 < end) v[2] = products<L, TW, S>(g, in + weights.offsets[e + 2]);
@@ -321,9 +330,8 @@ void convolve(const Pass& pass, const Source& source, float* target, int64_t fir
   for (int64_t i = first; i < last; ++i) {
     const Row row = row_at(pass, i, first);
     pack_rows<L>(pass, source, row, scratch);
-    Ahead ahead;
-    if (i + 1 < last) ahead = ahead_of<L>(pass, source, row_at(pass, i + 1, first), runs(pass));
-    convolve_row<L>(pass, scratch, row, target, sums, ahead);
+    convolve_row<L>(pass, scratch, row, target, sums,
+                    ahead_of_next<L>(pass, source, i, first, last, runs(pass)));
   }
 }
 
@@ -336,9 +344,8 @@ void correlate(const Pass& pass, const Source& source, const Source& target, int
     const Row row = row_at(pass, i, first);
     pack_rows<L>(pass, source, row, scratch);
     pack_outputs<L>(pass, target, row, outputs);
-    Ahead ahead;
-    if (i + 1 < last) ahead = ahead_of<L>(pass, source, row_at(pass, i + 1, first), runs(pass));
-    correlate_row<L>(pass, scratch, row, outputs, spfde::output_plane(pass, L), gradient, ahead);
+    correlate_row<L>(pass, scratch, row, outputs, spfde::output_plane(pass, L), gradient,
+                     ahead_of_next<L>(pass, source, i, first, last, runs(pass)));
   }
 }
 
@@ -356,17 +363,15 @@ void differentiate(const Pass& pass, const Pass& back, const Source& source, con
     const Row row = row_at(back, i, first);
     const bool correlated = row.j < pass.target.height;
     pack_rows<L>(back, target, row, outputs);
-    Ahead ahead;
-    if (correlated) ahead = ahead_of<L>(pass, source, row, runs(back));
-    convolve_row<L>(back, outputs, row, source_gradient, sums, ahead);
+    convolve_row<L>(back, outputs, row, source_gradient, sums,
+                    correlated ? ahead_of<L>(pass, source, row, runs(back)) : Ahead());
     if (!correlated) continue;
     pack_rows<L>(pass, source, row, packed);
-    ahead = Ahead();
-    if (i + 1 < last) ahead = ahead_of<L>(back, target, row_at(back, i + 1, first), runs(pass));
     // Where output (row.j, 0) is among what this row of the way back sees.
-    const ptrdiff_t place = (row.j - back.first_y) % back.rows;
-    const float* begin = outputs + (place * back.columns - back.first_x) * L;
-    correlate_row<L>(pass, packed, row, begin, back.plane, gradient, ahead);
+    const ptrdiff_t packed_row = (row.j - back.first_y) % back.rows;
+    const float* begin = outputs + (packed_row * back.columns - back.first_x) * L;
+    correlate_row<L>(pass, packed, row, begin, back.plane, gradient,
+                     ahead_of_next<L>(back, target, i, first, last, runs(pass)));
   }
 }
 

@@ -121,7 +121,7 @@ void Structure::lay_out() {
   const int64_t pairs = int64_t(source_channels_) * target_channels_;
   const int64_t worth = divide_up(kRun * pairs, std::max<int64_t>(kept, 1));
   const int64_t channels = std::clamp(worth, kTileBytes / seen, kMostTileBytes / seen);
-  block_ = int(std::clamp<int64_t>(channels / 4 * 4, 4, std::max(4, source_channels_)));
+  block_ = int(std::min<int64_t>(std::max<int64_t>(4, channels / 4 * 4), source_channels_));
   blocks_ = int(divide_up(source_channels_, block_));
 }
 
