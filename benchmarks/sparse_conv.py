@@ -1,10 +1,11 @@
 """Times convolutions that skip a kernel's zeros against TensorFlow's, both gradients included.
 
 Both ways run in turns, so that a machine that slows down does so for both; ratios are medians
-over the rounds of the ratio within a round. Beside them stands what memory takes by itself: an
-addition and a multiplication that read and write as much as a step. What layers choose by
-themselves is measured on its own, as when they are first called, and never read from the file that
-keeps such measurements.
+over the rounds of the ratio within a round. A call computes several times in one graph, as a net
+does with its layers: calling a graph from Python takes as long as a small convolution. Beside them
+stands what memory takes by itself: an addition and a multiplication that read and write as much as
+a step. What layers choose by themselves is measured on its own, as when they are first called, and
+never read from the file that keeps such measurements.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from spfde_keras import kernels
 from spfde_keras.kernels import Convolution
 
 WARM_UP = 2
+REPEATS = 8  # times that one call computes
 DENSITIES = (0.2, 0.1, 0.05)
 PARTS = ("forward", "input_gradient", "kernel_gradient", "both_gradients", "step")
 
@@ -69,10 +71,11 @@ def main(arguments: list[str] | None = None) -> None:
         }
         for one in [*SHAPES, *(MORE if options.more else ())]:
             batch = min(one.batch, options.largest_batch)
+            one = dataclasses.replace(one, batch=batch)
+            memory = float(np.median(in_turns([traffic(one)], options.rounds)))
             for density in DENSITIES:
-                convolution = dataclasses.replace(one, batch=batch, density=density)
+                convolution = dataclasses.replace(one, density=density)
                 times = measure(*functions(convolution), options.rounds)
-                memory = float(np.median(repeat([traffic(convolution)], options.rounds)))
                 results.append(summarize(convolution, times, memory, kernels.choose(convolution)))
     show(results, options)
     if options.json:
@@ -111,61 +114,70 @@ def parts(convolve: Callable, images: tf.Tensor, kernel: tf.Tensor) -> dict[str,
     """The parts of a training step with a function of images and kernel."""
     gradient = tf.random.stateless_normal(convolve(images, kernel).shape, (0, 0))
 
-    def derive(of: tuple[int, ...]) -> Function:
+    def derive(of: tuple[int, ...]) -> Callable:
         # The outputs are not asked for, so that the graph has the gradients only.
-        @tf.function
         def gradients(*tensors):
+            *tensors, gradient = tensors
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([tensors[i] for i in of])
                 outputs = convolve(*tensors)
             return tape.gradient(outputs, [tensors[i] for i in of], output_gradients=gradient)
 
-        return lambda: gradients(images, kernel)
+        return gradients
 
-    @tf.function
     def step(*tensors):
+        *tensors, gradient = tensors
         with tf.GradientTape() as tape:
             tape.watch(tensors)
             outputs = convolve(*tensors)
         # As in training, where gradients come when the outputs are there.
         with tf.control_dependencies([outputs]):
-            after = tf.identity(gradient)
-        return outputs, tape.gradient(outputs, tensors, output_gradients=after)
+            gradient = tf.identity(gradient)
+        return outputs, tape.gradient(outputs, tensors, output_gradients=gradient)
 
-    forward = tf.function(convolve)
-    found = (lambda: forward(images, kernel), *map(derive, [(0,), (1,), (0, 1)]))
-    found += (lambda: step(images, kernel),)
-    return dict(zip(PARTS, found, strict=True))
+    found = (lambda images, kernel, _: convolve(images, kernel), *map(derive, [(0,), (1,), (0, 1)]))
+    tensors = (images, kernel, gradient)
+    return {
+        part: repeated(compute, tensors)
+        for part, compute in zip(PARTS, [*found, step], strict=True)
+    }
+
+
+def repeated(compute: Callable, tensors: tuple[tf.Tensor, ...]) -> Function:
+    """Computes from tensors REPEATS times, each time when the last one has ended."""
+
+    @tf.function
+    def graph(*tensors):
+        results = compute(*tensors)
+        # Results that are not handed on would be left out of the graph.
+        for _ in tf.range(REPEATS - 1):
+            results = compute(*tensors)
+        return results
+
+    return lambda: graph(*tensors)
 
 
 def traffic(c: Convolution) -> Function:
     """Reads and writes what a step does: images twice, outputs and both gradients once."""
-    outputs = tf.nn.conv2d(
-        tf.zeros((c.batch, c.height, c.width, 1)),
-        tf.zeros((*c.kernel, 1, c.outputs)),
-        c.stride,
-        c.padding.upper(),
-    )
     images, more = tf.zeros((2, c.batch, c.height, c.width, c.inputs))
-
-    @tf.function
-    def compute(images, more, outputs):
-        return images + more, 2.0 * outputs
-
-    return lambda: compute(images, more, outputs)
+    kernel = tf.zeros((*c.kernel, c.inputs, c.outputs))
+    outputs = tf.nn.conv2d(images, kernel, c.stride, c.padding.upper())
+    return repeated(
+        lambda *tensors: (tensors[0] + tensors[1], 2.0 * tensors[2]), (images, more, outputs)
+    )
 
 
 def measure(
     dense: dict[str, Function], sparse: dict[str, Function], rounds: int
 ) -> dict[str, np.ndarray]:
     """Seconds by part, array (rounds, 2): dense, sparse."""
-    return {part: repeat([dense[part], sparse[part]], rounds) for part in PARTS}
+    return {part: in_turns([dense[part], sparse[part]], rounds) for part in PARTS}
 
 
-def repeat(functions: list[Function], rounds: int) -> np.ndarray:
-    """Seconds of functions that run in turns, array (rounds, functions)."""
+def in_turns(functions: list[Function], rounds: int) -> np.ndarray:
+    """Seconds per repeat of functions that run in turns, array (rounds, functions)."""
     seconds = [[_seconds(function) for function in functions] for _ in range(WARM_UP + rounds)]
-    return np.array(seconds[WARM_UP:])
+    return np.array(seconds[WARM_UP:]) / REPEATS
 
 
 def _seconds(function: Function) -> float:

@@ -60,18 +60,15 @@ class Gradient {
   }
 
   // Writes the gradient in the kernel's shape, 0 where there are no entries.
-  void write(const Geometry& geometry, float* gradient) {
+  void write(float* gradient) {
     const int64_t size = structure_.size();
-    const std::vector<int32_t>& positions = structure_.positions();
-    std::fill(gradient, gradient + geometry.weights(), 0.0f);
-    if (chunks_ == 0) return;
+    if (chunks_ == 0) return structure_.spread(std::vector<float>(size).data(), gradient);
     float* total = sums_.get();
     for (int64_t chunk = 1; chunk < chunks_; ++chunk) {
       const float* sums = total + chunk * size;
       for (int64_t e = 0; e < size; ++e) total[e] += sums[e];
     }
-    for (int64_t e = 0; e < size; ++e)
-      if (positions[e] >= 0) gradient[positions[e]] = total[e];
+    structure_.spread(total, gradient);
   }
 
  private:
@@ -123,7 +120,7 @@ void correlate(const Isa& isa, const Structure& structure, const Geometry& geome
     float* memory = scratch.get(packed_floats(pass) + output_floats(pass, structure.lanes()));
     engine->correlate(pass, source, target_gradient, first, last, sums, memory);
   });
-  gradient.write(geometry, kernel_gradient);
+  gradient.write(kernel_gradient);
 }
 
 void differentiate(const Isa& isa, const Structure& forward, const Structure& backward,
@@ -148,7 +145,7 @@ void differentiate(const Isa& isa, const Structure& forward, const Structure& ba
     engine->differentiate(pass, back, source, target_gradient, first, last, source_gradient, sums,
                           memory);
   });
-  gradient.write(geometry, kernel_gradient);
+  gradient.write(kernel_gradient);
 }
 
 }  // namespace spfde

@@ -146,23 +146,23 @@ void Structure::place_entries() {
         }
   };
   each([](Run& run, int, const Tap&, int32_t) { ++run.count; });
-  int32_t size = 0;
   for (Run& run : runs_) {
-    run.begin = size;
-    size += int32_t(divide_up(run.count, kGroup)) * kGroup;
+    run.begin = int32_t(size_);
+    size_ += divide_up(run.count, kGroup) * kGroup;
     run.count = 0;
   }
-  offsets_.assign(size_t(extent_y_) * size, 0);
-  positions_.assign(size, -1);
-  each([&](Run& run, int source, const Tap& tap, int32_t position) {
-    const int32_t entry = run.begin + run.count++;
-    positions_[entry] = position;
+  offsets_.assign(size_t(extent_y_) * size_, 0);
+  std::vector<int32_t> entries(mask_.size());
+  each([&](Run& run, int source, const Tap& tap, int32_t weight) {
+    const int32_t entry = entries[weight] = run.begin + run.count++;
     for (int begin = 0; begin < extent_y_; ++begin) {
       const int row = (begin + tap.y - first_y_) % extent_y_;
-      offsets_[size_t(begin) * size + entry] = int32_t(
+      offsets_[size_t(begin) * size_ + entry] = int32_t(
           source * plane_ + (ptrdiff_t(row) * columns_ + (tap.x - first_x_)) * lanes_);
     }
   });
+  for (size_t weight = 0; weight < mask_.size(); ++weight)
+    if (mask_[weight]) places_.push_back(Place{int32_t(weight), entries[weight]});
 }
 
 bool Structure::fits(const Geometry& geometry, int lanes, const bool* mask) const {
@@ -179,10 +179,14 @@ bool Structure::fits(const Geometry& geometry, int lanes, const bool* mask) cons
 }
 
 std::vector<float> Structure::values(const float* kernel) const {
-  std::vector<float> values(positions_.size());
-  for (size_t e = 0; e < values.size(); ++e)
-    values[e] = positions_[e] < 0 ? 0.0f : kernel[positions_[e]];
+  std::vector<float> values(size_);
+  for (const Place& place : places_) values[place.entry] = kernel[place.weight];
   return values;
+}
+
+void Structure::spread(const float* entries, float* kernel) const {
+  std::fill(kernel, kernel + mask_.size(), 0.0f);
+  for (const Place& place : places_) kernel[place.weight] = entries[place.entry];
 }
 
 Pass Structure::pass(const Geometry& geometry, std::vector<Phase>* phases) const {
@@ -215,7 +219,7 @@ Pass Structure::pass(const Geometry& geometry, std::vector<Phase>* phases) const
   pass.blocks = blocks_;
   pass.phases = step_ * step_;
   pass.phase = phases->data();
-  pass.entries = ptrdiff_t(positions_.size());
+  pass.entries = ptrdiff_t(size_);
   pass.offsets = offsets_.data();
   pass.values = nullptr;
   return pass;

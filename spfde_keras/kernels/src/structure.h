@@ -45,12 +45,11 @@ class Structure {
 
   int lanes() const { return lanes_; }
   // The number of entries, unused ones included.
-  int64_t size() const { return int64_t(positions_.size()); }
-  // For each entry the index of its weight in the kernel; -1 for unused ones.
-  const std::vector<int32_t>& positions() const { return positions_; }
-
-  // The entries' weights in `kernel`.
+  int64_t size() const { return size_; }
+  // The entries' weights in `kernel`; 0 for unused ones.
   std::vector<float> values(const float* kernel) const;
+  // The inverse: puts what the entries have into the kernel's shape, 0 where there is no entry.
+  void spread(const float* entries, float* kernel) const;
 
   // Describes a pass without values of entries yet. It points into this structure and into
   // `phases`.
@@ -59,6 +58,9 @@ class Structure {
  private:
   struct Tap {  // a position in the kernel, and the pixel it sees from pixel 0 of a phase
     int ky, kx, y, x;
+  };
+  struct Place {  // the index of a weight in the kernel, and its entry
+    int32_t weight, entry;
   };
   void find_taps();
   void lay_out();
@@ -75,7 +77,9 @@ class Structure {
   ptrdiff_t plane_;
   std::vector<Run> runs_;  // by phase, block and target channel
   std::vector<int32_t> offsets_;  // as in Pass
-  std::vector<int32_t> positions_;
+  // By weight, since kernels are larger than what is kept of them, and memory is best read in order.
+  std::vector<Place> places_;
+  int64_t size_ = 0;
 };
 
 }  // namespace spfde
