@@ -1,5 +1,6 @@
 """A learning rate of its own for each block, in any Keras optimizer."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 
@@ -38,7 +39,8 @@ class BlockwiseLearningRate:
         self, optimizer: keras.optimizers.Optimizer, blocks: Sequence[Sequence[keras.Variable]]
     ):
         self._optimizer = inner_optimizer(optimizer)
-        self._factors = tf.Variable(tf.ones(len(blocks)), trainable=False)
+        # A scalar each: to slice one off a vector, for every variable, makes graphs slow to trace.
+        self._factors = [tf.Variable(1.0, trainable=False) for _ in blocks]
         self._block = {
             self._optimizer._get_variable_index(variable): block
             for block, variables in enumerate(blocks)
@@ -51,18 +53,21 @@ class BlockwiseLearningRate:
         update_step, apply_decay = optimizer.update_step, optimizer._apply_weight_decay
         current_rate = optimizer._get_current_learning_rate
 
-        def scaled_rate(variable):
-            return current_rate() * self._factor(variable)
+        def scaled_rate(factor):
+            return current_rate() * factor
 
         def scaled_update_step(gradient, variable, learning_rate):
-            factor = tf.cast(self._factor(variable), learning_rate.dtype)
+            factor = tf.cast(self._factor(self._block_of(variable)), learning_rate.dtype)
             return update_step(gradient, variable, learning_rate * factor)
 
         def scaled_decay(variables):
+            blocks = defaultdict(list)
             for variable in variables:
+                blocks[self._block_of(variable)].append(variable)
+            for block, members in blocks.items():
                 # Optimizers decay in ways of their own; all of them ask for the rate.
-                optimizer._get_current_learning_rate = partial(scaled_rate, variable)
-                apply_decay([variable])
+                optimizer._get_current_learning_rate = partial(scaled_rate, self._factor(block))
+                apply_decay(members)
             optimizer.__dict__.pop("_get_current_learning_rate", None)
 
         # Set on the instance: its class, which is what gets saved, stays the user's.
@@ -76,11 +81,14 @@ class BlockwiseLearningRate:
 
     def assign(self, factors: Sequence[float] | np.ndarray) -> None:
         """Sets the factor of each block."""
-        self._factors.assign(np.asarray(factors, np.float32))
+        for variable, factor in zip(self._factors, factors, strict=True):
+            variable.assign(factor)
 
-    def _factor(self, variable) -> tf.Tensor:
-        block = self._block.get(self._optimizer._get_variable_index(variable))
-        return tf.ones(()) if block is None else self._factors[block]
+    def _block_of(self, variable) -> int | None:
+        return self._block.get(self._optimizer._get_variable_index(variable))
+
+    def _factor(self, block: int | None) -> tf.Tensor:
+        return tf.ones(()) if block is None else self._factors[block].value()
 
 
 def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

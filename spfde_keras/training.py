@@ -237,15 +237,17 @@ def kernel_gradients(
     Source: RigL (Evci et al., 2020) for the dense gradient, MEST for the other.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    # Masked beforehand, all masks can be open: what another sub-net keeps is zero in this one.
     masked = [mask(mask.kernel.value) for mask in masks]
     # In a stateless scope, Keras asks the scope for the weights it regularizes.
     values = [(variable, variable.value) for variable in model.trainable_variables]
     values += [(mask.kernel, kernel) for mask, kernel in zip(masks, masked, strict=True)]
-    values += [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks]
+    if dense:
+        # Masked beforehand, all masks can be open: what another sub-net keeps is zero in this one.
+        values += [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks]
     # As in the train step: half-precision gradients are too small to be told apart unscaled.
     scale = ops.convert_to_tensor(model.optimizer.scale_loss(1.0), "float32")
-    with keras.StatelessScope(state_mapping=values, collect_losses=True), kernels.disabled():
+    skipping = kernels.disabled() if dense else contextlib.nullcontext()
+    with keras.StatelessScope(state_mapping=values, collect_losses=True), skipping:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(masked)
             y_pred = model(x, training=True)
