@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -280,6 +281,23 @@ def test_the_dense_gradient_reaches_what_is_masked(digits):
     for mask in masks:
         hidden = found[mask.kernel_path][~mask.read()[1][0]]
         assert np.mean(hidden != 0) > 0.3
+
+
+@pytest.mark.parametrize("sparsity, subnet", [(0.8, 0), ([0.5, 0.8, 0.9], 1)])
+def test_the_gradient_of_what_is_kept_skips_zeros(digits, monkeypatch, sparsity, subnet):
+    model = compiled(net(sparsity))
+    data = np.float32(digits.train_x[:64]).reshape(-1, 8, 8, 1) / 16, digits.train_y[:64]
+    masks = find_masks(model)
+    with model.at(subnet):
+        dense = spfde_keras.training.kernel_gradients(model, data, masks, dense=True)
+        convolve = Mock(side_effect=kernels.sparse_conv2d)
+        monkeypatch.setattr(kernels, "sparse_conv2d", convolve)
+        found = spfde_keras.training.kernel_gradients(model, data, masks)
+    assert convolve.called
+    for mask in masks:
+        expected = np.where(mask.read()[1][subnet], dense[mask.kernel_path], 0)
+        assert np.any(expected)
+        np.testing.assert_allclose(found[mask.kernel_path], expected, rtol=1e-3, atol=1e-5)
 
 
 def test_xla_asked_for_does_no_harm(digits):

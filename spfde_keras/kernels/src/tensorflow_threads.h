@@ -2,6 +2,8 @@
 #ifndef SPFDE_TENSORFLOW_THREADS_H_
 #define SPFDE_TENSORFLOW_THREADS_H_
 
+#include <atomic>
+
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/platform/threadpool.h"
 #include "threads.h"
@@ -12,13 +14,15 @@ inline Threads threads_of(tensorflow::OpKernelContext* context) {
   auto* pool = context->device()->tensorflow_cpu_worker_threads();
   return Threads{pool->num_threads,
                  [pool](int64_t count, const std::function<void(int64_t)>& compute) {
+                   // TensorFlow begins somewhere in the middle.
+                   std::atomic<int64_t> next{0};
                    pool->workers->ParallelFor(
                        count,
                        tsl::thread::ThreadPool::SchedulingParams(
                            tsl::thread::ThreadPool::SchedulingStrategy::kFixedBlockSize,
                            std::nullopt, 1),
-                       [&compute](int64_t first, int64_t last) {
-                         for (int64_t i = first; i < last; ++i) compute(i);
+                       [&](int64_t first, int64_t last) {
+                         for (int64_t i = first; i < last; ++i) compute(next++);
                        });
                  }};
 }

@@ -8,8 +8,8 @@
 
 namespace spfde {
 
-// `each` calls its second argument with each number below the first, in any order, on up to
-// `threads` threads.
+// `each` calls its second argument with each number below the first, on up to `threads` threads;
+// they begin with the lowest numbers.
 struct Threads {
   int threads;
   std::function<void(int64_t, const std::function<void(int64_t)>&)> each;
@@ -18,13 +18,16 @@ struct Threads {
   // one is disturbed.
   int64_t chunks(int64_t work) const { return std::min<int64_t>(work, threads * int64_t(4)); }
 
-  // Calls compute(chunk, first, last) for each of chunks(work) chunks of nearly the same size.
+  // Calls compute(chunk, first, last) for each of chunks(work) chunks, none of them empty. They
+  // become smaller, since nobody waits long for the end of a small one.
   void each_chunk(int64_t work,
                   const std::function<void(int64_t, int64_t, int64_t)>& compute) const {
     const int64_t count = chunks(work);
-    each(count, [&](int64_t chunk) {
-      compute(chunk, work * chunk / count, work * (chunk + 1) / count);
-    });
+    auto begin = [&](int64_t chunk) {
+      const int64_t left = count - chunk;
+      return work - std::max(left, work * left / count * left / count);
+    };
+    each(count, [&](int64_t chunk) { compute(chunk, begin(chunk), begin(chunk + 1)); });
   }
 };
 
