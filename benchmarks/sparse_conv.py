@@ -70,8 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
             "SPFDE_KERNELS_CACHE": str(Path(folder, "cache.json")),
         }
         for one in [*SHAPES, *(MORE if options.more else ())]:
-            batch = min(one.batch, options.largest_batch)
-            one = dataclasses.replace(one, batch=batch)
+            one = dataclasses.replace(one, batch=min(one.batch, options.largest_batch))
             memory = float(np.median(in_turns([traffic(one)], options.rounds)))
             for density in DENSITIES:
                 convolution = dataclasses.replace(one, density=density)
