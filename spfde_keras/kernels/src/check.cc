@@ -136,6 +136,23 @@ spfde::Threads threads(int count) {
           }};
 }
 
+// Whether chunks follow each other from the first row to the last, and none is empty or, but for
+// rounding, larger than the one before it.
+bool chunks_are_right(int64_t work, int threads) {
+  int64_t end = 0, size = work;
+  bool right = true;
+  const spfde::Threads inline_threads{
+      threads, [](int64_t count, const std::function<void(int64_t)>& compute) {
+        for (int64_t i = 0; i < count; ++i) compute(i);
+      }};
+  inline_threads.each_chunk(work, [&](int64_t, int64_t first, int64_t last) {
+    right &= first == end && last > first && last - first <= size + 1;
+    size = last - first;
+    end = last;
+  });
+  return right && end == work;
+}
+
 template <typename Exact>
 double error(const Floats& found, const std::vector<Exact>& expected) {
   double worst = 0, scale = 1e-6;
@@ -240,6 +257,12 @@ double check(const Case& c, const spfde::Isa& isa, int thread_count) {
 int main(int argc, char** argv) {
   const int cases = argc > 1 ? std::atoi(argv[1]) : 100;
   std::mt19937 random(argc > 2 ? std::atoi(argv[2]) : 0);
+  for (int64_t work = 0; work < 500; ++work)
+    for (int threads = 1; threads <= 9; ++threads)
+      if (!chunks_are_right(work, threads)) {
+        std::printf("chunks of %ld rows for %d threads are wrong\n", long(work), threads);
+        return 1;
+      }
   double worst = 0;
   for (int i = 0; i < cases; ++i) {
     const Case c = make_case(&random);

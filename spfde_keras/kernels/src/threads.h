@@ -25,7 +25,7 @@ struct Threads {
     const int64_t count = chunks(work);
     auto begin = [&](int64_t chunk) {
       const int64_t left = count - chunk;
-      return work - std::max(left, work * left / count * left / count);
+      return work - std::max(left, work * left * left / (count * count));
     };
     each(count, [&](int64_t chunk) { compute(chunk, begin(chunk), begin(chunk + 1)); });
   }
