@@ -20,10 +20,10 @@ from absl import app, flags
 from apps import models, plots
 from apps.compare import compare
 from apps.compare import render as render_subnets
-from spfde_keras.cost import RULES, ModelCost, profile
-from spfde_keras.freezing import Freezing
+from spfde_keras.cost.model import RULES, ModelCost, profile
+from spfde_keras.cost.plan import PlanCost, TrainingPlan
+from spfde_keras.freezing.plan import Freezing
 from spfde_keras.masking import find_masks
-from spfde_keras.plan_cost import PlanCost, TrainingPlan
 from spfde_keras.schedules import Step
 from spfde_keras.sparsify import sparsify
 from spfde_keras.updaters import MESTEM, MESTEMS, SET, RigL

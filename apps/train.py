@@ -37,9 +37,9 @@ from spfde_keras import (
 )
 from spfde_keras.alternating import JointSparseTraining
 from spfde_keras.analysis import mask_overlap, subnet_sparsities
-from spfde_keras.cost import profile
+from spfde_keras.cost.model import profile
 from spfde_keras.export import ExportReport, evaluate_tflite
-from spfde_keras.samples import Identified
+from spfde_keras.sieve.identified import Identified
 from spfde_keras.sparse_training import SparseTraining
 
 # So many test samples are enough for the curve; the result is measured on all.

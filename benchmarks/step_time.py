@@ -25,8 +25,8 @@ from apps import models
 from benchmarks import report
 from spfde_keras import kernels
 from spfde_keras.alternating import Alternation
-from spfde_keras.blocks import find_blocks
-from spfde_keras.cost import profile
+from spfde_keras.cost.model import profile
+from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.masking import find_masks
 
 INPUT_SHAPE, CLASSES = (32, 32, 3), 100

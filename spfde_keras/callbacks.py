@@ -2,8 +2,8 @@
 
 import keras
 
-from spfde_keras.freezing import Freezing
-from spfde_keras.sieving import DataSieve
+from spfde_keras.freezing.plan import Freezing
+from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sparse_training import SparseTraining
 
 

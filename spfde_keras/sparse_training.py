@@ -4,18 +4,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras import blocks as block_search
 from spfde_keras import cost, updaters
 from spfde_keras.analysis import subnet_sparsities
-from spfde_keras.freezer import Freezer
-from spfde_keras.freezing import FreezePlan, Freezing
-from spfde_keras.learning_rate import inner_optimizer, reset_slots
+from spfde_keras.cost.plan import PlanCost, TrainingPlan
+from spfde_keras.freezing.blocks import find_blocks
+from spfde_keras.freezing.freezer import Freezer
+from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
+from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.masking import Mask, find_masks
-from spfde_keras.plan_cost import PlanCost, TrainingPlan
 from spfde_keras.randomness import generator
 from spfde_keras.schedules import reached
-from spfde_keras.sieve_epochs import SieveEpochs
-from spfde_keras.sieving import DataSieve
+from spfde_keras.sieve.data_sieve import DataSieve
+from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
 
 
@@ -77,7 +77,7 @@ class SparseTraining(keras.callbacks.Callback):
         patterns = self.freezing.blocks if self.freezing else None
         self._costs = cost.profile(model, patterns)
         self._ledger = cost.Ledger(self._costs)
-        self._freezer = Freezer(block_search.find_blocks(model, patterns), self._make_plan())
+        self._freezer = Freezer(find_blocks(model, patterns), self._make_plan())
         data = [] if self.sieve is None else [SieveEpochs(self.sieve)]
         self._data = keras.callbacks.CallbackList(data, model=model)
         self._writer = tf.summary.create_file_writer(self.log_dir) if self.log_dir else None

@@ -11,8 +11,8 @@ from keras import ops
 from spfde_keras import analysis, kernels
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
-from spfde_keras.samples import Identified, strip_ids
-from spfde_keras.sieving import DataSieve
+from spfde_keras.sieve.data_sieve import DataSieve
+from spfde_keras.sieve.identified import Identified, strip_ids
 from spfde_keras.subnets import SubnetSwitch, check_subnet, subnet_name
 
 

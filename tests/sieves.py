@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras.samples import strip_ids
-from spfde_keras.sieving import DataSieve
+from spfde_keras.sieve.data_sieve import DataSieve
+from spfde_keras.sieve.identified import strip_ids
 
 STATE = ("member", "iteration", "forgets", "was_correct", "learned", "queue", "retrieved")
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from spfde_keras import DataSieve, Freezing, SpFDE, sparsify, wrap
-from spfde_keras.cost import profile
+from spfde_keras.cost.model import profile
 from spfde_keras.masking import find_masks
 from spfde_keras.updaters import MESTEMS, SET
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import spfde_keras
 from spfde_keras import layers
-from spfde_keras.cost import profile
+from spfde_keras.cost.model import profile
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import find_masks
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from spfde_keras import SparseModel, sparsify, wrap
 from spfde_keras.masking import find_masks
-from spfde_keras.samples import Identified, strip_ids
+from spfde_keras.sieve.identified import Identified, strip_ids
 from spfde_keras.training import Monitor, kernel_gradients
 
 L = keras.layers

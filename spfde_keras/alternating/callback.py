@@ -4,9 +4,9 @@ import keras
 import numpy as np
 
 from spfde_keras.alternating.alternation import Alternation
-from spfde_keras.freezing import Freezing
+from spfde_keras.freezing.plan import Freezing
 from spfde_keras.schedules import reached
-from spfde_keras.sieving import DataSieve
+from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sparse_training import SparseTraining
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from spfde_keras import AlternatingSparseTraining, DataSieve, Freezing, sparsify
-from spfde_keras.blocks import find_blocks
+from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.masking import find_masks
 from spfde_keras.updaters import MESTEMS, SET
 from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow

@@ -8,7 +8,7 @@ from keras import layers
 from apps import mobilenets, models
 from benchmarks.mobile import normalize
 from spfde_keras import densify, export_tflite, find_blocks, sparsify
-from spfde_keras.cost import profile
+from spfde_keras.cost.model import profile
 from spfde_keras.export import inspect_tflite
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode
 from spfde_keras.export.verify import named_inputs, reference

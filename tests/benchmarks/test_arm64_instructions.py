@@ -6,7 +6,7 @@ import pytest
 import spfde_keras
 from apps import models
 from benchmarks import arm64_instructions
-from spfde_keras.cost import profile
+from spfde_keras.cost.model import profile
 from spfde_keras.export import export_tflite
 from spfde_keras.export.sparse_mode import available_runtimes
 

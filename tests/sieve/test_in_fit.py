@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from spfde_keras.sieve_epochs import SieveEpochs
-from spfde_keras.sieve_policies import OneTime
-from spfde_keras.sieving import DataSieve
+from spfde_keras.sieve.data_sieve import DataSieve
+from spfde_keras.sieve.epochs import SieveEpochs
+from spfde_keras.sieve.policies import OneTime
 from tests.sieves import Updates, fit, make_model, make_sieve, set_weight
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras.correctness import correctly_classified
+from spfde_keras.sieve.correctness import correctly_classified
 
 SCORES = np.array([[0.7, 0.2, 0.1], [0.2, 0.3, 0.5], [0.1, 0.8, 0.1]], "float32")
 

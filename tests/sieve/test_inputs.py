@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras.sieve_inputs import as_dataset
+from spfde_keras.sieve.inputs import as_dataset
 
 X, Y = np.arange(200.0)[:, np.newaxis], np.arange(200) % 3
 DATA = tf.data.Dataset.from_tensor_slices((X, Y))

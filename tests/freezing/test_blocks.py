@@ -2,7 +2,7 @@ import keras
 import pytest
 from keras import layers
 
-from spfde_keras.blocks import find_blocks
+from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.graph import trace
 
 

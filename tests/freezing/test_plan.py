@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from spfde_keras.freezing import FreezePlan, Freezing
+from spfde_keras.freezing.plan import FreezePlan, Freezing
 
 SOLVED = ("single_shot", "single_shot_resume", "delayed_periodic")
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from spfde_keras.cost import Densities, ModelCost
-from spfde_keras.freezing import FreezePlan
+from spfde_keras.cost.model import Densities, ModelCost
+from spfde_keras.freezing.plan import FreezePlan
 from spfde_keras.updaters.base import Updater
 
 

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from spfde_keras import sieve_policies
-from spfde_keras.sieve_policies import Circular, OneTime
+from spfde_keras.sieve import policies
+from spfde_keras.sieve.policies import Circular, OneTime
 
 
 def rng():
@@ -50,17 +50,17 @@ def test_one_time_removes_once_at_its_time():
 @pytest.mark.parametrize("policy", [Circular(exchange=0.25), OneTime(at=0.3)])
 def test_policies_are_restored_from_their_configuration(policy):
     config = keras.saving.serialize_keras_object(policy)
-    assert repr(sieve_policies.get(config)) == repr(policy)
+    assert repr(policies.get(config)) == repr(policy)
 
 
 def test_get_knows_names_and_instances():
-    assert isinstance(sieve_policies.get("circular"), Circular)
-    assert sieve_policies.get("one_time").at == 70 / 160
+    assert isinstance(policies.get("circular"), Circular)
+    assert policies.get("one_time").at == 70 / 160
     policy = OneTime()
-    assert sieve_policies.get(policy) is policy
+    assert policies.get(policy) is policy
     for wrong in ("square", None, 3):
         with pytest.raises(ValueError, match="`policy` must be"):
-            sieve_policies.get(wrong)
+            policies.get(wrong)
 
 
 @pytest.mark.parametrize("exchange", [0, 1.5, -1])

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from spfde_keras import sparsify
-from spfde_keras.learning_rate import BlockwiseLearningRate, inner_optimizer, reset_slots
+from spfde_keras.freezing.learning_rate import BlockwiseLearningRate, inner_optimizer, reset_slots
 from spfde_keras.masking import find_masks
 
 OPTIMIZERS = {

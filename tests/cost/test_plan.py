@@ -5,9 +5,9 @@ from keras import layers
 
 from spfde_keras import AlternatingSparseTraining, sparsify
 from spfde_keras.alternating import JointSparseTraining
-from spfde_keras.cost import profile
-from spfde_keras.freezing import FreezePlan, Freezing
-from spfde_keras.plan_cost import TrainingPlan
+from spfde_keras.cost.model import profile
+from spfde_keras.cost.plan import TrainingPlan
+from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.schedules import Step
 from spfde_keras.updaters import MESTEMS, SET, RigL
 from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow

@@ -1,4 +1,4 @@
-from spfde_keras.samples import Identified, strip_ids
+from spfde_keras.sieve.identified import Identified, strip_ids
 
 
 def test_strip_ids_takes_the_inputs_out_and_leaves_anything_else_alone():

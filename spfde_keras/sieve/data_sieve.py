@@ -7,12 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras import sieve_policies
-from spfde_keras.correctness import correctly_classified
 from spfde_keras.randomness import generator
-from spfde_keras.samples import Identified
-from spfde_keras.sieve_inputs import as_dataset
-from spfde_keras.sieve_policies import SievePolicy
+from spfde_keras.sieve import policies
+from spfde_keras.sieve.correctness import correctly_classified
+from spfde_keras.sieve.identified import Identified
+from spfde_keras.sieve.inputs import as_dataset
+from spfde_keras.sieve.policies import SievePolicy
 
 # Samples held in memory for shuffling a dataset that may not fit as a whole.
 _SHUFFLE_BUFFER = 50_000
@@ -74,7 +74,7 @@ class DataSieve(keras.layers.Layer):
             raise ValueError(
                 "A DataSieve must be made outside `strategy.scope()`: all replicas share its state."
             )
-        self.policy = sieve_policies.get(policy)
+        self.policy = policies.get(policy)
         self.seed = int(seed)
         self._correct = correct
         dataset = as_dataset(samples, classes=correct is None)

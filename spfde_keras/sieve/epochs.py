@@ -2,7 +2,7 @@
 
 import keras
 
-from spfde_keras.sieving import DataSieve
+from spfde_keras.sieve.data_sieve import DataSieve
 
 # Truthy, and told apart from the True by which other callbacks end the whole training.
 _EPOCH_DONE = "epoch done"

@@ -1,4 +1,4 @@
-"""FLOPs and memory of training a model, and a ledger of what a run has spent.
+"""FLOPs and memory of training a model.
 
 The rules, those of SpFDE (section 4) and RigL (appendix H), stated in `RULES`.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import keras
 import numpy as np
 
-from spfde_keras.blocks import Pattern, find_blocks
+from spfde_keras.freezing.blocks import Pattern, find_blocks
 from spfde_keras.graph import Call, trace
 from spfde_keras.masking import Mask, find_masks
 
@@ -333,44 +333,3 @@ def _known(shape: Sequence[int | None], path: str) -> tuple[int, ...]:
             f"{tuple(shape)}; give the model's keras.Input a full shape"
         )
     return tuple(shape[1:])
-
-
-class Ledger:
-    """Adds up what a run really spends on training, and what a dense run would have.
-
-    Args:
-        costs: the `ModelCost` of the model, whose masks' densities count at each booking.
-
-    Example:
-
-    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2)])
-    >>> ledger = Ledger(profile(mlp))
-    >>> ledger.book_training(samples=8, frozen=0)
-    >>> ledger.book_dense(samples=10)
-    >>> ledger.share
-    0.8
-    """
-
-    def __init__(self, costs: ModelCost):
-        self._costs = costs
-        self.spent = 0.0
-        self.dense = 0.0
-
-    def book_training(self, samples: int, frozen: int) -> None:
-        """Books training on `samples`, with `frozen` front blocks and the masks as they are."""
-        self.spent += samples * self._costs.training(frozen=frozen)
-
-    def book_dense(self, samples: int) -> None:
-        """Books what dense training on `samples` would take."""
-        self.dense += samples * self._costs.training({})
-
-    def book_gradient(
-        self, gradient: str, samples: int, frozen: int, densities: Densities | None = None
-    ) -> None:
-        """Books the extra pass of a mask update, "masked" or "dense", over one batch."""
-        self.spent += samples * self._costs.update_gradient(gradient, densities, frozen)
-
-    @property
-    def share(self) -> float:
-        """Training FLOPs so far as a share of dense training on all data; 0 at first."""
-        return self.spent / self.dense if self.dense else 0.0

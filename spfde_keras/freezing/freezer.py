@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from spfde_keras.freezing import FreezePlan
-from spfde_keras.learning_rate import BlockwiseLearningRate
+from spfde_keras.freezing.learning_rate import BlockwiseLearningRate
+from spfde_keras.freezing.plan import FreezePlan
 from spfde_keras.masking import Mask, find_masks
 
 

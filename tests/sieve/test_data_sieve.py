@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras.samples import Identified
-from spfde_keras.sieve_epochs import SieveEpochs
-from spfde_keras.sieve_policies import Circular, OneTime
-from spfde_keras.sieving import DataSieve
+from spfde_keras.sieve.data_sieve import DataSieve
+from spfde_keras.sieve.epochs import SieveEpochs
+from spfde_keras.sieve.identified import Identified
+from spfde_keras.sieve.policies import Circular, OneTime
 from tests.sieves import Updates, fit, ids_of, make_model, make_sieve, state, visit
 
 

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from spfde_keras.blocks import find_blocks
-from spfde_keras.freezer import Freezer
-from spfde_keras.freezing import FreezePlan
+from spfde_keras.freezing.blocks import find_blocks
+from spfde_keras.freezing.freezer import Freezer
+from spfde_keras.freezing.plan import FreezePlan
 from spfde_keras.sparsify import sparsify
 
 

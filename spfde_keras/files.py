@@ -1,0 +1,33 @@
+"""Files that are whole or not there at all."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a new path to write to, which replaces `path` when the block ends without an error.
+
+    Args:
+        path: the file to write. Until the block ends an older one stays as it is.
+
+    Yields:
+        A path in the same folder, of the same suffix. What is left there after an error goes.
+
+    Example:
+
+    >>> with replacing("notes.txt") as beside:
+    ...     _ = beside.write_text("whole")
+    >>> Path("notes.txt").read_text()
+    'whole'
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

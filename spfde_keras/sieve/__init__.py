@@ -1,0 +1,7 @@
+"""Data sieving: train on the samples that are still hard, and let the others wait."""
+
+from spfde_keras.sieve.data_sieve import DataSieve
+from spfde_keras.sieve.epochs import SieveEpochs
+from spfde_keras.sieve.policies import SievePolicy
+
+__all__ = ["DataSieve", "SieveEpochs", "SievePolicy"]
