@@ -3,17 +3,23 @@
 import dataclasses
 import json
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
 from apps import models
+from spfde_keras import distributions, schemes, updaters
+from spfde_keras.freezing import schemes as freezing_schemes
+from spfde_keras.sieve import policies
 
 # These train several sub-nets in one run, or one by the same rules.
 ALTERNATING = ("ast", "joint")
-METHODS = ("dense", "static", "set", "rigl", "mest_em", "mest_ems", "magnitude", *ALTERNATING)
-FREEZE_SCHEMES = ("single_shot", "single_shot_resume", "periodic", "delayed_periodic")
-SIEVE_POLICIES = ("circular", "one_time")
+
+
+def methods() -> list[str]:
+    """Returns the methods there are: no masks, each updater by name, several sub-nets."""
+    return ["dense", *updaters.names(), *ALTERNATING]
+
 
 # A resumed run may live in another place, but must not differ in anything else.
 _NOT_COMPARED = ("data_dir", "output_dir", "resume")
@@ -21,8 +27,8 @@ _NOT_COMPARED = ("data_dir", "output_dir", "resume")
 
 def _option(
     default,
-    help: str,
-    choices: Sequence[str] = (),
+    help: str | Callable[[], str],
+    choices: Callable[[], Sequence[str]] | None = None,
     least: float | None = None,
     several: type | None = None,
 ):
@@ -52,12 +58,12 @@ class RunConfig:
     train_samples: int | None = _option(
         None, "random training samples to use; all if unset", least=1
     )
-    model: str = _option("small_cnn", "the model", choices=tuple(models.names()))
+    model: str = _option("small_cnn", "the model", choices=models.names)
     width: float = _option(1.0, "factor on the model's channels")
     method: str = _option(
         "mest_ems",
         "how masks change; dense has none, ast and joint train several sub-nets",
-        choices=METHODS,
+        choices=methods,
     )
     sparsity: tuple[float, ...] | None = _option(
         None,
@@ -67,11 +73,12 @@ class RunConfig:
     )
     scheme: tuple[str, ...] = _option(
         "unstructured",
-        "unstructured, block, pattern, channel, filter, or N:M; several with commas: a sub-net "
-        "for each",
+        lambda: f"{', '.join(schemes.names())}, or N:M; several with commas: a sub-net for each",
         several=str,
     )
-    distribution: str = _option("uniform", "sparsity per layer: uniform or erk")
+    distribution: str = _option(
+        "uniform", "how sparsity is divided among layers", choices=distributions.names
+    )
     interval: int = _option(2, "epochs between two updates of masks and samples", least=1)
     initial_density: float = _option(0.5, "ast and joint: share of weights trained with at first")
     gradient_correction: bool = _option(
@@ -80,11 +87,13 @@ class RunConfig:
     freeze_reduction: float = _option(
         0.2, "share of training FLOPs that freezing saves; 0 never freezes", least=0
     )
-    freeze_scheme: str = _option("single_shot", "when blocks freeze", choices=FREEZE_SCHEMES)
+    freeze_scheme: str = _option(
+        "single_shot", "when blocks freeze", choices=freezing_schemes.names
+    )
     sieve_fraction: float = _option(
         0.2, "share of the samples that rest at a time; 0 uses all", least=0
     )
-    sieve_policy: str = _option("circular", "do samples come back?", choices=SIEVE_POLICIES)
+    sieve_policy: str = _option("circular", "do samples come back?", choices=policies.names)
     epochs: int = _option(60, "epochs", least=1)
     batch_size: int = _option(32, "samples in a batch", least=1)
     learning_rate: float = _option(0.1, "rate of SGD with momentum 0.9, at its highest")
@@ -107,9 +116,10 @@ class RunConfig:
             value, rule = getattr(self, field.name), field.metadata
             if rule["several"] and value is not None:
                 object.__setattr__(self, field.name, _several(field.name, value, rule["several"]))
-            if rule["choices"] and value not in rule["choices"]:
+            choices = rule["choices"]() if rule["choices"] else [value]
+            if value not in choices:
                 raise ValueError(
-                    f"`{field.name}` must be one of {', '.join(rule['choices'])}. Received: {value}"
+                    f"`{field.name}` must be one of {', '.join(choices)}. Received: {value}"
                 )
             if rule["least"] is not None and value is not None and not value >= rule["least"]:
                 raise ValueError(
@@ -211,8 +221,9 @@ def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
     kind = next(t for t in types if t is not type(None))
     arguments = (field.name, field.default)
     text = field.metadata["help"]
+    text = text() if callable(text) else text
     if field.metadata["choices"]:
-        flags.DEFINE_enum(*arguments, field.metadata["choices"], text, flag_values=values)
+        flags.DEFINE_enum(*arguments, field.metadata["choices"](), text, flag_values=values)
         return
     define = {
         bool: flags.DEFINE_boolean,

@@ -21,8 +21,8 @@ from benchmarks import report
 from spfde_keras import schemes, updaters
 from spfde_keras.masking import Mask, find_masks
 
-UPDATERS = ("static", "set", "rigl", "mest_em", "mest_ems", "magnitude", "prune_and_regrow")
-SCHEMES = ("unstructured", "block", "pattern", "channel", "filter", "2:4", "1:8")
+# N:M has no name of its own.
+SCHEMES = (*schemes.names(), "2:4", "1:8")
 INPUT_SHAPES = {"resnet50": (224, 224, 3)}
 CIFAR_SHAPE = (32, 32, 3)
 GOAL_S = 2.0
@@ -59,7 +59,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=report.json_path, help="file to write the results to")
     parser.add_argument("--model", choices=models.names(), default="resnet50")
     parser.add_argument("--sparsity", type=report.sparsity, default=0.9, help="not used by N:M")
-    parser.add_argument("--updaters", nargs="+", choices=UPDATERS, default=UPDATERS)
+    parser.add_argument("--updaters", nargs="+", choices=updaters.names(), default=updaters.names())
     parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=SCHEMES)
     parser.add_argument("--repeats", type=report.count, default=3, help="updates of each pair")
     return parser.parse_args(arguments)
@@ -86,7 +86,9 @@ def time_updates(masks: list[Mask], name: str, repeats: int) -> list[float]:
     for t in np.linspace(0.1, 0.5, repeats):
         start = time.perf_counter()
         for mask, gradient in zip(masks, gradients, strict=True):
-            updater.update(mask.subnets[0], float(t), rng, gradient)
+            subnet = mask.subnets[0]
+            mutation = updater.plan(updaters.Moment.UPDATE, float(t), 1 - subnet.sparsity)
+            updaters.carry_out(mutation, updater, subnet, rng, gradient)
         seconds.append(time.perf_counter() - start)
     return seconds
 

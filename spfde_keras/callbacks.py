@@ -23,14 +23,16 @@ class SpFDE(SparseTraining):
 
     Args:
         epochs: int, the length of training, as given to `fit`.
-        updater: an `Updater`, or its name: "static", "set", "rigl", "mest_em", "mest_ems",
-            "magnitude".
+        updater: an `Updater`, or its name, one of `spfde_keras.updaters.names()`.
         interval: int, epochs between updates of masks and data.
         freeze: None, the share of training FLOPs to be saved by freezing, or a `Freezing`.
         sieve: None, or the `DataSieve` whose batches are given to `fit`.
         log_dir: None, or a folder for TensorBoard: the logs' scalars, and for each kernel
             the share of kept weights that the last update left in place.
         seed: int, seed of random growth and data exchange.
+        data_stop: None, or float in [0, 1], fraction of training after which samples are no
+            longer exchanged. None: when masks rest (the updater's `stop`), which is the paper's
+            rule (section 3.3); where no mask ever changes, at the end.
 
     Raises:
         ValueError: on arguments out of range, or, when `fit` starts, on a model not made by
@@ -59,8 +61,9 @@ class SpFDE(SparseTraining):
         sieve: DataSieve | None = None,
         log_dir: str | None = None,
         seed: int = 0,
+        data_stop: float | None = None,
     ):
-        super().__init__(epochs, updater, interval, freeze, sieve, log_dir, seed)
+        super().__init__(epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop)
 
     def _check(self, model: keras.Model) -> None:
         super()._check(model)

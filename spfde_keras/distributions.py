@@ -1,13 +1,14 @@
 """How much each layer keeps."""
 
 import re
+from typing import Any
 
-import keras
 import numpy as np
 
 from spfde_keras.configurable import Configurable
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import check_sparsity
+from spfde_keras.registry import Registry
 
 
 class Distribution(Configurable):
@@ -21,7 +22,20 @@ class Distribution(Configurable):
         raise NotImplementedError
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+def _per_layer(identifier: Any) -> Distribution | None:
+    return PerLayer(identifier) if isinstance(identifier, dict) else None
+
+
+REGISTRY = Registry(
+    "distribution",
+    Distribution,
+    parse=_per_layer,
+    also="a dictionary from regular expressions to sparsities",
+)
+get, names, register = REGISTRY.get, REGISTRY.names, REGISTRY.register
+
+
+@register("uniform")
 class Uniform(Distribution):
     """The same sparsity for each kernel.
 
@@ -35,7 +49,7 @@ class Uniform(Distribution):
         return dict.fromkeys(layouts, sparsity)
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("erk")
 class ERK(Distribution):
     """Erdős-Rényi-Kernel: small kernels keep more.
 
@@ -66,7 +80,7 @@ class ERK(Distribution):
         return dict(zip(layouts, (1 - kept(scale) / sizes).tolist(), strict=True))
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("per_layer")
 class PerLayer(Distribution):
     """Sparsities by regular expression; kernels that none matches take the common sparsity.
 
@@ -105,24 +119,3 @@ class PerLayer(Distribution):
 
     def get_config(self) -> dict:
         return {"sparsities": dict(self.sparsities)}
-
-
-_NAMES = {"uniform": Uniform, "erk": ERK}
-
-
-def get(identifier) -> Distribution:
-    """Returns a `Distribution`: itself, one by name, or `PerLayer` from a dictionary.
-
-    Raises:
-        ValueError: for an unknown name or type.
-    """
-    if isinstance(identifier, Distribution):
-        return identifier
-    if isinstance(identifier, dict):
-        return PerLayer(identifier)
-    if isinstance(identifier, str) and identifier in _NAMES:
-        return _NAMES[identifier]()
-    raise ValueError(
-        f"`distribution` must be one of {sorted(_NAMES)}, a dictionary or a Distribution. "
-        f"Received: {identifier!r}"
-    )

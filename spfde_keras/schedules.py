@@ -1,10 +1,10 @@
 """Numbers over the time of training, which runs from 0 to 1."""
 
 import math
-
-import keras
+from typing import Any
 
 from spfde_keras.configurable import Configurable
+from spfde_keras.registry import Registry
 
 
 class Schedule(Configurable):
@@ -17,7 +17,16 @@ class Schedule(Configurable):
         return {name: getattr(self, name) for name in vars(self)}
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+def _constant(identifier: Any) -> Schedule | None:
+    number = isinstance(identifier, (int, float)) and not isinstance(identifier, bool)
+    return Constant(float(identifier)) if number else None
+
+
+REGISTRY = Registry("schedule", Schedule, parse=_constant, also="a number")
+get, names, register = REGISTRY.get, REGISTRY.names, REGISTRY.register
+
+
+@register("constant")
 class Constant(Schedule):
     """The same `value` all the time.
 
@@ -34,7 +43,7 @@ class Constant(Schedule):
         return self.value
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("step")
 class Step(Schedule):
     """`values[i]` from `boundaries[i - 1]` on.
 
@@ -65,7 +74,7 @@ class Step(Schedule):
         return self.values[sum(reached(t, boundary) for boundary in self.boundaries)]
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("polynomial")
 class Polynomial(Schedule):
     """From `initial` to `final` between times `begin` and `end`, as (1 - progress) ** power.
 
@@ -97,7 +106,7 @@ class Polynomial(Schedule):
         return self.final + (self.initial - self.final) * left**self.power
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("cubic")
 class Cubic(Polynomial):
     """A `Polynomial` of power 3, the ramp of gradual pruning (Zhu & Gupta, 2017).
 
@@ -116,7 +125,7 @@ class Cubic(Polynomial):
         return config
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("cosine")
 class Cosine(Schedule):
     """From `initial` to `final` between times `begin` and `end` on half a cosine.
 
@@ -144,21 +153,6 @@ class Cosine(Schedule):
         return self.final + (self.initial - self.final) * wave
 
 
-def get(identifier) -> Schedule:
-    """Returns a `Schedule`: itself, one from its configuration, or a `Constant` from a number.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    if isinstance(identifier, Schedule):
-        return identifier
-    if isinstance(identifier, dict):
-        return keras.saving.deserialize_keras_object(identifier)
-    if isinstance(identifier, (int, float)):
-        return Constant(float(identifier))
-    raise ValueError(f"A schedule must be a number or a Schedule. Received: {identifier!r}")
-
-
 def reached(t: float, boundary: float) -> bool:
     """Returns whether time `t` has come to `boundary`, both fractions of training.
 
@@ -178,7 +172,7 @@ def share(name: str, identifier) -> Schedule:
     Raises:
         ValueError: if it is no schedule, or leaves [0, 1] at any percent of training.
     """
-    schedule = get(identifier)
+    schedule = get(identifier, argument=name)
     values = [schedule(percent / 100) for percent in range(101)]
     if min(values) < 0 or max(values) > 1:
         raise ValueError(

@@ -1,5 +1,7 @@
 """What the callbacks of sparse training share."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,10 +15,11 @@ from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.randomness import generator
-from spfde_keras.schedules import reached
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
+from spfde_keras.timeline import Timeline
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
+from spfde_keras.updaters import Moment, carry_out
 
 
 class SparseTraining(keras.callbacks.Callback):
@@ -30,6 +33,8 @@ class SparseTraining(keras.callbacks.Callback):
         sieve: None, or the `DataSieve` whose batches are given to `fit`.
         log_dir: None, or a folder for TensorBoard.
         seed: int, seed of random growth and data exchange.
+        data_stop: None, or float in [0, 1], fraction of training after which samples are no
+            longer exchanged.
 
     Raises:
         ValueError: on arguments out of range.
@@ -47,16 +52,25 @@ class SparseTraining(keras.callbacks.Callback):
         sieve: DataSieve | None = None,
         log_dir: str | None = None,
         seed: int = 0,
+        data_stop: float | None = None,
     ):
         super().__init__()
-        for name, value in {"epochs": epochs, "interval": interval}.items():
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")
-        self.epochs, self.interval, self.seed = int(epochs), int(interval), seed
         self.updater = updaters.get(updater)
+        self.timeline = Timeline(epochs, interval, self.updater.stop, data_stop)
+        self.seed = seed
         self.freezing = Freezing.get(freeze)
         self.sieve = sieve
         self.log_dir = log_dir
+
+    @property
+    def epochs(self) -> int:
+        """The length of training."""
+        return self.timeline.epochs
+
+    @property
+    def interval(self) -> int:
+        """Epochs between two updates."""
+        return self.timeline.interval
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -64,6 +78,8 @@ class SparseTraining(keras.callbacks.Callback):
         if model.freezer is not None:
             model.freezer.end(model)
         self._masks = find_masks(model)
+        if not self._masks:
+            self.timeline = dataclasses.replace(self.timeline, masks_stop=0.0)
         self._subnets = max(1, len(model.subnets))
         self._booked = 0
         if self.updater.initial == "dense" and any(mask.density < 1 for mask in self._masks):
@@ -119,7 +135,7 @@ class SparseTraining(keras.callbacks.Callback):
         self._restore_ledger()
         if epoch == 0:
             for subnet in range(self._subnets):
-                self._update(self._masks, subnet, 0.0, 0, self.updater.start)
+                self._update(self._masks, subnet, 0.0, 0, Moment.START)
         monitor.samples.assign(0)
         self._booked = 0
         self._data.on_epoch_begin(epoch)
@@ -136,7 +152,7 @@ class SparseTraining(keras.callbacks.Callback):
         ledger.book_dense(self.sieve.total if self.sieve is not None else samples)
         for mask in self._masks:
             mask.project()
-        if done % self.interval == 0 or done == self.epochs:
+        if self.timeline.is_boundary(done):
             self._boundary(done)
         # Between epochs all is thawed, so that anything saved can be restored as a whole.
         self._freezer.thaw()
@@ -180,50 +196,51 @@ class SparseTraining(keras.callbacks.Callback):
         return self._training_plan(samples, batch_size).cost(self._freezer.plan)
 
     def _boundary(self, done: int) -> None:
-        t = done / self.epochs
-        rest = self.updater.stop if self._masks and self.updater.stop > 0 else 1.0
-        if self.sieve is not None and reached(rest, t) and done < self.epochs:
+        timeline = self.timeline
+        t = timeline.fraction(done)
+        if self.sieve is not None and timeline.data_changes(done):
             self.sieve.update(done, t)
-        previous = (done - 1) // self.interval * self.interval
-        if reached(previous / self.epochs, self.updater.stop):
+        if not timeline.masks_change(done):
             return
         # A kernel frozen from here on is settled; one frozen all through the last interval was.
-        before = self._freezer.frozen_throughout(previous, done)
-        settling = self._freezer.frozen_throughout(done, done + self.interval)
-        if done == self.epochs:
+        before = self._freezer.frozen_throughout(timeline.interval_start(done - 1), done)
+        settling = self._freezer.frozen_throughout(done, done + timeline.interval)
+        if done == timeline.epochs:
             settling = self._freezer.blocks
         settled, updated = self._masks_in(before, settling), self._masks_in(settling, None)
         for subnet in range(self._subnets):
-            self._update(settled, subnet, t, done, self.updater.settle)
-        self._update(updated, 0, t, done, self.updater.update)
+            self._update(settled, subnet, t, done, Moment.SETTLE)
+        self._update(updated, 0, t, done, Moment.UPDATE)
 
     def _masks_in(self, first: int, last: int | None) -> list[Mask]:
         blocks = range(self._freezer.blocks)[first:last]
         return [mask for mask in self._masks if self._freezer.block_of(mask) in blocks]
 
-    def _update(self, masks: list[Mask], subnet: int, t: float, event: int, step) -> None:
-        """Changes one sub-net's masks by `step`, a method of the updater."""
-        # A dense gradient tells what to grow; what settles grows nothing.
-        wanted = {self.updater.update: ("masked", "dense"), self.updater.settle: ("masked",)}
+    def _update(self, masks: list[Mask], subnet: int, t: float, event: int, moment: Moment) -> None:
+        """Changes one sub-net's masks as the updater plans for `moment`."""
+        kernels = [mask.subnets[subnet] for mask in masks]
+        plans = [self.updater.plan(moment, t, 1 - kernel.sparsity) for kernel in kernels]
         gradients = {}
-        if masks and self.updater.gradient in wanted.get(step, ()):
-            gradients = self._gradients(masks, subnet, event)
+        for kind in {plan.gradient for plan in plans} - {None}:
+            asking = [m for m, plan in zip(masks, plans, strict=True) if plan.gradient == kind]
+            gradients |= self._gradients(asking, subnet, event, kind)
         overlaps = {}
-        for mask in masks:
-            path = mask.kernel_path
+        for kernel, plan in zip(kernels, plans, strict=True):
+            path = kernel.kernel_path
             # What sub-nets start with is drawn alike, so that they have much in common.
             name = f"{path}/{subnet}" if subnet and event else path
-            change = step(
-                mask.subnets[subnet], t, generator(self.seed, event, name), gradients.get(path)
-            )
+            rng = generator(self.seed, event, name)
+            change = carry_out(plan, self.updater, kernel, rng, gradients.get(path))
             if change.fresh.any():
-                reset_slots(self.model.optimizer, mask, change.fresh)
+                reset_slots(self.model.optimizer, kernel.mask, change.fresh)
             overlaps[f"mask_overlap/{name}"] = change.overlap
         self._write(overlaps, event)
 
-    def _gradients(self, masks: list[Mask], subnet: int, event: int) -> dict[str, np.ndarray]:
-        """The gradients that the updater asks for, of one sub-net, on the last training batch."""
-        kind, batch = self.updater.gradient, self.model.monitor.last_batch()
+    def _gradients(
+        self, masks: list[Mask], subnet: int, event: int, kind: str
+    ) -> dict[str, np.ndarray]:
+        """The gradients an updater asks for, of one sub-net, on the last training batch."""
+        batch = self.model.monitor.last_batch()
         with self.model.at(subnet):
             gradients = kernel_gradients(self.model, batch, masks, dense=kind == "dense")
         samples, frozen = len(tf.nest.flatten(batch)[0]), self._freezer.frozen(event - 1)

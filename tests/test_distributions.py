@@ -149,5 +149,8 @@ def test_get():
 
 @pytest.mark.parametrize("identifier", ["", "ERK", None, 0.5, ["erk"]])
 def test_get_refuses_unknown_identifiers(identifier):
-    with pytest.raises(ValueError, match=r"`distribution` must be one of \['erk', 'uniform'\]"):
+    with pytest.raises(
+        ValueError,
+        match="`distribution` must be a Distribution, .*'erk', 'uniform' or a dictionary",
+    ):
         distributions.get(identifier)

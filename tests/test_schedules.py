@@ -60,7 +60,7 @@ def test_get_takes_schedules_and_numbers():
 
 @pytest.mark.parametrize("identifier", ["cosine", None, [0.1]])
 def test_get_refuses_the_rest(identifier):
-    with pytest.raises(ValueError, match="must be a number or a Schedule. Received: "):
+    with pytest.raises(ValueError, match="`schedule` must be a Schedule,.* or a number"):
         schedules.get(identifier)
 
 

@@ -5,9 +5,9 @@ import numpy as np
 
 from spfde_keras.alternating.alternation import Alternation
 from spfde_keras.freezing.plan import Freezing
-from spfde_keras.schedules import reached
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sparse_training import SparseTraining
+from spfde_keras.updaters import Moment
 
 
 class AlternatingSparseTraining(SparseTraining):
@@ -36,6 +36,8 @@ class AlternatingSparseTraining(SparseTraining):
         sieve: None, or the `DataSieve` whose batches are given to `fit`.
         log_dir: None, or a folder for TensorBoard.
         seed: int, seed of random growth and data exchange.
+        data_stop: None, or float in [0, 1], fraction of training after which samples are no
+            longer exchanged. None: when masks rest, as in the paper.
 
     Raises:
         ValueError: on arguments out of range, or, when `fit` starts, on a model not made by
@@ -66,8 +68,9 @@ class AlternatingSparseTraining(SparseTraining):
         sieve: DataSieve | None = None,
         log_dir: str | None = None,
         seed: int = 0,
+        data_stop: float | None = None,
     ):
-        super().__init__(epochs, updater, interval, freeze, sieve, log_dir, seed)
+        super().__init__(epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop)
         self.gradient_correction = bool(gradient_correction)
         self._batch = 0
 
@@ -116,20 +119,14 @@ class AlternatingSparseTraining(SparseTraining):
 
     def _advance(self, batch: int) -> None:
         """Updates the sub-nets whose turn comes up to `batch` of this epoch."""
-        steps, before = self._steps(), self._batch
+        steps, after = self._steps(), self._batch
         self._batch = batch
-        start = self._epoch % self.interval * steps
-        t = (self._epoch + batch / steps) / self.epochs
-        # At the end all settle; and each has had its last update when masks came to rest.
-        if reached(t, 1.0) or reached(t - self.interval / self.epochs, self.updater.stop):
-            return
-        for subnet in range(1, self._subnets):
-            instant = max(1, round(subnet * self.interval * steps / self._subnets))
-            if start + before < instant <= start + batch:
-                frozen = self._freezer.frozen(self._epoch)
-                self._book(frozen)
-                masks = self._masks_in(frozen, None)
-                self._update(masks, subnet, t, self._epoch + 1, self.updater.update)
+        t = self.timeline.fraction(self._epoch + batch / steps)
+        for subnet in self.timeline.turns(self._epoch, after, batch, self._subnets, steps):
+            frozen = self._freezer.frozen(self._epoch)
+            self._book(frozen)
+            masks = self._masks_in(frozen, None)
+            self._update(masks, subnet, t, self._epoch + 1, Moment.UPDATE)
 
     def _steps(self) -> int | None:
         return self.params.get("steps") if self.sieve is None else self.sieve.epoch_steps

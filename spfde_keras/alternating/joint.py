@@ -30,7 +30,7 @@ class JointSparseTraining(AlternatingSparseTraining):
     A step costs as much as those of all sub-nets together. Nothing is left to be corrected.
 
     Args:
-        epochs, updater, interval, freeze, sieve, log_dir, seed: as of
+        epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop: as of
             `AlternatingSparseTraining`.
 
     Source: the baseline of AST (Yang et al., NeurIPS 2022); Yu et al., "Slimmable neural

@@ -1,13 +1,15 @@
 """FLOPs and memory of a whole training run, before it starts."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from spfde_keras.cost.model import Densities, ModelCost
 from spfde_keras.freezing.plan import FreezePlan
-from spfde_keras.updaters.base import Updater
+from spfde_keras.timeline import Timeline
+from spfde_keras.updaters import Moment, Updater
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,12 @@ class TrainingPlan:
         )
 
     @property
+    def timeline(self) -> Timeline:
+        """When masks change."""
+        stop = 0.0 if self.updater is None else self.updater.stop
+        return Timeline(self.epochs, self.interval, stop)
+
+    @property
     def _subnets(self) -> Sequence[Densities]:
         return [self.densities] if isinstance(self.densities, Mapping) else self.densities
 
@@ -106,21 +114,25 @@ class TrainingPlan:
         if self.updater is None:
             return list(self._subnets)
         thawed = {kernel.path for kernel in self.model.kernels if kernel.block >= frozen}
-        t = epoch // self.interval * self.interval / self.epochs
+        plan = functools.partial(self.updater.plan, *self._last_update(epoch))
         return [
             {
-                path: self.updater.density(t, final) if path in thawed else final
+                path: plan(final).density if path in thawed else final
                 for path, final in subnet.items()
             }
             for subnet in self._subnets
         ]
 
+    def _last_update(self, epoch: int) -> tuple[Moment, float]:
+        """For what, and when, masks changed last before `epoch`."""
+        start = self.timeline.interval_start(epoch)
+        return Moment.UPDATE if start else Moment.START, self.timeline.fraction(start)
+
     def _update_gradients(self, epoch: int, frozen: int) -> float:
         """FLOPs of the extra passes, one for each sub-net, for the updates in front of `epoch`."""
         wanted = None if self.updater is None else self.updater.gradient
-        # Masks change last at the first boundary that is not before `stop`.
-        last = self.updater.stop * self.epochs + self.interval if wanted else 0
-        if epoch % self.interval or not 0 < epoch < last:
+        updated = epoch in self.timeline.boundaries and self.timeline.masks_change(epoch)
+        if wanted is None or not updated:
             return 0.0
         return self.batch_size * sum(
             self.model.update_gradient(wanted, densities, frozen)

@@ -7,7 +7,9 @@ import keras
 import numpy as np
 
 from spfde_keras.configurable import Configurable
-from spfde_keras.freezing.schemes import _SCHEMES, Horizon
+from spfde_keras.freezing import schemes
+from spfde_keras.freezing.schemes import FreezingScheme, Horizon
+from spfde_keras.timeline import Timeline
 
 EpochCost = Callable[[int, int], float]
 """(epoch, number of frozen front blocks) -> FLOPs of training that epoch."""
@@ -112,20 +114,18 @@ class Freezing(Configurable):
     def __init__(
         self,
         reduction: float | None = 0.2,
-        scheme: str = "single_shot",
+        scheme: str | FreezingScheme = "single_shot",
         blocks: Sequence | None = None,
         share: float = 2 / 3,
     ):
-        if scheme not in _SCHEMES:
-            raise ValueError(f"`scheme` must be one of {', '.join(_SCHEMES)}. Received: {scheme!r}")
-        if reduction is None and scheme != "periodic":
+        self.scheme = schemes.get(scheme)
+        if reduction is None and self.scheme.needs_reduction:
             raise ValueError(f"`reduction` must be a number with scheme={scheme!r}. Received: None")
         if reduction is not None and not 0 < reduction < 1:
             raise ValueError(f"`reduction` must be in (0, 1). Received: {reduction}")
         if not 0 < share < 1:
             raise ValueError(f"`share` must be in (0, 1). Received: {share}")
         self.reduction = reduction
-        self.scheme = scheme
         self.blocks = blocks
         self.share = share
 
@@ -164,11 +164,11 @@ class Freezing(Configurable):
                 "pass `blocks`, or train without freezing"
             )
         half, limit = (_front(block_sizes, share) for share in (self.share / 2, self.share))
-        horizon, scheme = Horizon(epochs, interval, half, limit), _SCHEMES[self.scheme]
-        starts = scheme.starts(horizon)
+        horizon = Horizon(Timeline(epochs, interval), half, limit)
+        starts = self.scheme.starts(horizon)
         if not starts:
             raise ValueError(
-                f"`epochs` must leave an interval in which scheme {self.scheme!r} can freeze. "
+                f"`epochs` must leave an interval in which {self._scheme_name!r} can freeze. "
                 f"Received: epochs={epochs}, interval={interval}"
             )
 
@@ -181,7 +181,7 @@ class Freezing(Configurable):
             # What is reached on paper must not be missed by the last bit.
             return reduction(frozen) >= self.reduction - 1e-9
 
-        candidates = [scheme.frozen(horizon, start) for start in starts]
+        candidates = [self.scheme.frozen(horizon, start) for start in starts]
         if self.reduction is None:
             return FreezePlan(candidates[0], len(block_sizes))
         reached = [frozen for frozen in candidates if reaches(frozen)]
@@ -189,16 +189,20 @@ class Freezing(Configurable):
             largest = max(map(reduction, candidates))
             raise ValueError(
                 f"`reduction` must be at most {np.floor(largest * 1000 + 1e-6) / 1000:.3f} with "
-                f"scheme={self.scheme!r}, {epochs} epochs and interval {interval}. "
+                f"scheme={self._scheme_name!r}, {epochs} epochs and interval {interval}. "
                 f"Received: {self.reduction:g}; reduce less, shorten the interval or raise `share`"
             )
         fewer = (np.minimum(reached[-1], count) for count in range(1, limit + 1))
         return FreezePlan(next(filter(reaches, fewer)), len(block_sizes))
 
+    @property
+    def _scheme_name(self) -> str:
+        return schemes.REGISTRY.name_of(self.scheme) or repr(self.scheme)
+
     def get_config(self) -> dict:
         return {
             "reduction": self.reduction,
-            "scheme": self.scheme,
+            "scheme": keras.saving.serialize_keras_object(self.scheme),
             "blocks": self.blocks,
             "share": self.share,
         }

@@ -5,48 +5,61 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from spfde_keras.configurable import Configurable
+from spfde_keras.registry import Registry
+from spfde_keras.timeline import Timeline
+
 
 @dataclasses.dataclass(frozen=True)
 class Horizon:
     """What a freezing scheme must know: how long, how often, and how far to the back.
 
     Attributes:
-        epochs: int, length of training.
-        interval: int, epochs between mask updates; freezing only changes at its multiples.
+        timeline: the `Timeline`; freezing only changes at its boundaries.
         half: int, number of front blocks that hold half of the share that may be frozen.
         limit: int, number of front blocks that may be frozen.
     """
 
-    epochs: int
-    interval: int
+    timeline: Timeline
     half: int
     limit: int
 
-    @property
-    def starts(self) -> range:
-        """The epochs in which freezing can begin."""
-        return range(self.interval, self.epochs, self.interval)
-
     def intervals_since(self, start: int) -> np.ndarray:
         """Returns for each epoch how many whole intervals `start` is ago; negative before it."""
-        return (np.arange(self.epochs) - start) // self.interval
+        return (np.arange(self.timeline.epochs) - start) // self.timeline.interval
 
 
-class SingleShot:
+class FreezingScheme(Configurable):
+    """Says how many front blocks are frozen in each epoch, if freezing begins at some epoch."""
+
+    needs_reduction: bool = True
+    """Whether a share of FLOPs to be saved must decide where freezing begins."""
+
+    def starts(self, horizon: Horizon) -> Sequence[int]:
+        """Returns the epochs to choose the beginning from, in rising order."""
+        return horizon.timeline.boundaries
+
+    def frozen(self, horizon: Horizon, start: int) -> np.ndarray:
+        """Returns the number of frozen front blocks in each epoch, an int array (epochs,)."""
+        raise NotImplementedError
+
+
+REGISTRY = Registry("scheme", FreezingScheme)
+get, names, register = REGISTRY.get, REGISTRY.names, REGISTRY.register
+
+
+@register("single_shot")
+class SingleShot(FreezingScheme):
     """From `start` on one block more is frozen every interval, for good.
 
     Source: SpFDE, section 3.2 and Algorithm 1.
     """
 
-    def starts(self, horizon: Horizon) -> Sequence[int]:
-        """Returns the values of `start` to choose from, in rising order."""
-        return horizon.starts
-
     def frozen(self, horizon: Horizon, start: int) -> np.ndarray:
-        """Returns the number of frozen front blocks in each epoch, an int array (epochs,)."""
         return np.clip(horizon.intervals_since(start) + 1, 0, horizon.limit)
 
 
+@register("single_shot_resume")
 class SingleShotResume(SingleShot):
     """As `SingleShot`, but all blocks are thawed for the last t epochs.
 
@@ -57,7 +70,7 @@ class SingleShotResume(SingleShot):
     """
 
     def starts(self, horizon: Horizon) -> Sequence[int]:
-        return range(horizon.interval, self._thaw(horizon), horizon.interval)
+        return [start for start in super().starts(horizon) if start < self._thaw(horizon)]
 
     def frozen(self, horizon: Horizon, start: int) -> np.ndarray:
         frozen = super().frozen(horizon, start)
@@ -66,11 +79,12 @@ class SingleShotResume(SingleShot):
 
     def _thaw(self, horizon: Horizon) -> int:
         """The epoch from which everything trains again."""
-        intervals = max(1, round(horizon.epochs / 10 / horizon.interval))
-        return horizon.interval * (horizon.epochs // horizon.interval - intervals)
+        epochs, interval = horizon.timeline.epochs, horizon.timeline.interval
+        return interval * (epochs // interval - max(1, round(epochs / 10 / interval)))
 
 
-class DelayedPeriodic:
+@register("delayed_periodic")
+class DelayedPeriodic(FreezingScheme):
     """All blocks train until `start`; then the front ones train one interval in 4 or 2.
 
     The front half of the freezable blocks trains in every fourth interval, the other half in
@@ -80,28 +94,20 @@ class DelayedPeriodic:
     Source: SpFDE, appendix (freezing schemes).
     """
 
-    def starts(self, horizon: Horizon) -> Sequence[int]:
-        return horizon.starts
-
     def frozen(self, horizon: Horizon, start: int) -> np.ndarray:
         since = horizon.intervals_since(start) + 1
         turns = np.select([since % 4 == 0, since % 2 == 0], [0, horizon.half], horizon.limit)
         return np.where(since > 0, turns, 0)
 
 
+@register("periodic")
 class Periodic(DelayedPeriodic):
     """`DelayedPeriodic` from the first interval on, in which all blocks train.
 
     Source: SpFDE, appendix (freezing schemes).
     """
 
+    needs_reduction = False
+
     def starts(self, horizon: Horizon) -> Sequence[int]:
-        return horizon.starts[:1]
-
-
-_SCHEMES = {
-    "single_shot": SingleShot(),
-    "single_shot_resume": SingleShotResume(),
-    "periodic": Periodic(),
-    "delayed_periodic": DelayedPeriodic(),
-}
+        return horizon.timeline.boundaries[:1]

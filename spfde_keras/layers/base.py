@@ -30,7 +30,7 @@ class MaskArguments:
 
     def __init__(self, *args, scheme="unstructured", sparsity=0.0, **kwargs):
         super().__init__(*args, **kwargs)
-        self.scheme = _each(_scheme, scheme)
+        self.scheme = _each(schemes.get, scheme)
         if not isinstance(sparsity, dict):
             sparsity = dict.fromkeys(self.masked_weights, sparsity)
         unknown = set(sparsity) - set(self.masked_weights)
@@ -54,12 +54,6 @@ def _each(function, one_or_several):
     if isinstance(one_or_several, (list, tuple)):
         return [function(one) for one in one_or_several]
     return function(one_or_several)
-
-
-def _scheme(identifier) -> schemes.Scheme:
-    if isinstance(identifier, dict):
-        return keras.saving.deserialize_keras_object(identifier)
-    return schemes.get(identifier)
 
 
 class MaskedLayer(MaskArguments):

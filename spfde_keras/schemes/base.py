@@ -7,6 +7,7 @@ import numpy as np
 
 from spfde_keras.configurable import Configurable
 from spfde_keras.layout import KernelLayout
+from spfde_keras.registry import Registry
 
 Shape = tuple[int, int, int]
 
@@ -51,6 +52,15 @@ class Scheme(Configurable):
     def select(self, unit_scores: np.ndarray, count: int, shape: Shape) -> np.ndarray:
         """Returns the `count` best units allowed together; -inf is never, +inf always chosen."""
         return top(unit_scores, count)
+
+
+REGISTRY = Registry(
+    "scheme",
+    Scheme,
+    default="unstructured",
+    also="a block of so many outputs such as 'block:8', N:M such as '2:4'",
+)
+get, names, register = REGISTRY.get, REGISTRY.names, REGISTRY.register
 
 
 def top(scores: np.ndarray, count: int) -> np.ndarray:

@@ -1,13 +1,12 @@
 """Neighbouring outputs and inputs at one kernel position are one unit."""
 
-import keras
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import Scheme, Shape, positive_int, refusal
+from spfde_keras.schemes.base import Scheme, Shape, positive_int, refusal, register
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("block", pattern="block:([0-9]+)")
 class Block(Scheme):
     """Keeps or drops blocks of consecutive outputs x inputs at one kernel position.
 

@@ -1,10 +1,9 @@
 """Whole inputs or whole outputs of a kernel are units."""
 
-import keras
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import Scheme, Shape, l2_norm, refusal
+from spfde_keras.schemes.base import Scheme, Shape, l2_norm, refusal, register
 
 
 class _Whole(Scheme):
@@ -40,7 +39,7 @@ class _Whole(Scheme):
         return tuple(axis for axis in range(3) if axis != self.axis)
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("channel")
 class Channel(_Whole):
     """Keeps or drops whole inputs: all weights that read one input channel.
 
@@ -58,7 +57,7 @@ class Channel(_Whole):
     kind = "input"
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("filter")
 class Filter(_Whole):
     """Keeps or drops whole outputs: all weights that make one output channel.
 

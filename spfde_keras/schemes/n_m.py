@@ -1,14 +1,13 @@
 """At most N of M consecutive inputs are kept."""
 
-import keras
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import Shape, positive_int, refusal, top_along, top_within
+from spfde_keras.schemes.base import Shape, positive_int, refusal, register, top_along, top_within
 from spfde_keras.schemes.unstructured import Unstructured
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("n_m", pattern="([0-9]+):([0-9]+)")
 class NM(Unstructured):
     """Keeps N of each M consecutive inputs of one output at one kernel position.
 

@@ -1,10 +1,9 @@
 """Each 3x3 kernel keeps one of a few patterns of 4 positions, or nothing."""
 
-import keras
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import Scheme, Shape, refusal, top_within
+from spfde_keras.schemes.base import Scheme, Shape, refusal, register, top_within
 
 PATTERNS = np.array(
     [
@@ -24,7 +23,7 @@ PATTERNS = np.array(
 """The dictionary, (patterns, positions): 4 Ts and 4 squares, all of which hold the centre."""
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("pattern")
 class Pattern(Scheme):
     """Keeps 4 of the 9 positions of a 3x3 kernel in a fixed pattern, or none of them.
 

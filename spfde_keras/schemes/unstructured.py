@@ -1,13 +1,12 @@
 """Every weight is a unit of its own."""
 
-import keras
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import Scheme, Shape
+from spfde_keras.schemes.base import Scheme, Shape, register
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("unstructured")
 class Unstructured(Scheme):
     """Keeps or drops each weight by itself.
 

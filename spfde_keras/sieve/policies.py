@@ -2,10 +2,10 @@
 
 import math
 
-import keras
 import numpy as np
 
 from spfde_keras.configurable import Configurable
+from spfde_keras.registry import Registry
 
 
 class SievePolicy(Configurable):
@@ -55,7 +55,11 @@ class SievePolicy(Configurable):
         raise NotImplementedError
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+REGISTRY = Registry("policy", SievePolicy)
+get, names, register = REGISTRY.get, REGISTRY.names, REGISTRY.register
+
+
+@register("circular")
 class Circular(SievePolicy):
     """Removed samples come back in turn, for the samples that are easiest by then.
 
@@ -100,7 +104,7 @@ class Circular(SievePolicy):
         return {"exchange": self.share}
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("one_time")
 class OneTime(SievePolicy):
     """The easiest samples leave once, for good, after all have been trained on for a while.
 
@@ -138,35 +142,3 @@ class OneTime(SievePolicy):
 
     def get_config(self) -> dict:
         return {"at": self.at}
-
-
-_NAMED = {"circular": Circular, "one_time": OneTime}
-
-
-def get(identifier: str | dict | SievePolicy) -> SievePolicy:
-    """Returns the policy that `identifier` stands for.
-
-    Args:
-        identifier: a `SievePolicy`, "circular", "one_time", or a serialized configuration.
-
-    Returns:
-        A `SievePolicy`.
-
-    Raises:
-        ValueError: if there is no such policy.
-
-    Example:
-
-    >>> get("circular")
-    Circular(exchange=1.0)
-    """
-    if isinstance(identifier, SievePolicy):
-        return identifier
-    if isinstance(identifier, dict):
-        return keras.saving.deserialize_keras_object(identifier)
-    if isinstance(identifier, str) and identifier in _NAMED:
-        return _NAMED[identifier]()
-    raise ValueError(
-        f"`policy` must be a SievePolicy or one of {', '.join(map(repr, _NAMED))}. "
-        f"Received: {identifier!r}"
-    )

@@ -1,10 +1,10 @@
 """Updaters: who is dropped and grown at a boundary."""
 
-import keras
-
-from spfde_keras.updaters.base import Change, Updater
+from spfde_keras.registry import import_all
+from spfde_keras.updaters.base import Updater, get, names, register
 from spfde_keras.updaters.magnitude import Magnitude
 from spfde_keras.updaters.mest import MESTEM, MESTEMS
+from spfde_keras.updaters.mutation import Change, Moment, Mutation, carry_out
 from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
 from spfde_keras.updaters.rigl import RigL
 from spfde_keras.updaters.set import SET
@@ -16,49 +16,17 @@ __all__ = [
     "SET",
     "Change",
     "Magnitude",
+    "Moment",
+    "Mutation",
     "PruneAndRegrow",
     "RigL",
     "Static",
     "Updater",
+    "carry_out",
     "get",
+    "names",
+    "register",
 ]
 
-_NAMES = {
-    "static": Static,
-    "set": SET,
-    "rigl": RigL,
-    "mest_em": MESTEM,
-    "mest_ems": MESTEMS,
-    "magnitude": Magnitude,
-    "prune_and_regrow": PruneAndRegrow,
-}
-
-
-def get(identifier) -> Updater:
-    """Returns an `Updater`: itself, one by name, or one from its configuration.
-
-    Args:
-        identifier: an `Updater`, a name, a serialized configuration, or None for "static".
-
-    Returns:
-        An `Updater`.
-
-    Raises:
-        ValueError: for an unknown name or type.
-
-    Example:
-
-    >>> get("rigl").gradient
-    'dense'
-    """
-    if isinstance(identifier, Updater):
-        return identifier
-    if identifier is None:
-        return Static()
-    if isinstance(identifier, dict):
-        return keras.saving.deserialize_keras_object(identifier)
-    if isinstance(identifier, str) and identifier in _NAMES:
-        return _NAMES[identifier]()
-    raise ValueError(
-        f"`updater` must be one of {sorted(_NAMES)} or an Updater. Received: {identifier!r}"
-    )
+# A new updater is one file in this folder: it need not be named here to be known by its name.
+import_all(__name__, __path__)

@@ -1,12 +1,10 @@
 """Gradual magnitude pruning."""
 
-import keras
-
 from spfde_keras import schedules
-from spfde_keras.updaters.base import Updater, check_stop
+from spfde_keras.updaters.base import Updater, check_stop, register
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("magnitude")
 class Magnitude(Updater):
     """Starts dense and drops the smallest weights on a cubic ramp; nothing grows.
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from spfde_keras import schedules
-from spfde_keras.updaters.base import Updater, check_stop
+from spfde_keras.updaters.base import Updater, check_stop, register
 
 # The papers' runs of 160 epochs change their ratios at epochs 90 and 120.
 _BOUNDARIES = (90 / 160, 120 / 160)
@@ -27,7 +27,7 @@ class _ElasticMutation(Updater):
         return np.abs(kernel) + self.lam * np.abs(gradient)
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("mest_em")
 class MESTEM(_ElasticMutation):
     """Elastic mutation: drops the least important weights, then grows as many at random.
 
@@ -55,14 +55,14 @@ class MESTEM(_ElasticMutation):
         self.mutation = schedules.share("mutation", default if mutation is None else mutation)
 
     def densities(self, t: float, density: float) -> tuple[float, float]:
-        return density * (1 - self._until_stop(self.mutation, t)), density
+        return density * (1 - self.mutation(t)), density
 
     def get_config(self) -> dict:
         mutation = keras.saving.serialize_keras_object(self.mutation)
         return {"mutation": mutation, "lam": self.lam, "stop": self.stop}
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("mest_ems")
 class MESTEMS(_ElasticMutation):
     """Elastic mutation with a soft memory bound: grows first, drops at the next update.
 
@@ -93,7 +93,7 @@ class MESTEMS(_ElasticMutation):
         self.bound = schedules.share("bound", default if bound is None else bound)
 
     def densities(self, t: float, density: float) -> tuple[float, float]:
-        return density, min(1.0, density + min(self._until_stop(self.bound, t), density))
+        return density, min(1.0, density + min(self.bound(t), density))
 
     def get_config(self) -> dict:
         bound = keras.saving.serialize_keras_object(self.bound)

@@ -1,13 +1,13 @@
 """Prune and regrow: falling density, and exchange by gradient at the same time."""
 
-import keras
 import numpy as np
 
 from spfde_keras import schedules
+from spfde_keras.updaters.base import register
 from spfde_keras.updaters.rigl import RigL
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("prune_and_regrow")
 class PruneAndRegrow(RigL):
     """Falls from a higher density to the final one, exchanging weights all the while.
 
@@ -29,7 +29,7 @@ class PruneAndRegrow(RigL):
     Example:
 
     >>> updater = PruneAndRegrow(initial_density=0.5)
-    >>> updater.densities(0.0, 0.1), round(updater.density(0.9, 0.1), 3)
+    >>> updater.densities(0.0, 0.1), round(updater.densities(0.9, 0.1)[1], 3)
     ((0.25, 0.5), 0.1)
 
     Source: AST (Yang et al., NeurIPS 2022), section 4.1; Liu et al., "Sparse training via
@@ -51,12 +51,9 @@ class PruneAndRegrow(RigL):
             raise ValueError(f"`stop` must be at least `end`, {end:g}. Received: {stop}")
         self.initial_density, self.end = initial_density, end
 
-    def density(self, t: float, density: float) -> float:
-        return schedules.Cubic(max(self.initial_density, density), density, end=self.end)(t)
-
     def densities(self, t: float, density: float) -> tuple[float, float]:
-        reached = self.density(t, density)
-        return reached * (1 - self._until_stop(self.fraction, t)), reached
+        ramp = schedules.Cubic(max(self.initial_density, density), density, end=self.end)
+        return ramp(t) * (1 - self.fraction(t)), ramp(t)
 
     def grow_scores(
         self, kernel: np.ndarray, gradient: np.ndarray | None, rng: np.random.Generator

@@ -1,14 +1,13 @@
 """RigL: growth where the dense gradient is largest."""
 
-import keras
 import numpy as np
 
 from spfde_keras import schedules
-from spfde_keras.updaters.base import check_stop
+from spfde_keras.updaters.base import check_stop, register
 from spfde_keras.updaters.set import SET
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("rigl")
 class RigL(SET):
     """Drops the smallest weights and grows where the dense gradient is largest.
 

@@ -3,10 +3,10 @@
 import keras
 
 from spfde_keras import schedules
-from spfde_keras.updaters.base import Updater, check_stop
+from spfde_keras.updaters.base import Updater, check_stop, register
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("set")
 class SET(Updater):
     """Drops the smallest weights and grows as many at random.
 
@@ -30,7 +30,7 @@ class SET(Updater):
         self.stop = check_stop(stop)
 
     def densities(self, t: float, density: float) -> tuple[float, float]:
-        return density * (1 - self._until_stop(self.fraction, t)), density
+        return density * (1 - self.fraction(t)), density
 
     def get_config(self) -> dict:
         fraction = keras.saving.serialize_keras_object(self.fraction)

@@ -1,11 +1,9 @@
 """The masks training starts with are kept."""
 
-import keras
-
-from spfde_keras.updaters.base import Updater
+from spfde_keras.updaters.base import Updater, register
 
 
-@keras.saving.register_keras_serializable("spfde_keras")
+@register("static")
 class Static(Updater):
     """Never changes a mask: training of a fixed random sub-network.
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras import AlternatingSparseTraining, DataSieve, SpFDE, sparsify, wrap
+from spfde_keras import AlternatingSparseTraining, DataSieve, SpFDE, sparse_training, sparsify, wrap
 from spfde_keras.masking import find_masks
-from spfde_keras.updaters import SET
+from spfde_keras.updaters import SET, Moment, carry_out
 from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
 from tests.alternating.runs import (
     SPARSITIES,
@@ -31,42 +31,37 @@ def small(sparsity=(0.5, 0.75), **kwargs):
     return model
 
 
-def spied(updater):
-    """The updater, and a list to which it adds (step, sub-net, t, kept before, kept after)."""
-    seen = []
+def spied(callback):
+    """A list to which each change adds (moment, sub-net, t, mask kept before, kept after)."""
+    seen, update = [], callback._update
 
-    def spied_step(name):
-        step = getattr(updater, name)
+    def spy(masks, subnet, t, event, moment):
+        kernels = [mask.subnets[subnet] for mask in masks]
+        before = [kernel.read()[1] for kernel in kernels]
+        update(masks, subnet, t, event, moment)
+        if moment is not Moment.START:
+            after = [kernel.read()[1] for kernel in kernels]
+            seen.extend((moment, subnet, t, *kept) for kept in zip(before, after, strict=True))
 
-        def spy(subnet, t, *args, **kwargs):
-            before = subnet.read()[1]
-            change = step(subnet, t, *args, **kwargs)
-            seen.append((name, subnet.index, t, before, subnet.read()[1]))
-            return change
-
-        setattr(updater, name, spy)
-
-    spied_step("update")
-    spied_step("settle")
-    return updater, seen
+    callback._update = spy
+    return seen
 
 
 def updates(samples=48, epochs=3, interval=1, sparsity=SPARSITIES, per_execution=1, sieve=None):
     """Each update as (sub-net, steps done, t)."""
-    updater = SET(stop=1.0)
-    seen, update = [], updater.update
-
-    def spy(subnet, t, *args, **kwargs):
-        if subnet.kernel_path == "a/kernel":
-            seen.append((subnet.index, int(model.optimizer.iterations.numpy()), t))
-        return update(subnet, t, *args, **kwargs)
-
-    updater.update = spy
     model = small(sparsity, steps_per_execution=per_execution)
     data = make_data(samples)
     if sieve is not None:
         sieve = DataSieve(data, **sieve)
-    callback = AlternatingSparseTraining(epochs, updater, interval=interval, sieve=sieve)
+    callback = AlternatingSparseTraining(epochs, SET(stop=1.0), interval=interval, sieve=sieve)
+    seen, update = [], callback._update
+
+    def spy(masks, subnet, t, event, moment):
+        if moment is Moment.UPDATE and "a/kernel" in [mask.kernel_path for mask in masks]:
+            seen.append((subnet, int(model.optimizer.iterations.numpy()), t))
+        update(masks, subnet, t, event, moment)
+
+    callback._update = spy
     fit(model, data if sieve is None else sieve.batches(8), callback)
     return seen
 
@@ -156,10 +151,11 @@ def test_masks_rest_between_updates_and_from_stop_on():
 
 @pytest.mark.parametrize("interval", [1, 2])
 def test_densities_follow_the_cubic_curve_and_end_at_their_targets(interval):
-    updater, seen = spied(PruneAndRegrow(initial_density=0.75, end=0.6))
+    updater = PruneAndRegrow(initial_density=0.75, end=0.6)
     model = make_model()
     starts = EachStep(lambda model: masks_of(model))
     callback = AlternatingSparseTraining(5, updater, interval=interval)
+    seen = spied(callback)
     fit(model, make_data(), callback, more=[starts])
 
     def count(sparsity, t, size):
@@ -179,12 +175,12 @@ def test_densities_follow_the_cubic_curve_and_end_at_their_targets(interval):
 
 
 @pytest.mark.parametrize("name", ["rigl", "mest_em"])
-def test_a_sub_net_grows_by_its_own_gradient_of_the_last_batch(name):
+def test_a_sub_net_grows_by_its_own_gradient_of_the_last_batch(name, monkeypatch):
     callback = AlternatingSparseTraining(3, name, interval=1)
-    model, (x, y), turns, update = small(), make_data(), [], callback.updater.update
+    model, (x, y), turns = small(), make_data(), []
 
-    def check(subnet, t, rng, gradient):
-        if subnet.kernel_path == "a/kernel":
+    def check(mutation, updater, subnet, rng, gradient):
+        if subnet.kernel_path == "a/kernel" and None not in (mutation.drop_to, mutation.grow_to):
             turns.append(subnet.index)
             step = int(model.optimizer.iterations.numpy()) - 1
             batch = slice(8 * (step % 6), 8 * (step % 6) + 8)
@@ -200,9 +196,9 @@ def test_a_sub_net_grows_by_its_own_gradient_of_the_last_batch(name):
             if name == "mest_em":
                 expected *= subnet.read()[1]
             np.testing.assert_allclose(gradient, expected, atol=1e-6)
-        return update(subnet, t, rng, gradient)
+        return carry_out(mutation, updater, subnet, rng, gradient)
 
-    callback.updater.update = check
+    monkeypatch.setattr(sparse_training, "carry_out", check)
     fit(model, (x, y), callback)
     assert turns == [1, 0, 1, 0, 1]
 
@@ -222,7 +218,7 @@ def test_static_training_is_booked_at_the_mean_of_the_sub_nets():
 def test_falling_densities_are_booked_step_by_step(name, interval, per_execution):
     """44 samples in batches of 8: the last one of an epoch has 4."""
     callback = AlternatingSparseTraining(4, name, interval=interval, gradient_correction=False)
-    _, seen = spied(callback.updater)
+    seen = spied(callback)
     model = small(steps_per_execution=per_execution)
     record = EachStep(masks_of)
     fit(model, make_data(44), callback, more=[record])
@@ -239,7 +235,7 @@ def test_falling_densities_are_booked_step_by_step(name, interval, per_execution
     # A dense gradient is needed to grow, a masked one to drop.
     kinds = {"prune_and_regrow": (80, 40), "mest_ems": (None, None)}
     if name == "prune_and_regrow":
-        seen = [change for change in seen if change[0] == "update"]
+        seen = [change for change in seen if change[0] is Moment.UPDATE]
     passes = list(zip(seen[::2], seen[1::2], strict=True)) if name in kinds else []
     for (_, _, t, a, _), (_, _, t_b, b, _) in passes:
         assert t == t_b
@@ -351,7 +347,7 @@ def test_models_that_cannot_alternate_are_refused():
     [
         ({"epochs": 0}, "`epochs` must be"),
         ({"epochs": 4, "interval": 0}, "`interval` must be"),
-        ({"epochs": 4, "updater": "adam"}, "`updater` must be one of"),
+        ({"epochs": 4, "updater": "adam"}, "`updater` must be an Updater"),
         ({"epochs": 4, "freeze": 1.5}, "`reduction` must be"),
     ],
 )

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from spfde_keras import AlternatingSparseTraining, DataSieve, Freezing, sparsify
+from spfde_keras import AlternatingSparseTraining, DataSieve, Freezing, sparsify, updaters
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.masking import find_masks
 from spfde_keras.updaters import MESTEMS, SET
@@ -21,7 +21,7 @@ SCHEMES = {
     "2:4, 1:4, 1:8": (["2:4", "1:4", "1:8"], None),
     "2:4, unstructured": (["2:4", "unstructured"], [0.5, 0.9]),
 }
-UPDATERS = ["prune_and_regrow", "set", "rigl", "mest_em", "mest_ems", "magnitude", "static"]
+UPDATERS = updaters.names()
 
 
 def convolutional():

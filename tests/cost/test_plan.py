@@ -55,10 +55,10 @@ def test_a_soft_bound_counts_until_its_block_is_frozen(cost):
 
 def test_the_density_is_that_at_the_last_update(cost):
     class Falling(SET):
-        def density(self, t, density):
-            return density * (2 - t)
+        def densities(self, t, density):
+            return density, density * (2 - t)
 
-    whole = plan(cost, Falling(), epochs=8, interval=3)
+    whole = plan(cost, Falling(stop=1.0), epochs=8, interval=3)
     rates = [whole.flops(epoch, 0) / 100_000 for epoch in range(8)]
     np.testing.assert_allclose(rates, [2, 2, 2, 1.625, 1.625, 1.625, 1.25, 1.25])
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from spfde_keras import schedules, updaters
-from spfde_keras.updaters import MESTEM, MESTEMS, SET, Magnitude, RigL, Static, Updater
+from spfde_keras.updaters import MESTEM, MESTEMS, SET, Magnitude, Moment, RigL, Static, Updater
 from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
+from tests.updaters.mutations import mutate
 
 
 class DropOnly(Updater):
@@ -30,7 +31,7 @@ class ByPosition(Updater):
 
 def test_the_smallest_weights_are_dropped(kernel, make_mask, rng):
     mask = make_mask(kernel)
-    change = DropOnly().update(mask.subnets[0], 0.0, rng)
+    change = mutate(DropOnly(), Moment.UPDATE, mask.subnets[0], 0.0, rng)
     after, masks = mask.read()
     assert after.tolist() == [[0, 0, 0, 0], [3, 0, -4, 0], [0, 5, 0, -6], [0, 0, 7, 8]]
     np.testing.assert_array_equal(masks, [after != 0])
@@ -42,7 +43,7 @@ def test_weights_grow_at_zero_and_one_that_comes_straight_back_is_unchanged(kern
     mask = make_mask(kernel)
     kernel[3, 3] = 0.5  # The smallest, at the position that grows first.
     mask.write(kernel, (kernel != 0)[None])
-    change = ByPosition().update(mask.subnets[0], 0.0, rng)
+    change = mutate(ByPosition(), Moment.UPDATE, mask.subnets[0], 0.0, rng)
     after, masks = mask.read()
     # 0.5, 1, 2 and 3 go; the last four positions not among the kept come.
     assert masks[0].astype(int).tolist() == [
@@ -61,7 +62,7 @@ def test_what_an_optimizer_left_behind_the_mask_neither_competes_nor_comes_back(
 ):
     mask = make_mask(kernel)
     mask.kernel.assign(np.where(kernel == 0, 100, kernel))
-    ByPosition().update(mask.subnets[0], 0.0, rng)
+    mutate(ByPosition(), Moment.UPDATE, mask.subnets[0], 0.0, rng)
     assert mask.read()[0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 5, 0, -6], [0, 0, 7, 8]]
 
 
@@ -71,13 +72,13 @@ def test_importance_is_size(kernel):
 
 def test_settling_drops_to_the_final_density_and_grows_nothing(kernel, make_mask, rng):
     mask = make_mask(kernel, sparsity=0.75)
-    ByPosition().settle(mask.subnets[0], 0.0, rng)
+    mutate(ByPosition(), Moment.SETTLE, mask.subnets[0], 0.0, rng)
     assert mask.read()[0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 5, 0, -6], [0, 0, 7, 8]]
 
 
 def test_an_update_that_changes_nothing_says_so(kernel, make_mask, rng):
     mask = make_mask(kernel)
-    change = Static().update(mask.subnets[0], 0.5, rng)
+    change = mutate(Static(), Moment.UPDATE, mask.subnets[0], 0.5, rng)
     assert not change.fresh.any() and change.fresh.shape == (4, 4)
     assert change.overlap == 1.0
 
@@ -106,7 +107,7 @@ def test_get_returns_an_updater_as_it_is():
 
 @pytest.mark.parametrize("identifier", ["", "RigL", 3, ["set"], SET])
 def test_get_refuses_unknown_identifiers(identifier):
-    with pytest.raises(ValueError, match="`updater` must be one of .*'mest_ems'.*Received: "):
+    with pytest.raises(ValueError, match="`updater` must be an Updater, .*'mest_ems'.*Received: "):
         updaters.get(identifier)
 
 
@@ -139,20 +140,30 @@ def test_a_restored_updater_behaves_equally(updater):
     assert keras.saving.serialize_keras_object(restored) == config
     assert restored.stop == updater.stop
     for t in TIMES:
-        assert restored.densities(t, 0.1) == updater.densities(t, 0.1)
+        for moment in Moment:
+            assert restored.plan(moment, t, 0.1) == updater.plan(moment, t, 0.1)
     ones = np.ones((1, 2, 2), np.float32)
     np.testing.assert_array_equal(restored.drop_scores(ones, ones), updater.drop_scores(ones, ones))
 
 
-@pytest.mark.parametrize(
-    "name", ["static", "set", "rigl", "mest_em", "mest_ems", "magnitude", "prune_and_regrow"]
-)
-def test_densities_are_final_from_stop_on_and_never_below_before(name):
+@pytest.mark.parametrize("name", updaters.names())
+def test_plans_are_final_from_stop_on_and_never_below_before(name):
     updater = updaters.get(name)
     for t in TIMES:
-        drop_to, grow_to = updater.densities(t, 0.1)
-        assert 0 < drop_to <= grow_to <= 1
-        assert grow_to >= 0.1 - 1e-12
-        assert updater.density(t, 0.1) == grow_to
+        planned = updater.plan(Moment.UPDATE, t, 0.1)
+        assert 0 < planned.drop_to <= planned.grow_to <= 1
+        assert planned.density == planned.grow_to >= 0.1 - 1e-12
+        assert planned.gradient == updater.gradient
         if t >= updater.stop:
-            assert (drop_to, grow_to) == pytest.approx((0.1, 0.1))
+            assert (planned.drop_to, planned.grow_to) == pytest.approx((0.1, 0.1))
+
+
+@pytest.mark.parametrize("name", updaters.names())
+def test_a_start_drops_nothing_and_settling_grows_nothing(name):
+    updater = updaters.get(name)
+    start, settled = (updater.plan(moment, 0.0, 0.1) for moment in (Moment.START, Moment.SETTLE))
+    assert (start.drop_to, start.gradient) == (None, None)
+    assert start.density == updater.densities(0.0, 0.1)[1]
+    assert (settled.drop_to, settled.grow_to, settled.density) == (0.1, None, 0.1)
+    # A dense gradient says what to grow only.
+    assert settled.gradient == ("masked" if updater.gradient == "masked" else None)

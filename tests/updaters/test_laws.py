@@ -7,8 +7,10 @@ from spfde_keras import updaters
 from spfde_keras.layers import MaskedConv2D, MaskedDense
 from spfde_keras.masking import Subnet
 from spfde_keras.randomness import generator
+from spfde_keras.updaters import Moment
+from tests.updaters.mutations import mutate
 
-UPDATERS = ["static", "set", "rigl", "mest_em", "mest_ems", "magnitude", "prune_and_regrow"]
+UPDATERS = updaters.names()
 # A sparsity each scheme can have exactly, one it must round, and the one that N:M fixes.
 SCHEMES = {
     "unstructured": 0.75,
@@ -76,22 +78,26 @@ def test_a_run_keeps_exact_counts_of_whole_units(name, scheme, layer):
     density = 1 - subnet.sparsity
 
     before = subnet.mask.read()
-    change = updater.start(subnet, 0.0, generator(0, 0, subnet.kernel_path))
+    change = mutate(updater, Moment.START, subnet, 0.0, generator(0, 0, subnet.kernel_path))
     check_change(subnet, before, change)
     assert not (before[1] & ~subnet.mask.read()[1]).any()  # A start drops nothing.
     if updater.initial == "dense":
         assert subnet.density == 1.0
     else:
-        assert units_of(subnet).sum() == subnet.count(updater.density(0.0, density))
+        first = updater.plan(Moment.START, 0.0, density).density
+        assert units_of(subnet).sum() == subnet.count(first)
 
     for event in range(1, 10):
         train(subnet, rng)
         t = event / 10
         before, active = subnet.mask.read(), units_of(subnet)
         gradient = gradient_for(updater, subnet, rng)
-        change = updater.update(subnet, t, generator(0, event, subnet.kernel_path), gradient)
+        change = mutate(
+            updater, Moment.UPDATE, subnet, t, generator(0, event, subnet.kernel_path), gradient
+        )
         check_change(subnet, before, change)
-        drop_to, grow_to = map(subnet.count, updater.densities(t, density))
+        planned = updater.plan(Moment.UPDATE, t, density)
+        drop_to, grow_to = subnet.count(planned.drop_to), subnet.count(planned.grow_to)
         units = units_of(subnet)
         assert units.sum() == max(grow_to, min(drop_to, active.sum()))
         # What an update drops first is bounded by what it must keep.
@@ -102,7 +108,9 @@ def test_a_run_keeps_exact_counts_of_whole_units(name, scheme, layer):
 
     train(subnet, rng)
     before, active = subnet.mask.read(), units_of(subnet)
-    change = updater.settle(subnet, 1.0, generator(0, 10, subnet.kernel_path), before[0])
+    change = mutate(
+        updater, Moment.SETTLE, subnet, 1.0, generator(0, 10, subnet.kernel_path), before[0]
+    )
     check_change(subnet, before, change)
     assert units_of(subnet).sum() == subnet.count(density)
     assert not (subnet.mask.read()[1] & ~before[1]).any()  # Settling grows nothing.
@@ -122,12 +130,12 @@ def test_the_other_sub_net_stays_as_it_is(name, scheme):
         if updater.initial == "random" or each is other:
             each.initialize(rng.random(subnet.layout.shape), 1 - each.sparsity)
 
-    steps = [updater.start, *[updater.update] * 4, updater.settle]
-    for event, step in enumerate(steps):
+    for event, moment in enumerate([Moment.START, *[Moment.UPDATE] * 4, Moment.SETTLE]):
         train(subnet, rng)
         before, kept = other.read(), subnet.mask.read()[1].any(axis=0)
         gradient = gradient_for(updater, subnet, rng) if event else None
-        change = step(subnet, event / 5, generator(0, event, subnet.kernel_path), gradient)
+        rng_of_event = generator(0, event, subnet.kernel_path)
+        change = mutate(updater, moment, subnet, event / 5, rng_of_event, gradient)
         np.testing.assert_array_equal(other.read(), before)
         kernel, masks = subnet.mask.read()
         np.testing.assert_array_equal(change.fresh, kept ^ masks.any(axis=0))
@@ -142,8 +150,8 @@ def test_an_update_depends_on_seed_event_and_path_only(name, scheme):
         updater = updaters.get(name)
         subnet = make_subnet("conv", scheme, updater.initial)
         gradient = gradient_for(updater, subnet, np.random.default_rng(3))
-        updater.start(subnet, 0.0, generator(seed, 0, path))
-        updater.update(subnet, 0.1, generator(seed, event, path), gradient)
+        mutate(updater, Moment.START, subnet, 0.0, generator(seed, 0, path))
+        mutate(updater, Moment.UPDATE, subnet, 0.1, generator(seed, event, path), gradient)
         return subnet.mask.read()
 
     reference = updated(0, 1, "a")
@@ -163,7 +171,7 @@ def test_rigl_grows_the_units_of_largest_gradient_norm(scheme):
     scores = subnet.scheme.scores(subnet.layout.to_canonical(subnet.mask.read()[0]))
     drop_to = subnet.count(updater.densities(0.0, 1 - subnet.sparsity)[0])
     keep = subnet.scheme.select(np.where(active, scores, -np.inf), drop_to, shape)
-    updater.update(subnet, 0.0, None, gradient)
+    mutate(updater, Moment.UPDATE, subnet, 0.0, None, gradient)
     claims = subnet.scheme.scores(subnet.layout.to_canonical(gradient))
     grown, units = units_of(subnet) & ~keep, units_of(subnet)
     assert units[keep].all()

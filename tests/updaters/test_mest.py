@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from spfde_keras import schedules
-from spfde_keras.updaters import MESTEM, MESTEMS
+from spfde_keras.updaters import MESTEM, MESTEMS, Moment
+from tests.updaters.mutations import mutate
 
 
 def test_em_drops_by_weight_and_gradient(kernel, make_mask, rng):
@@ -12,10 +13,10 @@ def test_em_drops_by_weight_and_gradient(kernel, make_mask, rng):
     gradient = np.zeros((4, 4), np.float32)
     gradient[0, 0] = -10
     mask = make_mask(kernel)
-    MESTEM(mutation=0.25, lam=1.0).settle(mask.subnets[0], 0.0, rng, gradient)
+    mutate(MESTEM(mutation=0.25, lam=1.0), Moment.SETTLE, mask.subnets[0], 0.0, rng, gradient)
     assert mask.density == 0.5
     sparser = dataclasses.replace(mask.subnets[0], sparsity=0.625)
-    MESTEM(mutation=0.25, lam=1.0).settle(sparser, 0.0, rng, gradient)
+    mutate(MESTEM(mutation=0.25, lam=1.0), Moment.SETTLE, sparser, 0.0, rng, gradient)
     # Importances 11, 2, 3, 4 ...: 2 and 3 go.
     assert mask.read()[0].tolist() == [[1, 0, 0, 0], [0, 0, -4, 0], [0, 5, 0, -6], [0, 0, 7, 8]]
 
@@ -27,7 +28,7 @@ def test_of_equal_weights_the_one_with_the_smaller_gradient_goes(updater, lam, m
     gradient = np.array([[0.5, -0.7], [0.2, 0.6]], np.float32)
     for sparsity, dropped in ((0.25, [[1, 0]]), (0.5, [[0, 0], [1, 0]])):
         mask = make_mask(kernel, sparsity)
-        updater(lam=lam).settle(mask.subnets[0], 0.0, rng, gradient)
+        mutate(updater(lam=lam), Moment.SETTLE, mask.subnets[0], 0.0, rng, gradient)
         assert np.argwhere(~mask.read()[1][0]).tolist() == dropped
 
 
@@ -35,13 +36,15 @@ def test_with_lam_0_the_gradient_does_not_count(kernel, make_mask, rng):
     gradient = np.zeros((4, 4), np.float32)
     gradient[0, 0] = 100
     mask = make_mask(kernel, sparsity=0.75)
-    MESTEM(lam=0.0).settle(mask.subnets[0], 0.0, rng, gradient)
+    mutate(MESTEM(lam=0.0), Moment.SETTLE, mask.subnets[0], 0.0, rng, gradient)
     assert np.abs(mask.read()[0][mask.read()[1][0]]).tolist() == [5, 6, 7, 8]
 
 
 def test_em_drops_first_and_grows_as_many(kernel, make_mask, rng):
     mask = make_mask(kernel)
-    MESTEM(mutation=0.5).update(mask.subnets[0], 0.0, rng, np.zeros((4, 4), np.float32))
+    mutate(
+        MESTEM(mutation=0.5), Moment.UPDATE, mask.subnets[0], 0.0, rng, np.zeros((4, 4), np.float32)
+    )
     after, masks = mask.read()
     assert masks.sum() == 8
     large = np.abs(kernel) > 4
@@ -65,7 +68,7 @@ def test_ems_trains_denser_between_updates_and_settles_at_its_density(kernel, ma
     updater = MESTEMS(bound=0.25)
     mask = make_mask(kernel)
     rng = np.random.default_rng(0)
-    change = updater.start(mask.subnets[0], 0.0, rng)
+    change = mutate(updater, Moment.START, mask.subnets[0], 0.0, rng)
     assert mask.density == 0.75
     np.testing.assert_array_equal(mask.read()[0], kernel)
     assert change.fresh.sum() == 4 and change.overlap == 1.0
@@ -76,13 +79,13 @@ def test_ems_trains_denser_between_updates_and_settles_at_its_density(kernel, ma
     trained[tuple(grown[0])], trained[tuple(grown[1])] = 10, -9
     trained[tuple(grown[2])], trained[tuple(grown[3])] = 0.5, 0.25
     mask.write(trained, masks)
-    updater.update(mask.subnets[0], 0.25, rng, np.zeros((4, 4), np.float32))
+    mutate(updater, Moment.UPDATE, mask.subnets[0], 0.25, rng, np.zeros((4, 4), np.float32))
     after, masks = mask.read()
     assert masks.sum() == 12
     assert np.abs(after[after != 0]).tolist().count(0.5) <= 1
     assert sorted(np.abs(after[np.abs(after) > 2])) == [3, 4, 5, 6, 7, 8, 9, 10]
 
-    updater.settle(mask.subnets[0], 1.0, rng, np.zeros((4, 4), np.float32))
+    mutate(updater, Moment.SETTLE, mask.subnets[0], 1.0, rng, np.zeros((4, 4), np.float32))
     assert mask.density == 0.5
     np.testing.assert_array_equal(mask.read()[0] != 0, mask.read()[1][0])
 
@@ -91,8 +94,8 @@ def test_ems_trains_denser_between_updates_and_settles_at_its_density(kernel, ma
 def test_a_constant_bound_ends_at_stop(stop, kernel, make_mask, rng):
     updater = MESTEMS(bound=0.25, stop=stop)
     mask = make_mask(kernel)
-    updater.start(mask.subnets[0], 0.0, rng)
-    updater.update(mask.subnets[0], stop, rng, np.zeros((4, 4), np.float32))
+    mutate(updater, Moment.START, mask.subnets[0], 0.0, rng)
+    mutate(updater, Moment.UPDATE, mask.subnets[0], stop, rng, np.zeros((4, 4), np.float32))
     assert mask.density == 0.5
 
 

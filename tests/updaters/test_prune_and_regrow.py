@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from spfde_keras import updaters
+from spfde_keras.updaters import Moment, Mutation
 from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
+from tests.updaters.mutations import mutate
 
 # The time at which a cubic curve over all of training has half of its way behind it.
 HALF = 1 - 0.5 ** (1 / 3)
@@ -19,7 +21,9 @@ def gradient():
 def test_an_update_drops_by_size_and_grows_by_gradient(kernel, gradient, make_mask, rng):
     """From 8 weights of 16 to 6: the smallest 4 go, 2 come."""
     subnet = make_mask(kernel, sparsity=0.75).subnets[0]
-    change = PruneAndRegrow(0.5, fraction=1 / 3, end=1.0).update(subnet, HALF, rng, gradient)
+    change = mutate(
+        PruneAndRegrow(0.5, fraction=1 / 3, end=1.0), Moment.UPDATE, subnet, HALF, rng, gradient
+    )
     after, mask = subnet.read()
     # 1, 2, 3 and 4 go; those at gradients of 9 come, of which two have been dropped just now.
     assert mask.astype(int).tolist() == [[0, 0, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1]]
@@ -31,7 +35,7 @@ def test_an_update_drops_by_size_and_grows_by_gradient(kernel, gradient, make_ma
 def test_weights_that_were_free_grow_at_zero(kernel, gradient, make_mask, rng):
     gradient[1] = 0
     subnet = make_mask(kernel, sparsity=0.75).subnets[0]
-    PruneAndRegrow(0.5, fraction=1 / 3, end=1.0).update(subnet, HALF, rng, gradient)
+    mutate(PruneAndRegrow(0.5, fraction=1 / 3, end=1.0), Moment.UPDATE, subnet, HALF, rng, gradient)
     after, mask = subnet.read()
     assert mask.astype(int).tolist() == [[0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 1, 1], [0, 0, 1, 1]]
     assert after.tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 5, 0, -6], [0, 0, 7, 8]]
@@ -39,7 +43,7 @@ def test_weights_that_were_free_grow_at_zero(kernel, gradient, make_mask, rng):
 
 def test_the_start_grows_at_random_to_the_initial_density(kernel, make_mask, rng):
     subnet = make_mask(kernel, sparsity=0.75).subnets[0]
-    PruneAndRegrow(0.75).start(subnet, 0.0, rng)
+    mutate(PruneAndRegrow(0.75), Moment.START, subnet, 0.0, rng)
     after, mask = subnet.read()
     assert mask.sum() == 12
     np.testing.assert_array_equal(after, kernel)
@@ -47,7 +51,7 @@ def test_the_start_grows_at_random_to_the_initial_density(kernel, make_mask, rng
 
 def test_settling_leaves_the_largest_weights(kernel, make_mask, rng):
     subnet = make_mask(kernel, sparsity=0.75).subnets[0]
-    PruneAndRegrow().settle(subnet, 1.0, rng, np.ones((4, 4), np.float32))
+    mutate(PruneAndRegrow(), Moment.SETTLE, subnet, 1.0, rng, np.ones((4, 4), np.float32))
     after, mask = subnet.read()
     assert sorted(np.abs(after[mask])) == [5, 6, 7, 8]
 
@@ -56,9 +60,8 @@ def test_the_density_falls_on_a_cubic_curve_until_its_end():
     updater = PruneAndRegrow(initial_density=0.5, end=0.8)
     for t in (0.0, 0.1, 0.2, 0.4, 0.6, 0.7999, 0.8, 0.9, 1.0):
         expected = 0.1 + 0.4 * max(0.0, 1 - t / 0.8) ** 3
-        assert updater.density(t, 0.1) == pytest.approx(expected, abs=1e-12)
-        assert updater.densities(t, 0.1)[1] == updater.density(t, 0.1)
-    assert updater.density(0.4, 0.1) == pytest.approx(0.15)
+        assert updater.densities(t, 0.1)[1] == pytest.approx(expected, abs=1e-12)
+    assert updater.plan(Moment.UPDATE, 0.4, 0.1).density == pytest.approx(0.15)
 
 
 def test_by_default_it_follows_the_papers_schedule():
@@ -77,13 +80,13 @@ def test_by_default_it_follows_the_papers_schedule():
 def test_a_kernel_denser_than_the_initial_density_stays_as_it_is():
     updater = PruneAndRegrow(initial_density=0.25)
     for t in (0.0, 0.3, 1.0):
-        assert updater.density(t, 0.6) == pytest.approx(0.6)
+        assert updater.plan(Moment.UPDATE, t, 0.6).density == pytest.approx(0.6)
 
 
 def test_masks_rest_from_stop_on():
     updater = PruneAndRegrow(fraction=0.5, end=0.5, stop=0.75)
-    assert updater.densities(0.6, 0.1) == pytest.approx((0.05, 0.1))
-    assert updater.densities(0.75, 0.1) == pytest.approx((0.1, 0.1))
+    assert updater.plan(Moment.UPDATE, 0.6, 0.1) == Mutation(0.05, 0.1, "dense")
+    assert updater.plan(Moment.UPDATE, 0.75, 0.1) == Mutation(0.1, 0.1, "dense")
 
 
 def test_it_asks_for_the_dense_gradient_and_starts_from_random_masks():

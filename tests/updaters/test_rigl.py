@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from spfde_keras.updaters import RigL
+from spfde_keras.updaters import Moment, RigL
+from tests.updaters.mutations import mutate
 
 
 @pytest.fixture
@@ -12,7 +13,7 @@ def gradient():
 
 def test_it_grows_exactly_where_the_gradient_is_largest(kernel, gradient, make_mask, rng):
     mask = make_mask(kernel)
-    change = RigL(fraction=0.25).update(mask.subnets[0], 0.0, rng, gradient)
+    change = mutate(RigL(fraction=0.25), Moment.UPDATE, mask.subnets[0], 0.0, rng, gradient)
     after, masks = mask.read()
     assert after.tolist() == [[0, 0, 0, 0], [3, 0, -4, 0], [0, 5, 0, -6], [0, 0, 7, 8]]
     assert masks[0].astype(int).tolist() == [
@@ -29,7 +30,7 @@ def test_a_dropped_weight_with_the_largest_gradient_keeps_its_value(
 ):
     gradient[0, 0] = -20
     mask = make_mask(kernel)
-    change = RigL(fraction=0.25).update(mask.subnets[0], 0.0, rng, gradient)
+    change = mutate(RigL(fraction=0.25), Moment.UPDATE, mask.subnets[0], 0.0, rng, gradient)
     assert mask.read()[0][0, 0] == 1
     assert not change.fresh[0, 0]
     assert mask.read()[1][0, 2, 2] and not mask.read()[1][0, 0, 2]
@@ -42,7 +43,9 @@ def test_the_claim_to_grow_is_the_size_of_the_gradient(kernel, gradient):
 def test_it_uses_no_random_numbers(kernel, gradient, make_mask):
     masks = [make_mask(kernel) for _ in range(2)]
     for seed, mask in enumerate(masks):
-        RigL(0.5).update(mask.subnets[0], 0.0, np.random.default_rng(seed), gradient)
+        mutate(
+            RigL(0.5), Moment.UPDATE, mask.subnets[0], 0.0, np.random.default_rng(seed), gradient
+        )
     np.testing.assert_array_equal(masks[0].read()[1], masks[1].read()[1])
 
 

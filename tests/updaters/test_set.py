@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 
 from spfde_keras import schedules
-from spfde_keras.updaters import SET
+from spfde_keras.updaters import SET, Moment, Mutation
+from tests.updaters.mutations import mutate
 
 
 def test_the_smallest_go_and_as_many_grow_at_random(kernel, make_mask, rng):
     mask = make_mask(kernel)
-    change = SET(fraction=0.25).update(mask.subnets[0], 0.0, rng)
+    change = mutate(SET(fraction=0.25), Moment.UPDATE, mask.subnets[0], 0.0, rng)
     after, masks = mask.read()
     # 1 and 2 are dropped: if they grow again at once, nothing has happened to them.
     large = np.abs(kernel) > 2
@@ -21,7 +22,7 @@ def test_growth_reaches_every_free_position(kernel, make_mask):
     grown = np.zeros((4, 4), int)
     for seed in range(60):
         mask = make_mask(kernel)
-        SET(fraction=0.25).update(mask.subnets[0], 0.0, np.random.default_rng(seed))
+        mutate(SET(fraction=0.25), Moment.UPDATE, mask.subnets[0], 0.0, np.random.default_rng(seed))
         grown += mask.read()[1][0]
     free = np.abs(kernel) <= 2
     assert (grown[~free] == 60).all()
@@ -38,10 +39,10 @@ def test_a_schedule_sets_how_many_are_exchanged():
 
 def test_masks_rest_from_stop_on_itself():
     updater = SET(0.5, stop=0.6)
-    assert updater.densities(0.59, 0.5) == (0.25, 0.5)
+    assert updater.plan(Moment.UPDATE, 0.59, 0.5) == Mutation(0.25, 0.5)
     # 3/5 and 6/10 as sums of tenths are a rounding apart.
     for t in (0.6, 0.1 + 0.2 + 0.3, 0.6 - 1e-12, 1.0):
-        assert updater.densities(t, 0.5) == (0.5, 0.5)
+        assert updater.plan(Moment.UPDATE, t, 0.5) == Mutation(0.5, 0.5)
 
 
 def test_with_stop_1_it_mutates_until_the_end_and_visits_new_weights(kernel, make_mask):
@@ -49,11 +50,13 @@ def test_with_stop_1_it_mutates_until_the_end_and_visits_new_weights(kernel, mak
     updater, mask = SET(0.25, stop=1.0), make_mask(kernel)
     seen = mask.read()[1][0]
     for event in range(19):
-        updater.update(mask.subnets[0], event / 20, np.random.default_rng(event))
+        mutate(updater, Moment.UPDATE, mask.subnets[0], event / 20, np.random.default_rng(event))
         seen |= mask.read()[1][0]
         assert mask.density == 0.5
     assert seen.mean() > 0.9
-    assert not updater.update(mask.subnets[0], 1.0, np.random.default_rng(0)).fresh.any()
+    assert not mutate(
+        updater, Moment.UPDATE, mask.subnets[0], 1.0, np.random.default_rng(0)
+    ).fresh.any()
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, schedules.Constant(2.0), "half"])

@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
 
-from spfde_keras.updaters import Static
+from spfde_keras.updaters import Moment, Static
+from tests.updaters.mutations import mutate
 
 
-@pytest.mark.parametrize("step", ["start", "update", "settle"])
-def test_nothing_ever_changes(step, kernel, make_mask, rng):
+@pytest.mark.parametrize("moment", Moment)
+def test_nothing_ever_changes(moment, kernel, make_mask, rng):
     mask = make_mask(kernel)
     for t in (0.0, 0.5, 1.0):
-        change = getattr(Static(), step)(mask.subnets[0], t, rng)
+        change = mutate(Static(), moment, mask.subnets[0], t, rng)
         assert not change.fresh.any()
     after, masks = mask.read()
     np.testing.assert_array_equal(after, kernel)

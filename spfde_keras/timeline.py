@@ -1,0 +1,124 @@
+"""When: boundaries, rest of the masks, rest of the data, and the instants of sub-nets."""
+
+import dataclasses
+
+import numpy as np
+
+from spfde_keras.schedules import reached
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """The calendar of one training, asked by callbacks, freezing, AST and the cost plan.
+
+    After every `interval` epochs, and at the end, there is a boundary. Times are counted in
+    epochs done, `fraction` turns them into shares of training.
+
+    Args:
+        epochs: int >= 1, the length of training.
+        interval: int >= 1, epochs between two boundaries.
+        masks_stop: float in [0, 1], fraction of training after which masks rest. 0: they never
+            change.
+        data_stop: None, or float in [0, 1], fraction of training after which data rests. None:
+            when masks rest, or, where these never change, at the end.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+
+    >>> timeline = Timeline(epochs=10, interval=2, masks_stop=0.5)
+    >>> [done for done in range(1, 11) if timeline.masks_change(done)]
+    [1, 2, 3, 4, 5, 6]
+    >>> [done for done in timeline.boundaries if timeline.data_changes(done)]
+    [6, 8]
+
+    Source: SpFDE (Yuan et al., NeurIPS 2022), section 3.3: sieving stops when masks rest.
+    """
+
+    epochs: int
+    interval: int
+    masks_stop: float = 1.0
+    data_stop: float | None = None
+
+    def __post_init__(self):
+        for name in ("epochs", "interval"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")
+        for name in ("masks_stop", "data_stop"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1]. Received: {value!r}")
+
+    def fraction(self, done: float) -> float:
+        """Returns how much of training is over after `done` epochs, from 0 to 1."""
+        return done / self.epochs
+
+    @property
+    def boundaries(self) -> range:
+        """The boundaries within training, as epochs done; its end is one more."""
+        return range(self.interval, self.epochs, self.interval)
+
+    def is_boundary(self, done: int) -> bool:
+        """Returns whether masks, data and frozen blocks may change after `done` epochs."""
+        return done % self.interval == 0 or done == self.epochs
+
+    def interval_start(self, epoch: int) -> int:
+        """Returns the first epoch of the interval that `epoch` is in."""
+        return epoch // self.interval * self.interval
+
+    def masks_change(self, done: int) -> bool:
+        """Returns whether masks change at the boundary after `done` epochs.
+
+        Masks come to rest at the first boundary that is not before `masks_stop`: there, they
+        change once more.
+        """
+        return not self._at_rest(self.interval_start(done - 1))
+
+    def data_changes(self, done: int) -> bool:
+        """Returns whether samples are exchanged at the boundary after `done` epochs."""
+        stop = self.data_stop
+        if stop is None:
+            stop = self.masks_stop or 1.0
+        return done < self.epochs and reached(stop, self.fraction(done))
+
+    def instants(self, subnets: int, steps: int) -> list[int]:
+        """Returns when in an interval each sub-net's masks change, so that never two do at once.
+
+        Args:
+            subnets: int, number of sub-nets.
+            steps: int, steps in an epoch.
+
+        Returns:
+            Steps since the start of the interval. The first sub-net has the boundary itself, 0.
+
+        Source: AST (Yang et al., NeurIPS 2022), section 4.1: instants are offset.
+        """
+        spread = [round(subnet * self.interval * steps / subnets) for subnet in range(subnets)]
+        return [0, *(max(1, instant) for instant in spread[1:])]
+
+    def turns(self, epoch: int, after: int, until: int, subnets: int, steps: int) -> list[int]:
+        """Returns the sub-nets whose masks change within an epoch, between two of its steps.
+
+        Args:
+            epoch: int, the epoch.
+            after: int, steps of the epoch at which the question was last asked.
+            until: int, steps of the epoch done now.
+            subnets: int, number of sub-nets.
+            steps: int, steps in an epoch.
+        """
+        now = epoch + until / steps
+        # At the end all settle; and each has its last update when masks come to rest.
+        if reached(self.fraction(now), 1.0) or self._at_rest(now - self.interval):
+            return []
+        start = (epoch - self.interval_start(epoch)) * steps
+        return [
+            subnet
+            for subnet, instant in enumerate(self.instants(subnets, steps))
+            if start + after < instant <= start + until
+        ]
+
+    def _at_rest(self, last: float) -> bool:
+        """Whether masks that changed after `last` epochs rest from then on."""
+        return reached(self.fraction(last), self.masks_stop)

@@ -1,0 +1,107 @@
+"""A mutation: how far one kernel is dropped and grown, planned first, carried out later."""
+
+import dataclasses
+import enum
+
+import numpy as np
+
+from spfde_keras.masking import Subnet
+
+
+class Moment(enum.Enum):
+    """What a mask changes for."""
+
+    START = "start"
+    """Training starts: the masks grow to the density trained with at first."""
+    UPDATE = "update"
+    """A boundary: units are dropped and grown."""
+    SETTLE = "settle"
+    """The last change of a mask, as its block freezes or training ends."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutation:
+    """What is to happen to one kernel.
+
+    Args:
+        drop_to: float, density to drop to; None: nothing is dropped.
+        grow_to: float, density to grow to after that; None: nothing grows.
+        gradient: the gradient that the scores need: None, "masked" (of existing weights only)
+            or "dense".
+
+    Example:
+
+    >>> Mutation(drop_to=0.1, grow_to=0.15).density
+    0.15
+    """
+
+    drop_to: float | None = None
+    grow_to: float | None = None
+    gradient: str | None = None
+
+    @property
+    def density(self) -> float | None:
+        """The density trained with afterwards."""
+        return self.drop_to if self.grow_to is None else self.grow_to
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What a mutation did to a kernel.
+
+    Args:
+        fresh: bool array of the kernel's shape, the weights that start anew, as they were or
+            are kept by no sub-net. Their optimizer slots must start anew, too.
+        overlap: float, share of the previously kept weights that are still kept.
+    """
+
+    fresh: np.ndarray
+    overlap: float
+
+
+def carry_out(
+    mutation: Mutation,
+    updater,
+    subnet: Subnet,
+    rng: np.random.Generator,
+    gradient: np.ndarray | None = None,
+) -> Change:
+    """Drops and grows units of one kernel; grown weights start at zero.
+
+    Args:
+        mutation: how far.
+        updater: the `Updater`, whose scores say which units.
+        subnet: the kernel, as the sub-net to be changed has it.
+        rng: generator for random growth.
+        gradient: array of the kernel's shape, if `mutation.gradient` asks for one.
+
+    Returns:
+        A `Change`.
+    """
+    kernel, mask = subnet.read()
+    scheme, layout = subnet.scheme, subnet.layout
+    shape = layout.canonical_shape
+    before = layout.to_canonical(mask)
+    active = scheme.reduce(before)
+    kernel = layout.to_canonical(kernel)
+    if gradient is not None:
+        gradient = layout.to_canonical(gradient)
+
+    units = active
+    if mutation.drop_to is not None:
+        count = subnet.count(mutation.drop_to)
+        if count < np.count_nonzero(active):
+            scores = scheme.scores(updater.drop_scores(kernel, gradient))
+            units = scheme.select(np.where(active, scores, -np.inf), count, shape)
+    if mutation.grow_to is not None:
+        count = subnet.count(mutation.grow_to)
+        if count > np.count_nonzero(units):
+            claims = scheme.scores(updater.grow_scores(kernel, gradient, rng))
+            # A unit may come straight back, as in RigL: then it was not changed at all.
+            units = scheme.select(np.where(units, np.inf, claims), count, shape)
+    after = scheme.expand(units, shape)
+    fresh = np.zeros_like(mask)
+    if not np.array_equal(before, after):
+        fresh = subnet.replace(layout.from_canonical(after))
+    kept = np.count_nonzero(before & after) / max(1, np.count_nonzero(before))
+    return Change(fresh, kept)

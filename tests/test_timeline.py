@@ -1,0 +1,112 @@
+"""The calendar by hand, and what it must keep however epochs and intervals divide."""
+
+import pytest
+
+from spfde_keras.timeline import Timeline
+
+
+def changes(timeline):
+    """The boundaries, as epochs done, at which masks and data change."""
+    boundaries = [d for d in range(1, timeline.epochs + 1) if timeline.is_boundary(d)]
+    masks = [done for done in boundaries if timeline.masks_change(done)]
+    return boundaries, masks, [done for done in boundaries if timeline.data_changes(done)]
+
+
+def test_by_hand():
+    """Masks rest after 0.5 of 12 epochs: at 6 they change once more. Data goes on until then."""
+    assert changes(Timeline(12, 2, 0.5)) == ([2, 4, 6, 8, 10, 12], [2, 4, 6], [2, 4, 6])
+    # No boundary at `stop` itself: masks come to rest at the next, data at the one before.
+    assert changes(Timeline(12, 4, 0.5)) == ([4, 8, 12], [4, 8], [4])
+    assert changes(Timeline(12, 2)) == (
+        [2, 4, 6, 8, 10, 12],
+        [2, 4, 6, 8, 10, 12],
+        [2, 4, 6, 8, 10],
+    )
+
+
+def test_the_end_is_a_boundary_even_within_an_interval():
+    timeline = Timeline(10, 4)
+    assert changes(timeline) == ([4, 8, 10], [4, 8, 10], [4, 8])
+    assert list(timeline.boundaries) == [4, 8]
+    # The last interval began behind `stop`.
+    assert changes(Timeline(10, 4, 0.75))[1] == [4, 8]
+
+
+def test_an_interval_longer_than_training_has_one_boundary():
+    assert changes(Timeline(3, 5)) == ([3], [3], [])
+
+
+def test_data_rests_when_it_is_told_to_and_else_with_the_masks():
+    assert changes(Timeline(8, 2, 0.25))[2] == [2]
+    assert changes(Timeline(8, 2, 0.25, data_stop=0.75))[2] == [2, 4, 6]
+    assert changes(Timeline(8, 2, 0.75, data_stop=0.25))[2] == [2]
+    assert changes(Timeline(8, 2, 0.75, data_stop=0.0))[2] == []
+    # Masks that never change say nothing about data.
+    assert changes(Timeline(8, 2, 0.0)) == ([2, 4, 6, 8], [], [2, 4, 6])
+
+
+def test_fractions_that_are_equal_on_paper_are_equal():
+    timeline = Timeline(10, 1, masks_stop=0.1 + 0.2)
+    assert changes(timeline)[1:] == ([1, 2, 3], [1, 2, 3])
+    assert changes(Timeline(10, 3, masks_stop=0.3))[1:] == ([3], [3])
+
+
+def test_intervals():
+    timeline = Timeline(10, 4)
+    assert [timeline.interval_start(epoch) for epoch in range(10)] == [0] * 4 + [4] * 4 + [8] * 2
+    assert timeline.fraction(4) == 0.4
+
+
+def test_instants_by_hand():
+    assert Timeline(4, 2).instants(subnets=3, steps=6) == [0, 4, 8]
+    assert Timeline(4, 1).instants(subnets=3, steps=1) == [0, 1, 1]
+
+
+def test_turns_by_hand():
+    """Updates every second epoch of four steps: a third is 3 steps (2.67), two thirds 5 (5.33)."""
+    timeline = Timeline(4, 2)
+    every_step = [
+        timeline.turns(epoch, step, step + 1, subnets=3, steps=4)
+        for epoch in range(4)
+        for step in range(4)
+    ]
+    assert every_step == [[], [], [1], [], [2], [], [], [], [], [], [1], [], [2], [], [], []]
+    # Asked once an epoch, the answer is the same.
+    assert timeline.turns(0, 0, 4, 3, 4) == [1]
+    # At the very end all settle instead.
+    assert Timeline(2, 2).turns(1, 0, 4, 3, 4) == []
+
+
+@pytest.mark.parametrize(("epochs", "interval"), [(6, 1), (6, 2), (7, 3), (12, 5)])
+@pytest.mark.parametrize("stop", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("subnets", [2, 3, 5])
+def test_each_sub_net_has_one_turn_an_interval_until_masks_rest(epochs, interval, stop, subnets):
+    timeline, steps = Timeline(epochs, interval, stop), 7
+    for subnet in range(1, subnets):
+        instants = [
+            epoch * steps + step
+            for epoch in range(epochs)
+            for step in range(1, steps + 1)
+            if subnet in timeline.turns(epoch, step - 1, step, subnets, steps)
+        ]
+        first = timeline.instants(subnets, steps)[subnet]
+        expected, step = [], first
+        while step < epochs * steps and (step - interval * steps) / steps / epochs < stop - 1e-9:
+            expected.append(step)
+            step += interval * steps
+        assert instants == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "`epochs` must be an integer of at least 1. Received: 0"),
+        ({"epochs": True}, "`epochs` must be an integer"),
+        ({"interval": 1.5}, "`interval` must be an integer of at least 1. Received: 1.5"),
+        ({"masks_stop": 1.5}, r"`masks_stop` must be in \[0, 1\]. Received: 1.5"),
+        ({"data_stop": -1}, r"`data_stop` must be in \[0, 1\]. Received: -1"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Timeline(**({"epochs": 4, "interval": 2} | arguments))
