@@ -94,6 +94,9 @@ class RunConfig:
         0.2, "share of the samples that rest at a time; 0 uses all", least=0
     )
     sieve_policy: str = _option("circular", "do samples come back?", choices=policies.names)
+    data_stop: float | None = _option(
+        None, "share of training after which samples are not exchanged; with the masks if unset"
+    )
     epochs: int = _option(60, "epochs", least=1)
     batch_size: int = _option(32, "samples in a batch", least=1)
     learning_rate: float = _option(0.1, "rate of SGD with momentum 0.9, at its highest")

@@ -286,6 +286,7 @@ def _training(config: RunConfig, sieve: DataSieve) -> SparseTraining:
         freeze=Freezing(config.freeze_reduction, config.freeze_scheme) if freezing else None,
         sieve=sieve,
         seed=config.seed,
+        data_stop=config.data_stop,
     )
 
 

@@ -178,6 +178,29 @@ def test_rigl_pays_for_its_dense_gradients(data):
     assert spent["rigl"] > spent["static"]
 
 
+@pytest.mark.parametrize(
+    ("updater", "data_stop", "changing"),
+    [
+        (SET(stop=0.5), None, [1, 2]),  # with the masks, as in the paper
+        (SET(stop=0.5), 0.75, [1, 2, 3]),
+        (SET(stop=0.5), 0.25, [1]),
+        ("static", None, [1, 2, 3]),  # no mask ever changes: until the end
+    ],
+)
+def test_data_rests_with_the_masks_or_when_it_is_told_to(data, updater, data_stop, changing):
+    sieve = DataSieve(data, fraction=0.25)
+    model = compiled(sparsify(network(), 0.75), run_eagerly=True)
+    members = []
+    callback = SpFDE(4, updater, interval=1, sieve=sieve, data_stop=data_stop)
+    record = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda *_: members.append(sieve.member.numpy()),
+        on_train_end=lambda *_: members.append(sieve.member.numpy()),
+    )
+    fit(model, sieve.batches(32), callback, more=[record])
+    pairs = enumerate(zip(members, members[1:], strict=False), 1)
+    assert [done for done, (before, after) in pairs if (before != after).any()] == changing
+
+
 def test_sieve_in_fit(data):
     model = compiled(sparsify(network(), sparsity=0.75), steps_per_execution=2)
     sieve = DataSieve(data, fraction=0.25, seed=1)
@@ -344,7 +367,7 @@ def test_tensorboard_scalars_and_overlaps(data, tmp_path):
     [
         ({"epochs": 0}, "`epochs` must be"),
         ({"epochs": 4, "interval": 0}, "`interval` must be"),
-        ({"epochs": 4, "updater": "adam"}, "`updater` must be one of"),
+        ({"epochs": 4, "updater": "adam"}, "`updater` must be an Updater"),
         ({"epochs": 4, "freeze": 1.5}, "`reduction` must be"),
         ({"epochs": 4, "freeze": "much"}, "`freeze` must be"),
     ],
