@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: train test slow lint bench mobile-kit test-packages web clean
+.PHONY: train test slow coverage lint bench mobile-kit test-packages web clean
 
 train: $(VENV)/.kernels
 	$(BIN)/python -m apps.train $(ARGS)
@@ -17,9 +17,14 @@ test: $(VENV)/.installed-dev $(VENV)/.kernels
 slow: $(VENV)/.installed-dev $(VENV)/.kernels
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
+# The tests, and which lines of spfde_keras and apps they leave out.
+coverage: $(VENV)/.installed-dev $(VENV)/.kernels
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov $(ARGS)
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev $(VENV)/.kernels
 	mkdir -p runs
