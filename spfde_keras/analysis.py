@@ -1,7 +1,8 @@
-"""What is sparse in a model, and what is not and why."""
+"""What is sparse in a model, what is not, and why."""
 
 import collections
 import itertools
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -9,13 +10,13 @@ import numpy as np
 from spfde_keras.masking import Mask, find_masks
 
 
-def summary(model: keras.Model, print_fn=print) -> None:
+def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> None:
     """Prints each kernel's scheme, target and actual sparsity, and the layers left dense.
 
-    Once the model has run, it also says which kernels the CPU skips zeros in.
+    Once the model has run, it also says in how many kernels the CPU skips zeros.
 
-    Of several sub-nets, each has a line; `overlap` is the share of its weights that the one
-    before it keeps, too.
+    Each of several sub-nets has a line; `overlap` is the share of its weights that the
+    previous one keeps, too.
 
     Args:
         model: a `SparseModel`, or any Keras model.
@@ -40,7 +41,9 @@ def summary(model: keras.Model, print_fn=print) -> None:
     """
     masks = find_masks(model)
     names = getattr(model, "subnets", [])
-    rows = [("kernel", "shape", "scheme", "sub-net", "target", "sparsity", "kept", "overlap")]
+    rows: list[tuple[str, ...]] = [
+        ("kernel", "shape", "scheme", "sub-net", "target", "sparsity", "kept", "overlap")
+    ]
     for mask in masks:
         shape = "x".join(map(str, mask.layout.shape))
         kept = _kept([mask])
@@ -59,7 +62,7 @@ def summary(model: keras.Model, print_fn=print) -> None:
 
 
 def subnet_sparsities(model: keras.Model) -> list[float]:
-    """Returns the share of zeros of each sub-net, over all kernels that have a mask.
+    """Returns the share of zeros in each sub-net, over all kernels that have a mask.
 
     Args:
         model: a `SparseModel`, or any Keras model.
@@ -104,8 +107,8 @@ def mask_overlap(model: keras.Model) -> dict[str, float]:
     }
 
 
-def _print_choices(model: keras.Model, print_fn) -> None:
-    """How layers with CPU kernels computed last, if they have been called."""
+def _print_choices(model: keras.Model, print_fn: Callable[[str], object]) -> None:
+    """Prints how layers with CPU kernels last computed, if they have been called."""
     layers = [layer for layer in model._flatten_layers() if getattr(layer, "kernel_choice", None)]
     skipping = [layer.kernel_choice.speedup for layer in layers if layer.kernel_choice.sparse]
     if skipping:
@@ -121,7 +124,7 @@ def _print_choices(model: keras.Model, print_fn) -> None:
 
 
 def _kept(masks: list[Mask]) -> np.ndarray:
-    """The masks of all kernels in a row, bool (sub-nets, weights)."""
+    """The masks of all kernels, one after the other, bool (sub-nets, weights)."""
     values = [mask.read()[1].reshape(len(mask.subnets), -1) for mask in masks]
     return np.concatenate(values, axis=1) if values else np.zeros((0, 0), bool)
 
@@ -130,15 +133,15 @@ def _sparsities(kept: np.ndarray) -> np.ndarray:
     return 1 - kept.sum(axis=1) / max(1, kept.shape[1])
 
 
-def _cells(names, k: int, target: str, kept: np.ndarray) -> tuple:
-    """What a row says of sub-net `k`, by the masks it is about."""
+def _cells(names: Sequence[str], k: int, target: str, kept: np.ndarray) -> tuple[str, ...]:
+    """The cells of a row about sub-net `k`, for the masks `kept`."""
     name = names[k] if k < len(names) else str(k)
     count = kept[k].sum()
     overlap = f"{(kept[k] & kept[k - 1]).sum() / max(1, count):.3f}" if k else ""
     return name, target, f"{_sparsities(kept)[k]:.3f}", str(count), overlap
 
 
-def _print(rows: list[tuple], several: bool, print_fn) -> None:
+def _print(rows: list[tuple], several: bool, print_fn: Callable[[str], object]) -> None:
     alone = ("sub-net", "overlap")
     columns = [column for column in zip(*rows, strict=True) if several or column[0] not in alone]
     widths = [max(map(len, column)) for column in columns]

@@ -1,4 +1,4 @@
-"""Copies of models in which some layers are others."""
+"""Copies of models with some layers replaced."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from spfde_keras.masking import find_masks
 
 
 def as_functional(model: keras.Model) -> keras.Model:
-    """The graph of `model` as a functional model, neither compiled nor of a class of its own."""
+    """Returns the graph of `model` as a plain functional model, not compiled."""
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a keras.Model. Received: {type(model).__name__}")
     if isinstance(model, keras.Sequential):
@@ -31,8 +31,8 @@ def has_graph(layer: keras.Operation) -> bool:
 
 
 def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """All layers in the graph's order, once each, nested models replaced by their layers."""
-    leaves = {}
+    """Returns all layers in the graph's order, once each, those of nested models included."""
+    leaves: dict[keras.layers.Layer, None] = {}
     for layer in model.layers:
         leaves |= dict.fromkeys(leaf_layers(layer) if has_graph(layer) else [layer])
     return list(leaves)
@@ -40,7 +40,7 @@ def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 def same_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Returns a layer like this one, without its weights."""
-    # The code of a Lambda comes from this process, not from a file: it may be run.
+    # The code of a Lambda comes from this process, not from a file: it is safe to run.
     trusted = {"safe_mode": False} if isinstance(layer, keras.layers.Lambda) else {}
     return type(layer).from_config(layer.get_config(), **trusted)
 
@@ -51,21 +51,21 @@ def clone_with(
     """Returns a copy of a model with its weights, and a dictionary from layer to copy.
 
     Args:
-        convert: function from a layer to the one in its place, whose weights are the layer's
-            but for masks, which are folded in, and for batch normalizations' sub-nets.
+        convert: function from a layer to its replacement, which has the same weights. Only
+            masks, which are folded in, and sub-nets of batch normalization may differ.
         model: a functional or Sequential model.
     """
-    copies = {}
+    copies: dict[keras.layers.Layer, keras.layers.Layer] = {}
 
-    def copy(layer):
+    def copy(layer: keras.Operation) -> keras.Operation:
         if not isinstance(layer, keras.layers.Layer):
             return layer  # an operation such as `+`, which owns nothing
-        # A layer called twice, be it in another nested model, must stay one layer.
+        # A layer called twice, even in another nested model, must stay one layer.
         if layer not in copies:
             copies[layer] = clone(layer) if has_graph(layer) else convert(layer)
         return copies[layer]
 
-    def clone(model):
+    def clone(model: keras.Model) -> keras.Model:
         return keras.models.clone_model(as_functional(model), clone_function=copy)
 
     cloned = clone(model)

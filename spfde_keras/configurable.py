@@ -2,7 +2,7 @@
 
 
 class Configurable:
-    """An object that its arguments describe, in the manner of Keras' configurations.
+    """An object that its constructor's arguments describe, as Keras' configurations do.
 
     Base of schemes, distributions, schedules, updaters, sieve policies and `Freezing`. Together
     with `keras.saving.register_keras_serializable` it makes them part of saved models.

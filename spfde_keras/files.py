@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Files that are complete, or not there at all."""
 
 import contextlib
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a new path to write to, which replaces `path` when the block ends without an error.
+    """Yields a path to write to, which replaces `path` when the block ends without an error.
 
     Args:
-        path: the file to write. Until the block ends an older one stays as it is.
+        path: the file to write. An older one stays as it is until the block ends.
 
     Yields:
-        A path in the same folder, of the same suffix. What is left there after an error goes.
+        A path in the same folder, with the same suffix. After an error it is removed.
 
     Example:
 

@@ -1,6 +1,7 @@
 """The layer calls of a functional model in execution order, nested models expanded."""
 
 import dataclasses
+from typing import Any
 
 import keras
 
@@ -11,7 +12,7 @@ class Call:
 
     Attributes:
         layer: the `keras.layers.Layer` (or other `keras.Operation`) that is called.
-        path: str, its name behind those of the nested models around it: "backbone/conv1".
+        path: str, its name after those of the nested models around it: "backbone/conv1".
         inputs: tuple of `keras.KerasTensor`, each the output of another call or an input.
         outputs: tuple of `keras.KerasTensor`; every call has its own.
     """
@@ -42,7 +43,7 @@ def trace(model: keras.Model) -> Graph:
         model: a functional or built Sequential `keras.Model`.
 
     Returns:
-        A `Graph`; tensors are told apart by identity.
+        A `Graph`; tensors are distinguished by identity.
 
     Raises:
         ValueError: if the model has no graph.
@@ -68,7 +69,7 @@ def trace(model: keras.Model) -> Graph:
 
 def _function(operation: object) -> keras.Function | None:
     if isinstance(operation, keras.Sequential):
-        # Sequential keeps its graph, and tensors other than `inputs` of its own, in here.
+        # Sequential keeps its graph here, with tensors that differ from its own `inputs`.
         operation = operation._functional
     return operation if isinstance(operation, keras.Function) else None
 
@@ -88,7 +89,9 @@ def _expand(
     return [known[id(tensor)] for tensor in function.outputs]
 
 
-def _call(node, args, kwargs, prefix, calls) -> list[keras.KerasTensor]:
+def _call(
+    node: Any, args: tuple, kwargs: dict[str, Any], prefix: str, calls: list[Call]
+) -> list[keras.KerasTensor]:
     operation, path = node.operation, f"{prefix}{node.operation.name}"
     inputs = _tensors((args, kwargs))
     nested = _function(operation)
@@ -103,5 +106,5 @@ def _call(node, args, kwargs, prefix, calls) -> list[keras.KerasTensor]:
     return outputs
 
 
-def _tensors(structure) -> list[keras.KerasTensor]:
+def _tensors(structure: Any) -> list[keras.KerasTensor]:
     return [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]

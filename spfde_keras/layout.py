@@ -31,7 +31,7 @@ class KernelLayout:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         axes = self.spatial + self.inputs + self.outputs
         if sorted(axes) != list(range(len(self.shape))):
             raise ValueError(
@@ -41,15 +41,16 @@ class KernelLayout:
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
-        """Extent of each kernel position axis, e.g. (3, 3)."""
+        """Size of each axis over kernel positions, e.g. (3, 3)."""
         return tuple(self.shape[axis] for axis in self.spatial)
 
     @property
     def canonical_shape(self) -> tuple[int, int, int]:
         """(positions, inputs, outputs)."""
-        return tuple(
-            math.prod(self.shape[axis] for axis in axes)
-            for axes in (self.spatial, self.inputs, self.outputs)
+        return (
+            math.prod(self.spatial_shape),
+            math.prod(self.shape[axis] for axis in self.inputs),
+            math.prod(self.shape[axis] for axis in self.outputs),
         )
 
     @property

@@ -2,26 +2,31 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from spfde_keras import schemes
 from spfde_keras.layout import KernelLayout
 from spfde_keras.subnets import SubnetSwitch
 
+SchemeLike = schemes.Scheme | str
+"""A scheme, or the name of one."""
+
 
 @dataclasses.dataclass(frozen=True)
 class _Bound:
-    # Keras would count a kernel held as an attribute of two layers twice; it does not look in here.
+    # Keras counts a kernel twice if it is an attribute of two layers; it does not look in here.
     kernel: keras.Variable
     layout: KernelLayout
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
 class Mask(keras.layers.Layer):
-    """Holds a kernel's masks, one for each sub-net, and keeps zero what no mask keeps.
+    """Holds a kernel's masks, one for each sub-net, and keeps all other weights zero.
 
     Everything outside the layers (updaters, sieving, export, analysis) sees a kernel only
     through `read` and `write`, or through one of its `subnets`.
@@ -33,7 +38,7 @@ class Mask(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: if `sparsity` is out of range, or there are not as many as schemes.
+        ValueError: if `sparsity` is out of range, or its number differs from that of `scheme`.
 
     Example:
 
@@ -45,15 +50,20 @@ class Mask(keras.layers.Layer):
     """
 
     switch: SubnetSwitch | None = None
-    """Tells which sub-net runs; without it the first one does."""
+    """Says which sub-net runs; without it the first one does."""
 
-    def __init__(self, scheme="unstructured", sparsity: float | Sequence[float] = 0.0, **kwargs):
+    def __init__(
+        self,
+        scheme: SchemeLike | Sequence[SchemeLike] = "unstructured",
+        sparsity: float | Sequence[float] = 0.0,
+        **kwargs: Any,
+    ):
         super().__init__(trainable=False, **kwargs)
         self._targets = tuple(subnet_targets(scheme, sparsity))
 
     @property
     def subnets(self) -> list["Subnet"]:
-        """The kernel as each of the sub-nets has it."""
+        """The kernel as each sub-net sees it."""
         return [Subnet(self, index, *target) for index, target in enumerate(self._targets)]
 
     def attach(self, kernel: keras.Variable, layout: KernelLayout) -> None:
@@ -86,17 +96,17 @@ class Mask(keras.layers.Layer):
 
     @property
     def kernel_path(self) -> str:
-        """The kernel's path, by which the mask is known everywhere."""
+        """The kernel's path, which identifies the mask everywhere."""
         return self.kernel.path
 
     @property
-    def running(self):
+    def running(self) -> tf.Tensor:
         """The mask of the sub-net that runs, a bool tensor of the kernel's shape."""
         index = 0 if self.switch is None else self.switch.index
         return self.values.value[index]
 
-    def call(self, kernel):
-        # where, not a product: infinity or NaN behind a mask must not come through.
+    def call(self, kernel: tf.Tensor) -> tf.Tensor:
+        # `where`, not a product: masked infinity or NaN must not come through.
         return ops.where(self.running, kernel, ops.zeros((), kernel.dtype))
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
@@ -109,19 +119,19 @@ class Mask(keras.layers.Layer):
         self.kernel.assign(np.where(masks.any(axis=0), kernel, 0))
 
     def project(self) -> None:
-        """Zeroes what an optimizer that mixes positions (Muon) left behind the masks."""
+        """Zeroes masked weights that an optimizer that mixes positions (Muon) has changed."""
         kept = ops.any(self.values.value, axis=0)
         self.kernel.assign(ops.where(kept, self.kernel.value, ops.zeros((), self.kernel.dtype)))
 
     @property
     def density(self) -> float:
-        """The share of weights kept now, in the mean over the sub-nets."""
+        """The share of weights kept now, averaged over the sub-nets."""
         return float(np.mean(ops.convert_to_numpy(self.values)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Subnet:
-    """A kernel as one sub-net has it: what updaters see.
+    """A kernel as one sub-net sees it, which is how updaters see it.
 
     Args:
         mask: the kernel's `Mask`.
@@ -155,7 +165,7 @@ class Subnet:
         return self.scheme.count(self.layout, density)
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the kernel, zero outside of this sub-net, and its mask, of the same shape."""
+        """Returns the kernel, zero outside this sub-net, and its mask, of the same shape."""
         kernel, masks = self.mask.read()
         return np.where(masks[self.index], kernel, 0), masks[self.index]
 
@@ -166,13 +176,13 @@ class Subnet:
             kept: bool array of the kernel's shape.
 
         Returns:
-            Bool array of the kernel's shape: weights that no sub-net kept before, or none
-            keeps now. They are zero.
+            Bool array of the kernel's shape, True for weights that no sub-net kept before, or
+            none keeps now. They are set to zero.
         """
         kernel, masks = self.mask.read()
         changed = masks.copy()
         changed[self.index] = kept
-        fresh = masks.any(axis=0) ^ changed.any(axis=0)
+        fresh = np.logical_xor(masks.any(axis=0), changed.any(axis=0))
         self.mask.write(np.where(fresh, 0, kernel), changed)
         return fresh
 
@@ -193,15 +203,17 @@ def check_sparsity(sparsity: float) -> float:
     return float(sparsity)
 
 
-def subnet_targets(scheme, sparsity) -> list[tuple[schemes.Scheme, float]]:
+def subnet_targets(
+    scheme: SchemeLike | Sequence[SchemeLike], sparsity: float | Sequence[float]
+) -> list[tuple[schemes.Scheme, float]]:
     """Returns the scheme and the sparsity of each sub-net.
 
     Args:
         scheme: a `Scheme` or its name, or a sequence of them.
-        sparsity: float in [0, 1), or a sequence of them. What is given once holds for all.
+        sparsity: float in [0, 1), or a sequence of them. A single one holds for all sub-nets.
 
     Raises:
-        ValueError: if a sparsity is out of range, or both are sequences of different length.
+        ValueError: if a sparsity is out of range, or both are sequences, of different lengths.
 
     Example:
 
@@ -211,12 +223,12 @@ def subnet_targets(scheme, sparsity) -> list[tuple[schemes.Scheme, float]]:
     lengths = {len(given) for given in (scheme, sparsity) if isinstance(given, (list, tuple))}
     if len(lengths) > 1 or 0 in lengths:
         raise ValueError(
-            "`scheme` and `sparsity` must each be one for all sub-nets, or one for each. "
+            "`scheme` and `sparsity` must each be a single value, or one for each sub-net. "
             f"Received: scheme={scheme}, sparsity={sparsity}"
         )
     count = max(lengths, default=1)
 
-    def each(given):
+    def each(given: Any) -> Sequence:
         return given if isinstance(given, (list, tuple)) else [given] * count
 
     return [
@@ -234,8 +246,9 @@ def find_masks(model: keras.Model) -> list[Mask]:
     Returns:
         A list of `Mask`, empty for a model without sparsity.
     """
-    # Keras' own walk takes the layers inside a layer in reverse.
-    masks, seen, stack = [], set(), [model]
+    # Keras' own traversal visits the layers inside a layer in reverse.
+    masks: list[Mask] = []
+    seen, stack = set(), [model]
     while stack:
         layer = stack.pop()
         if id(layer) in seen:

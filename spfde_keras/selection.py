@@ -65,7 +65,9 @@ def layers_left_dense(
     return reasons
 
 
-def _select(model, layers, selector) -> tuple[list[keras.layers.Layer], str]:
+def _select(
+    model: keras.Model, layers: list[keras.layers.Layer], selector: Selector
+) -> tuple[list[keras.layers.Layer], str]:
     if callable(selector):
         return list(filter(selector, layers)), "chosen by a callable in `dense`"
     if selector == "first":
@@ -93,9 +95,10 @@ def _classifiers(model: keras.Model, layers: list) -> list[keras.layers.Layer]:
     """Those of `layers` that are nearest to each output."""
     graph = trace(model)
     producers = {id(tensor): call for call in graph.calls for tensor in call.outputs}
-    found = []
+    found: list[keras.layers.Layer] = []
     for output in graph.outputs:
-        nearest, tensors = [], [output]
+        nearest: list[keras.layers.Layer] = []
+        tensors = [output]
         while tensors and not nearest:
             calls = [producers[id(tensor)] for tensor in tensors if id(tensor) in producers]
             nearest = [call.layer for call in calls if call.layer in layers]

@@ -1,7 +1,8 @@
 """From a plain Keras model to one that trains sparse, and back."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +13,8 @@ from spfde_keras.layers import masked_class, plain_class
 from spfde_keras.layers.batch_norm import FusedBatchNormalization
 from spfde_keras.layers.relu import fused_relu, plain_relu
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
-from spfde_keras.masking import Mask, check_sparsity, find_masks, subnet_targets
+from spfde_keras.layout import KernelLayout
+from spfde_keras.masking import Mask, SchemeLike, check_sparsity, find_masks, subnet_targets
 from spfde_keras.randomness import generator
 from spfde_keras.selection import Selector, kernel_layers, layers_left_dense
 from spfde_keras.subnets import check_subnet
@@ -25,8 +27,8 @@ _MASK_ARGUMENTS = ("scheme", "sparsity")
 def sparsify(
     model: keras.Model,
     sparsity: float | Sequence[float] | None = None,
-    scheme="unstructured",
-    distribution="uniform",
+    scheme: SchemeLike | Sequence[SchemeLike] = "unstructured",
+    distribution: distributions.Distribution | str | Mapping[str, float] = "uniform",
     dense: Selector | Iterable[Selector] = ("first", "last"),
     initial: str = "random",
     seed: int = 0,
@@ -36,10 +38,10 @@ def sparsify(
     Args:
         model: a functional or Sequential `keras.Model`, nested ones included, with known
             input shape.
-        sparsity: float in [0, 1), share of zeros among the masked kernels. May be left out
-            where `scheme` fixes it (N:M); defaults to 0.9 otherwise. A sequence makes several
-            sub-nets of one set of weights, to be trained by `AlternatingSparseTraining`; each
-            has a BatchNormalization of its own.
+        sparsity: float in [0, 1), share of zeros in the masked kernels. May be left out where
+            `scheme` fixes it (N:M); defaults to 0.9 otherwise. A sequence makes several
+            sub-nets out of one set of weights, for `AlternatingSparseTraining`; each has its
+            own BatchNormalization.
         scheme: a `Scheme` or its name: "unstructured", "block", "pattern", "channel",
             "filter", "2:4"; or a sequence of them, one for each sub-net.
         distribution: a `Distribution`, its name ("uniform", "erk"), or a dictionary from
@@ -56,7 +58,7 @@ def sparsify(
 
     Raises:
         ValueError: on arguments out of range, a model that is not functional, shapes the
-            scheme cannot divide, or a model in which nothing is left to be made sparse.
+            scheme cannot divide, or a model with nothing left to make sparse.
 
     Example:
 
@@ -72,7 +74,7 @@ def sparsify(
     if initial not in _INITIAL:
         raise ValueError(f"`initial` must be one of {_INITIAL}. Received: {initial!r}")
     targets = _targets(sparsity, scheme)
-    distribution = distributions.get(distribution)
+    distribute = distributions.get(distribution)
     functional = as_functional(model)
     if find_masks(functional):
         raise ValueError("`model` must not have masks yet: pass `densify(model)`.")
@@ -85,15 +87,15 @@ def sparsify(
             f"{left_dense}. Pass fewer layers in `dense`."
         )
 
-    # A first copy tells the kernels' shapes; only then can a distribution decide.
+    # A first copy reveals the kernels' shapes, which a distribution needs.
     probe, copies = _convert(functional, {layer: 0.0 for layer in chosen}, "unstructured", 1)
     layouts = {mask.kernel_path: mask.layout for mask in find_masks(probe)}
-    per_kernel = {path: [] for path in layouts}
-    for scheme, share in targets:
-        for path, kernel_share in _distribute(distribution, layouts, share, scheme).items():
+    per_kernel: dict[str, list[float]] = {path: [] for path in layouts}
+    for one, share in targets:
+        for path, kernel_share in _distribute(distribute, layouts, share, one).items():
             per_kernel[path].append(kernel_share)
     shares = {layer: _shares(copies[layer], per_kernel) for layer in chosen}
-    subnet_schemes = _single([scheme for scheme, _ in targets])
+    subnet_schemes = _single([one for one, _ in targets])
     sparse = _sparse_model(_convert(functional, shares, subnet_schemes, len(targets))[0])
     if len(set(sparse.subnets)) < len(targets):
         raise ValueError(
@@ -107,7 +109,7 @@ def sparsify(
 
 
 def wrap(model: keras.Model) -> SparseModel:
-    """Returns a copy of `model`, with its weights, that can be sieved and frozen but has no masks.
+    """Returns a copy of `model`, with its weights, for sieving and freezing without masks.
 
     Args:
         model: a functional or Sequential `keras.Model`.
@@ -155,16 +157,23 @@ def densify(model: keras.Model, subnet: int | None = None) -> keras.Model:
         return clone_with(_plain_layer, functional)[0]
 
 
-def _targets(sparsity, scheme) -> list[tuple[schemes.Scheme, float]]:
-    """The scheme and sparsity of each sub-net, in which N:M schemes fix the sparsity."""
+def _targets(
+    sparsity: float | Sequence[float] | None, scheme: SchemeLike | Sequence[SchemeLike]
+) -> list[tuple[schemes.Scheme, float]]:
+    """The scheme and sparsity of each sub-net; N:M schemes fix the sparsity."""
     if sparsity is None:
-        given = scheme if isinstance(scheme, (list, tuple)) else [scheme]
+        given: Sequence[Any] = scheme if isinstance(scheme, (list, tuple)) else [scheme]
         sparsity = [_resolve_sparsity(None, schemes.get(one)) for one in given]
     targets = subnet_targets(scheme, sparsity)
     return [(one, _resolve_sparsity(share, one)) for one, share in targets]
 
 
-def _distribute(distribution, layouts: dict, sparsity: float, scheme) -> dict[str, float]:
+def _distribute(
+    distribution: distributions.Distribution,
+    layouts: dict[str, KernelLayout],
+    sparsity: float,
+    scheme: schemes.Scheme,
+) -> dict[str, float]:
     per_kernel = distribution(layouts, sparsity)
     if scheme.density is not None and not np.allclose(list(per_kernel.values()), sparsity):
         raise ValueError(
@@ -174,7 +183,7 @@ def _distribute(distribution, layouts: dict, sparsity: float, scheme) -> dict[st
     return per_kernel
 
 
-def _single(values: list):
+def _single(values: list) -> Any:
     return values[0] if len(values) == 1 else values
 
 
@@ -201,12 +210,13 @@ def _shares(layer: keras.layers.Layer, per_kernel: dict[str, list[float]]) -> di
 
 
 def _convert(
-    model: keras.Model, sparsities: dict, scheme, subnets: int
+    model: keras.Model, sparsities: dict, scheme: Any, subnets: int
 ) -> tuple[keras.Model, dict]:
-    def convert(layer):
-        if layer in sparsities:
+    def convert(layer: keras.layers.Layer) -> keras.layers.Layer:
+        masked = masked_class(layer)
+        if masked and layer in sparsities:
             arguments = {"scheme": scheme, "sparsity": sparsities[layer]}
-            return masked_class(layer).from_config(layer.get_config() | arguments)
+            return masked.from_config(layer.get_config() | arguments)
         if type(layer) in (keras.layers.BatchNormalization, FusedBatchNormalization):
             config = layer.get_config()
             if subnets > 1:
@@ -216,8 +226,8 @@ def _convert(
             isinstance(one, keras.layers.BatchNormalization) for one in layer._flatten_layers()
         ):
             raise ValueError(
-                "`model` must have its BatchNormalization as layers of its own, of Keras' class, "
-                "where there are several sub-nets: each gets one. Received: "
+                "`model` must have each BatchNormalization as a separate layer of Keras' own "
+                "class, so that each of several sub-nets gets one. Received: "
                 f"{layer.name}, a {type(layer).__name__}"
             )
         return fused_relu(layer) or same_layer(layer)
@@ -227,10 +237,11 @@ def _convert(
 
 def _plain_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     config = layer.get_config()
-    if plain_class(layer):
+    plain = plain_class(layer)
+    if plain:
         for argument in _MASK_ARGUMENTS:
             config.pop(argument)
-        return plain_class(layer).from_config(config)
+        return plain.from_config(config)
     if isinstance(layer, SwitchableBatchNormalization):
         return keras.layers.BatchNormalization.from_config(config["normalization"])
     if isinstance(layer, FusedBatchNormalization):

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 
 class SubnetSwitch:
-    """Says, to all layers that share it, which sub-net runs; changing it compiles nothing anew.
+    """Says, to all layers that share it, which sub-net runs; changing it recompiles nothing.
 
     Args:
         active: int32 variable, the sub-net that runs wherever `at` does not choose another.
@@ -23,15 +24,15 @@ class SubnetSwitch:
 
     def __init__(self, active: keras.Variable):
         self.active = active
-        self._chosen = None
+        self._chosen: int | tf.Tensor | None = None
 
     @property
-    def index(self):
-        """The index of the sub-net, an int32 tensor."""
+    def index(self) -> int | tf.Tensor:
+        """The index of the sub-net, int or int32 tensor."""
         return self.active.value if self._chosen is None else self._chosen
 
     @contextlib.contextmanager
-    def at(self, index) -> Iterator[None]:
+    def at(self, index: int | tf.Tensor) -> Iterator[None]:
         """Runs, or traces, what is called in this context with sub-net `index`, int or tensor."""
         before, self._chosen = self._chosen, index
         try:
@@ -41,7 +42,7 @@ class SubnetSwitch:
 
 
 def subnet_name(sparsity: float) -> str:
-    """Returns the name of the sub-net of a sparsity, an identifier.
+    """Returns the name, an identifier, of a sub-net with this sparsity.
 
     Example:
 

@@ -187,7 +187,7 @@ def test_what_is_given_once_holds_for_all_sub_nets(scheme, sparsity, expected):
     ],
 )
 def test_sub_nets_must_be_as_many_as_schemes_and_sparsities(scheme, sparsity):
-    with pytest.raises(ValueError, match="`scheme` and `sparsity` must each be one for all"):
+    with pytest.raises(ValueError, match="`scheme` and `sparsity` must each be a single value"):
         subnet_targets(scheme, sparsity)
 
 

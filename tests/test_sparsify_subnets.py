@@ -192,9 +192,9 @@ def test_a_list_of_one_is_one_sub_net():
         (0.5, ["block", "unstructured"], r"`sparsity` must differ .*: \[0.5, 0.5\]"),
         (None, ["block", "unstructured"], r"`sparsity` must differ .*: \[0.9, 0.9\]"),
         (None, ["2:4", "4:8"], r"`sparsity` must differ .*: \[0.5, 0.5\]"),
-        ([0.5, 0.75], ["block"] * 3, "`scheme` and `sparsity` must each be one"),
-        ([0.5], ["block"] * 2, "`scheme` and `sparsity` must each be one"),
-        ([], "block", "`scheme` and `sparsity` must each be one"),
+        ([0.5, 0.75], ["block"] * 3, "`scheme` and `sparsity` must each be a single value"),
+        ([0.5], ["block"] * 2, "`scheme` and `sparsity` must each be a single value"),
+        ([], "block", "`scheme` and `sparsity` must each be a single value"),
         ([0.5, 1.0], "block", r"`sparsity` must be in \[0, 1\). Received: 1.0"),
         ([0.5, None], "block", r"`sparsity` must be a number .* Received: None"),
         ([0.5, 0.875], ["block", "1:7"], "`sparsity` must be 0.857"),
@@ -237,9 +237,9 @@ def test_normalizations_that_cannot_be_switched_are_refused_by_name(layer):
     inputs = keras.Input((3, 8))
     x = layer(L.Dense(16, name="a")(inputs))
     model = keras.Model(inputs, L.Dense(4, name="head")(x))
-    with pytest.raises(ValueError, match=f"layers of its own.*norm, a {type(layer).__name__}"):
+    with pytest.raises(ValueError, match=f"a separate layer.*norm, a {type(layer).__name__}"):
         sparsify(model, SPARSITIES)
-    # One sub-net has it for itself.
+    # With one sub-net, it need not be switched.
     assert type(sparsify(model, 0.5).get_layer("norm")) is type(layer)
 
 

@@ -4,10 +4,10 @@ from spfde_keras.cost.model import Densities, ModelCost
 
 
 class Ledger:
-    """Adds up what a run really spends on training, and what a dense run would have.
+    """Adds up what a run really spends on training, and what a dense run would have spent.
 
     Args:
-        costs: the `ModelCost` of the model, whose masks' densities count at each booking.
+        costs: the `ModelCost` of the model, whose masks' current densities count at each booking.
 
     Example:
 

@@ -21,7 +21,7 @@ RULES = (
     "applied at. Layers left dense count in full.",
     "Training is the forward pass, the gradient of the weights and the gradient of the inputs, "
     "each as many FLOPs as forward. The input gradient is not counted for kernels with nothing "
-    "trainable in front.",
+    "trainable upstream.",
     "Frozen blocks cost their forward pass only.",
     "Memory is fp32: non-zero kernel weights, outputs of the kernel layers times the batch size, "
     "and the gradients of both; frozen blocks have no gradients. Indices of sparse weights and "
@@ -30,6 +30,9 @@ RULES = (
 
 Densities = Mapping[str, float]
 """Share of non-zero weights by kernel path; kernels not named are dense."""
+
+Shape = Sequence[int | None]
+"""Of a tensor, batch axis first; None is an unknown extent."""
 
 _FLOPS_PER_MAC = 2
 _BYTES = 4  # fp32
@@ -45,7 +48,7 @@ class KernelCost:
         size: int, number of weights.
         positions: int, how often each weight is used per sample, over all calls of the layer.
         outputs: int, number of values per sample the kernel makes, over all calls of the layer.
-        upstream: int, the last block with a trainable weight in front of it, -1 if none.
+        upstream: int, the last block with a trainable weight upstream of it, -1 if none.
         trainable: bool, False where the user has set `trainable = False`.
     """
 
@@ -62,15 +65,15 @@ class KernelCost:
 class ModelCost:
     """What a model costs per sample; made by `profile`.
 
-    Where a method takes `densities`, None stands for what the masks keep at that moment, in the
-    mean over sub-nets, and {} for the dense model. `frozen` is the number of frozen front blocks.
+    Where a method takes `densities`, None means what the masks keep now, averaged over sub-nets,
+    and {} the dense model. `frozen` is the number of frozen front blocks.
 
     Attributes:
         kernels: tuple of `KernelCost` in the order of the graph.
         blocks: int, number of blocks.
         masks: tuple of the model's `Mask`.
         uncounted: tuple of paths of kernels whose cost is not known: those of recurrent layers,
-            and those built for unknown shapes inside of other layers.
+            and those built for unknown shapes inside other layers.
     """
 
     kernels: tuple[KernelCost, ...]
@@ -98,7 +101,7 @@ class ModelCost:
     def update_gradient(
         self, gradient: str, densities: Densities | None = None, frozen: int = 0
     ) -> float:
-        """Returns FLOPs per sample of the extra pass that a mask update takes its gradient from.
+        """Returns FLOPs per sample of the extra pass that gives a mask update its gradient.
 
         Args:
             gradient: "masked", or "dense" for the weight gradient of the dense model.
@@ -171,7 +174,7 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
 
     Args:
         model: a functional or Sequential `keras.Model`, plain or made by `sparsify`, in the state
-            in which it is to be trained: layers with `trainable = False` have no gradient.
+            in which it will be trained: layers with `trainable = False` have no gradient.
         blocks: as for `find_blocks`.
 
     Returns:
@@ -194,14 +197,14 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
     block_of = {id(layer): index for index, block in enumerate(found) for layer in block}
     kernels: dict[int, KernelCost] = {}
     uncounted: dict[str, None] = {}
-    upstream: dict[int, int] = {}  # tensor -> last block with a trainable weight in front
+    upstream: dict[int, int] = {}  # tensor -> last block with a trainable weight
     for call in trace(model).calls:
-        behind = max((upstream.get(id(x), -1) for x in call.inputs), default=-1)
+        latest = max((upstream.get(id(x), -1) for x in call.inputs), default=-1)
         block = block_of.get(id(call.layer))
         if block is not None:
             uses = list(_uses(call))
             for use in uses:
-                _add(kernels, use, block, block if use.inner else behind)
+                _add(kernels, use, block, block if use.inner else latest)
             counted = {id(use.kernel) for use in uses}
             uncounted |= {
                 weight.path: None
@@ -209,8 +212,8 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
                 if weight.name.endswith("kernel") and id(weight) not in counted
             }
             if call.layer.trainable_weights:
-                behind = max(behind, block)
-        upstream.update((id(x), behind) for x in call.outputs)
+                latest = max(latest, block)
+        upstream.update((id(x), latest) for x in call.outputs)
     if not kernels:
         raise ValueError(
             "`model` must have a convolution, Dense or EinsumDense layer to count. Received: "
@@ -223,7 +226,7 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
 
 @dataclasses.dataclass(frozen=True)
 class _Use:
-    """A kernel in one call; `inner`: behind other weights of the same layer."""
+    """A kernel in one call; `inner`: downstream of other weights of the same layer."""
 
     kernel: keras.Variable
     positions: int
@@ -281,7 +284,7 @@ def _uses(call: Call) -> Iterator[_Use]:
 
 
 def _hidden(layer: keras.layers.Layer) -> Iterator[tuple[keras.layers.Layer, tuple]]:
-    """The countable layers inside of `layer`, with the input shapes they were built for."""
+    """The countable layers inside `layer`, with the input shapes they were built for."""
     for inner in layer._layers:
         if not isinstance(inner, _COUNTED):
             yield from _hidden(inner)
@@ -294,10 +297,12 @@ def _hidden(layer: keras.layers.Layer) -> Iterator[tuple[keras.layers.Layer, tup
         yield inner, shape
 
 
-def _leaf_uses(layer: keras.layers.Layer, path: str, inputs, outputs) -> Iterator[_Use]:
-    inputs = _known(inputs, path)
+def _leaf_uses(
+    layer: keras.layers.Layer, path: str, input_shape: Shape, output_shape: Shape
+) -> Iterator[_Use]:
+    inputs = _known(input_shape, path)
     if isinstance(layer, keras.layers.EinsumDense):
-        # Its own idea of the output shape may have gaps (in attention): labels tell.
+        # The output shape that it computes may have gaps (in attention); the labels have none.
         terms, result = layer.equation.replace(" ", "").split("->")
         source, labels = terms.split(",")
         labelled = list(zip(labels.replace(".", ""), layer.kernel.shape, strict=True))
@@ -306,7 +311,7 @@ def _leaf_uses(layer: keras.layers.Layer, path: str, inputs, outputs) -> Iterato
         positions = math.prod(inputs) // read
         yield _Use(layer.kernel, positions, positions * made)
         return
-    outputs = _known(outputs, path)
+    outputs = _known(output_shape, path)
     made = math.prod(outputs)
     if isinstance(layer, _SEPARABLE):
         positions = _spatial(layer, outputs)
@@ -325,11 +330,12 @@ def _spatial(layer: keras.layers.Layer, shape: tuple[int, ...]) -> int:
     return math.prod(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
 
 
-def _known(shape: Sequence[int | None], path: str) -> tuple[int, ...]:
+def _known(shape: Shape, path: str) -> tuple[int, ...]:
     """`shape` without the batch axis."""
-    if None in shape[1:]:
+    known = tuple(extent for extent in shape[1:] if extent is not None)
+    if len(known) < len(shape) - 1:
         raise ValueError(
             f"Layer {path!r} must have known shapes for its FLOPs to be counted. Received: "
             f"{tuple(shape)}; give the model's keras.Input a full shape"
         )
-    return tuple(shape[1:])
+    return known

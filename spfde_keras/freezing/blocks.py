@@ -17,10 +17,10 @@ def find_blocks(
 
     Without `blocks` the graph is cut at each tensor through which all paths from the inputs to
     the outputs pass. Parts without a kernel of their own (normalisation, activation, pooling,
-    addition) belong to the block in front, a depthwise convolution to the convolution behind.
+    addition) belong to the block before, a depthwise convolution to the convolution after it.
     So a chain has one block per weight layer, a residual net one per residual block, a
-    separable one a block per pair, and what lies in front of the first tensor that joins several
-    inputs is one block. Blocks between two calls of a shared layer are one.
+    separable net one per pair, and everything before the first tensor that joins several
+    inputs is one block. Blocks between two calls of a shared layer are merged into one.
 
     Args:
         model: a functional or Sequential `keras.Model`, nested ones included.
@@ -34,7 +34,7 @@ def find_blocks(
 
     Raises:
         ValueError: if the model has no graph or no weights; if a pattern matches nothing, a
-            layer is in no block or in two, or a block feeds one in front of it.
+            layer is in no block or in two, or a block feeds an earlier one.
 
     Example:
 
@@ -72,7 +72,7 @@ def _automatic(graph: Graph) -> dict[int, int]:
     groups: list[list[Call]] = []
     for segment in _segments(graph):
         heads_block = any(_owns_kernel(call.layer) for call in segment)
-        # What precedes the first kernel waits in the first group for it.
+        # What precedes the first kernel shares its group.
         if not groups or (heads_block and _is_complete(groups[-1])):
             groups.append([])
         groups[-1] += segment
@@ -97,7 +97,7 @@ def _is_complete(group: list[Call]) -> bool:
 
 
 def _segments(graph: Graph) -> list[list[Call]]:
-    """The calls, cut wherever a single tensor carries all that is needed later."""
+    """The calls, cut wherever a single tensor carries everything that is needed later."""
     last_use = {id(tensor): len(graph.calls) for tensor in graph.outputs}
     for index, call in reversed(list(enumerate(graph.calls))):
         for tensor in call.inputs:
@@ -114,7 +114,7 @@ def _segments(graph: Graph) -> list[list[Call]]:
 
 
 def _by_patterns(graph: Graph, owners: list[Call], blocks: Sequence[Pattern]) -> dict[int, int]:
-    """Block of each weight-owning layer, by `id`, as the user's patterns have it."""
+    """Block of each weight-owning layer, by `id`, by the user's patterns."""
     if isinstance(blocks, str) or not blocks:
         raise ValueError(f"`blocks` must be a list with an entry per block. Received: {blocks!r}")
     indices: dict[int, int] = {}
@@ -129,13 +129,13 @@ def _by_patterns(graph: Graph, owners: list[Call], blocks: Sequence[Pattern]) ->
             for call in matched:
                 if indices.setdefault(id(call.layer), index) != index:
                     raise ValueError(
-                        f"`blocks` must have each layer in one block. Received: {call.path!r} "
+                        f"`blocks` must put each layer in one block. Received: {call.path!r} "
                         f"in blocks {indices[id(call.layer)]} and {index}"
                     )
     missing = [call.path for call in owners if id(call.layer) not in indices]
     if missing:
         raise ValueError(
-            "`blocks` must have every layer that owns weights. Received: none for "
+            "`blocks` must cover every layer that owns weights. Received: nothing for "
             f"{list(dict.fromkeys(missing))}; add them, or patterns that match them"
         )
     _check_order(graph, indices)
@@ -150,14 +150,14 @@ def _matches(pattern: str, path: str) -> bool:
 
 def _check_order(graph: Graph, indices: dict[int, int]) -> None:
     """Raises if a block needs the gradient that flows through a later one."""
-    latest: dict[int, tuple[int, str]] = {}  # tensor -> last block behind it, and its layer
+    latest: dict[int, tuple[int, str]] = {}  # tensor -> last block upstream, its layer
     for call in graph.calls:
-        behind = max((latest.get(id(x), (-1, "")) for x in call.inputs), default=(-1, ""))
-        own = indices.get(id(call.layer), -1) if _owns(call.layer) else behind[0]
-        if own < behind[0]:
+        before = max((latest.get(id(x), (-1, "")) for x in call.inputs), default=(-1, ""))
+        own = indices.get(id(call.layer), -1) if _owns(call.layer) else before[0]
+        if own < before[0]:
             raise ValueError(
                 f"`blocks` must follow the graph, front to back. Received: {call.path!r} in "
-                f"block {own}, behind {behind[1]!r} in block {behind[0]}"
+                f"block {own}, after {before[1]!r} in block {before[0]}"
             )
-        here = (own, call.path) if _owns(call.layer) else behind
+        here = (own, call.path) if _owns(call.layer) else before
         latest.update((id(x), here) for x in call.outputs)

@@ -11,9 +11,9 @@ from spfde_keras.masking import Mask, find_masks
 class Freezer:
     """Freezes and thaws the front blocks of a model, epoch by epoch.
 
-    A frozen block's layers are not trainable: no gradient is computed in front of the first
-    thawed block, and its BatchNormalization runs in inference mode. Layers that the user had
-    frozen before stay so.
+    A frozen block's layers are not trainable: no gradient is computed upstream of the first
+    thawed block, and frozen BatchNormalization runs in inference mode. Layers that the user
+    had frozen before stay frozen.
 
     Args:
         blocks: list of lists of layers, front to back.
@@ -31,7 +31,7 @@ class Freezer:
             for mask in find_masks(layer)
         }
         self._compiled_for = 0
-        self._rate = None
+        self._rate: BlockwiseLearningRate | None = None
 
     def block_of(self, mask: Mask) -> int:
         """Returns the index of the block a kernel is in."""
@@ -46,7 +46,7 @@ class Freezer:
         return 0 if self.plan is None else int(np.min(self.plan.frozen[start:stop], initial=10**9))
 
     def begin(self, model: keras.Model) -> None:
-        """Gives each block its learning rate; to be called with everything thawed."""
+        """Gives each block its learning rate; call it while everything is thawed."""
         # So that a later `fit` can undo what an interrupted one left frozen.
         model.freezer = self
         if self.plan is not None:
@@ -57,10 +57,10 @@ class Freezer:
             self._rate = BlockwiseLearningRate(model.optimizer, variables).__enter__()
 
     def apply(self, model: keras.Model, epoch: int) -> None:
-        """Freezes what the plan has frozen in this epoch; compiles anew only if that changed."""
+        """Freezes the blocks that the plan says; recompiles only if they have changed."""
         frozen = self.frozen(epoch)
         self._set(frozen)
-        if self._rate is not None:
+        if self._rate is not None and self.plan is not None:
             self._rate.assign(self.plan.multipliers(epoch))
         if frozen != self._compiled_for:
             model.make_train_function(force=True)

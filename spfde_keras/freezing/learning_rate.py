@@ -1,4 +1,4 @@
-"""A learning rate of its own for each block, in any Keras optimizer."""
+"""A separate learning rate for each block, in any Keras optimizer."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class BlockwiseLearningRate:
         self, optimizer: keras.optimizers.Optimizer, blocks: Sequence[Sequence[keras.Variable]]
     ):
         self._optimizer = inner_optimizer(optimizer)
-        # A scalar each: to slice one off a vector, for every variable, makes graphs slow to trace.
+        # One scalar each: slicing a vector for every variable makes graphs slow to trace.
         self._factors = [tf.Variable(1.0, trainable=False) for _ in blocks]
         self._block = {
             self._optimizer._get_variable_index(variable): block
@@ -53,29 +53,31 @@ class BlockwiseLearningRate:
         update_step, apply_decay = optimizer.update_step, optimizer._apply_weight_decay
         current_rate = optimizer._get_current_learning_rate
 
-        def scaled_rate(factor):
+        def scaled_rate(factor: tf.Tensor) -> tf.Tensor:
             return current_rate() * factor
 
-        def scaled_update_step(gradient, variable, learning_rate):
+        def scaled_update_step(
+            gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+        ) -> None:
             factor = tf.cast(self._factor(self._block_of(variable)), learning_rate.dtype)
-            return update_step(gradient, variable, learning_rate * factor)
+            update_step(gradient, variable, learning_rate * factor)
 
-        def scaled_decay(variables):
+        def scaled_decay(variables: Sequence[keras.Variable]) -> None:
             blocks = defaultdict(list)
             for variable in variables:
                 blocks[self._block_of(variable)].append(variable)
             for block, members in blocks.items():
-                # Optimizers decay in ways of their own; all of them ask for the rate.
+                # Optimizers decay in different ways, but all of them ask for the rate.
                 optimizer._get_current_learning_rate = partial(scaled_rate, self._factor(block))
                 apply_decay(members)
             optimizer.__dict__.pop("_get_current_learning_rate", None)
 
-        # Set on the instance: its class, which is what gets saved, stays the user's.
+        # Set on the instance: the class, which is what gets saved, stays the user's.
         optimizer.update_step = scaled_update_step
         optimizer._apply_weight_decay = scaled_decay
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         for name in ("update_step", "_apply_weight_decay"):
             self._optimizer.__dict__.pop(name, None)
 
@@ -84,7 +86,7 @@ class BlockwiseLearningRate:
         for variable, factor in zip(self._factors, factors, strict=True):
             variable.assign(factor)
 
-    def _block_of(self, variable) -> int | None:
+    def _block_of(self, variable: keras.Variable) -> int | None:
         return self._block.get(self._optimizer._get_variable_index(variable))
 
     def _factor(self, block: int | None) -> tf.Tensor:
@@ -92,7 +94,7 @@ class BlockwiseLearningRate:
 
 
 def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns the optimizer that updates variables, behind one that scales the loss.
+    """Returns the optimizer that updates variables, which one that scales the loss may wrap.
 
     Raises:
         ValueError: for a `keras.optimizers.MultiOptimizer`, which has no slots of its own.
@@ -106,7 +108,7 @@ def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.O
 
 
 def reset_slots(optimizer: keras.optimizers.Optimizer, mask: Mask, fresh: np.ndarray) -> None:
-    """Gives every optimizer slot of a kernel its first value where weights start anew.
+    """Gives every optimizer slot of a kernel its initial value where weights start over.
 
     Args:
         optimizer: a built optimizer of any class.
@@ -122,6 +124,6 @@ def reset_slots(optimizer: keras.optimizers.Optimizer, mask: Mask, fresh: np.nda
             continue
         slot = slots[index]
         if isinstance(slot, keras.Variable) and tuple(slot.shape) == fresh.shape:
-            # Of zero, Adagrad's root is too small and Ftrl's quotient is NaN.
-            first = optimizer.initial_accumulator_value if name == "_accumulators" else 0
-            slot.assign(np.where(fresh, first, keras.ops.convert_to_numpy(slot)))
+            # From 0, Adagrad's first step would be too large, and Ftrl's NaN.
+            initial = optimizer.initial_accumulator_value if name == "_accumulators" else 0
+            slot.assign(np.where(fresh, initial, keras.ops.convert_to_numpy(slot)))

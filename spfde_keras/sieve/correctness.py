@@ -1,9 +1,11 @@
 """Which samples of a batch a classifier got right."""
 
+from typing import Any
+
 import tensorflow as tf
 
 
-def correctly_classified(y, y_pred, from_logits: bool = False) -> tf.Tensor:
+def correctly_classified(y: Any, y_pred: Any, from_logits: bool = False) -> tf.Tensor:
     """Returns which samples were classified correctly.
 
     Args:
@@ -44,7 +46,7 @@ def correctly_classified(y, y_pred, from_logits: bool = False) -> tf.Tensor:
     )
 
 
-def _several(values) -> bool:
+def _several(values: Any) -> bool:
     return isinstance(values, (list, tuple)) and any(map(tf.is_tensor, values))
 
 

@@ -1,10 +1,10 @@
-"""Keras epochs as long as the samples of a `DataSieve` last."""
+"""Keras epochs that last as long as the samples of a `DataSieve`."""
 
 import keras
 
 from spfde_keras.sieve.data_sieve import DataSieve
 
-# Truthy, and told apart from the True by which other callbacks end the whole training.
+# Truthy, but distinct from the True with which other callbacks end the whole training.
 _EPOCH_DONE = "epoch done"
 
 
@@ -12,10 +12,10 @@ class SieveEpochs(keras.callbacks.Callback):
     """Starts and ends each epoch of `fit` with the samples of a `DataSieve`.
 
     The number of an epoch decides its order of samples, so that a resumed training repeats an
-    uninterrupted one. And where the policy changes the number of samples, the epoch ends when
-    they are used up: Keras takes the number of steps only once, when `fit` starts, so such a
-    dataset leaves it unknown, and without this callback Keras warns in each epoch that the
-    input ran out of data.
+    uninterrupted one. Where the policy changes the number of samples, the epoch ends when they
+    are used up: Keras reads the number of steps only once, when `fit` starts, so such a dataset
+    leaves it unknown. Without this callback Keras then warns in each epoch that the input ran
+    out of data.
 
     `SpFDE` does this for its own sieve.
 
@@ -35,20 +35,20 @@ class SieveEpochs(keras.callbacks.Callback):
     def __init__(self, sieve: DataSieve):
         super().__init__()
         self.sieve = sieve
-        self._last_start = None
+        self._last_start: int | None = None
 
-    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.sieve.start_epoch(epoch)
         if not self.sieve.fixed_size:
             self._last_start = self.sieve.epoch_steps - self.model.steps_per_execution
 
-    def on_train_batch_begin(self, batch: int, logs=None) -> None:
-        # Before the step, not after it: Keras calls the hooks after a step late, or has to
-        # wait for the step's results.
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        # Before the step, not after it: Keras calls the hook after a step late, or has to wait
+        # for the step's results.
         last = self._last_start is not None and batch >= self._last_start
         if last and not self.model.stop_training:
             self.model.stop_training = _EPOCH_DONE
 
-    def on_epoch_end(self, epoch: int, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self.model.stop_training is _EPOCH_DONE:
             self.model.stop_training = False

@@ -1,4 +1,4 @@
-"""Inputs that know which samples they are."""
+"""Inputs that carry the ids of their samples."""
 
 from typing import Any, NamedTuple
 

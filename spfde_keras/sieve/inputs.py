@@ -1,4 +1,4 @@
-"""What a `DataSieve` needs of its data: one fixed order, one sample at a time, real classes."""
+"""What a `DataSieve` requires of its data: one fixed order, one sample at a time, real classes."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def as_dataset(samples: tf.data.Dataset | tuple, classes: bool) -> tf.data.Datas
         A `tf.data.Dataset` of known, finite, positive cardinality.
 
     Raises:
-        ValueError: if the data is anything else. Of a dataset, the first 64 samples are read
+        ValueError: if the data is anything else. The first 64 samples of a dataset are read
             twice and compared.
 
     Example:

@@ -194,9 +194,12 @@ def test_blocks_by_pattern(net, blocks, expected):
     "blocks, message",
     [
         (["stem|bn", "inner", "heat"], "must match a layer that owns weights. Received: 'heat'"),
-        (["stem", "inner", "head"], r"every layer that owns weights. Received: none for \['bn'\]"),
+        (
+            ["stem", "inner", "head"],
+            r"every layer that owns weights. Received: nothing for \['bn'\]",
+        ),
         (["stem|bn", "inner", "d2|head"], "'inner/d2' in blocks 1 and 2"),
-        (["head", "inner", "stem|bn"], "'inner/d1' in block 1, behind 'bn' in block 2"),
+        (["head", "inner", "stem|bn"], "'inner/d1' in block 1, after 'bn' in block 2"),
         ([], "an entry per block"),
         ("stem", "an entry per block"),
     ],

@@ -149,9 +149,13 @@ def test_saved_and_loaded_bit_for_bit(tmp_path):
 @pytest.mark.parametrize(
     "scheme, sparsity, message",
     [
-        (["block", "2:4"], [0.5, 0.5, 0.5], "`scheme` and `sparsity` must each be one for all"),
-        (["block", "2:4"], {"kernel": [0.5]}, "`scheme` and `sparsity` must each be one for all"),
-        ("block", [], "`scheme` and `sparsity` must each be one for all"),
+        (["block", "2:4"], [0.5, 0.5, 0.5], "`scheme` and `sparsity` must each be a single"),
+        (
+            ["block", "2:4"],
+            {"kernel": [0.5]},
+            "`scheme` and `sparsity` must each be a single",
+        ),
+        ("block", [], "`scheme` and `sparsity` must each be a single"),
         ("block", [0.5, 1.5], r"\[0, 1\). Received: 1.5"),
         ("block", {"kernel": [0.5, "a"]}, "Received: 'a'"),
         (["block", "nothing"], 0.5, "`scheme` must be .* Received: 'nothing'"),
