@@ -73,7 +73,7 @@ class ModelCost:
         blocks: int, number of blocks.
         masks: tuple of the model's `Mask`.
         uncounted: tuple of paths of kernels whose cost is not known: those of recurrent layers,
-            and those built for unknown shapes inside other layers.
+            those built for unknown shapes inside other layers, and masked ones of unknown layers.
     """
 
     kernels: tuple[KernelCost, ...]
@@ -195,6 +195,8 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
     """
     found = find_blocks(model, blocks)
     block_of = {id(layer): index for index, block in enumerate(found) for layer in block}
+    masks = tuple(find_masks(model))
+    masked = {id(mask.kernel) for mask in masks}
     kernels: dict[int, KernelCost] = {}
     uncounted: dict[str, None] = {}
     upstream: dict[int, int] = {}  # tensor -> last block with a trainable weight
@@ -209,7 +211,8 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
             uncounted |= {
                 weight.path: None
                 for weight in call.layer.weights
-                if weight.name.endswith("kernel") and id(weight) not in counted
+                if (weight.name.endswith("kernel") or id(weight) in masked)
+                and id(weight) not in counted
             }
             if call.layer.trainable_weights:
                 latest = max(latest, block)
@@ -219,9 +222,7 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
             "`model` must have a convolution, Dense or EinsumDense layer to count. Received: "
             f"{model.name!r} without any"
         )
-    return ModelCost(
-        tuple(kernels.values()), len(found), tuple(find_masks(model)), tuple(uncounted)
-    )
+    return ModelCost(tuple(kernels.values()), len(found), masks, tuple(uncounted))
 
 
 @dataclasses.dataclass(frozen=True)

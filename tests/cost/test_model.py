@@ -7,6 +7,7 @@ from apps import models
 from spfde_keras.cost.ledger import Ledger
 from spfde_keras.cost.model import profile
 from spfde_keras.distributions import ERK
+from spfde_keras.layers import base
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import find_masks
 from spfde_keras.sparsify import sparsify
@@ -89,6 +90,30 @@ def test_kernels_of_unknown_layers_are_named():
     cost = profile(model)
     assert len(cost.kernels) == 1
     assert [path.split("/")[-1] for path in cost.uncounted] == ["kernel", "recurrent_kernel"]
+
+
+class Mixing(layers.Layer):
+    def build(self, input_shape):
+        self.w = self.add_weight(name="w", shape=(input_shape[-1], 4))
+
+    def call(self, inputs):
+        return inputs @ self.w
+
+
+def test_masked_weights_of_unknown_layers_are_named_whatever_their_name(monkeypatch):
+    monkeypatch.setattr(base, "_MASKED", dict(base._MASKED))
+
+    @base.register_masked(Mixing)
+    class MaskedMixing(base.MaskedLayer, Mixing):
+        masked_weights = ("w",)
+
+        def kernel_layout(self, weight):
+            return KernelLayout(tuple(self.w.shape), (), (0,), (1,))
+
+    model = sparsify(keras.Sequential([keras.Input((8,)), Mixing(), layers.Dense(2)]), 0.5)
+    cost = profile(model)
+    assert [path.split("/")[-1] for path in cost.uncounted] == ["w"]
+    assert cost.forward() == 2 * 4 * 2
 
 
 @pytest.fixture
