@@ -26,7 +26,8 @@ class Registry(Generic[T]):
 
     Example:
 
-    >>> class Greeting:
+    >>> from spfde_keras.configurable import Configurable
+    >>> class Greeting(Configurable):
     ...     pass
     >>> greetings = Registry("greeting", Greeting)
     >>> @greetings.register("hello")
@@ -64,7 +65,7 @@ class Registry(Generic[T]):
             ValueError: if another class has the name, or a class is not of the family.
         """
 
-        def add(cls: C) -> C:
+        def add(cls: Any) -> Any:
             if not (isinstance(cls, type) and issubclass(cls, self.kind)):
                 raise ValueError(
                     f"What is registered as {name!r} must be a subclass of {self.kind.__name__}. "

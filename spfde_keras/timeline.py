@@ -31,7 +31,7 @@ class Timeline:
     >>> [done for done in range(1, 11) if timeline.masks_change(done)]
     [1, 2, 3, 4, 5, 6]
     >>> [done for done in timeline.boundaries if timeline.data_changes(done)]
-    [6, 8]
+    [2, 4]
 
     Source: SpFDE (Yuan et al., NeurIPS 2022), section 3.3: sieving stops when masks rest.
     """
@@ -41,7 +41,7 @@ class Timeline:
     masks_stop: float = 1.0
     data_stop: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("epochs", "interval"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:

@@ -47,6 +47,7 @@ class Updater(Configurable):
 
         Example:
 
+        >>> from spfde_keras.updaters import RigL
         >>> RigL(0.3).plan(Moment.UPDATE, 0.0, 0.5)
         Mutation(drop_to=0.35, grow_to=0.5, gradient='dense')
         >>> RigL(0.3).plan(Moment.SETTLE, 1.0, 0.5)
