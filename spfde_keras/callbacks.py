@@ -5,6 +5,7 @@ import keras
 from spfde_keras.freezing.plan import Freezing
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sparse_training import SparseTraining
+from spfde_keras.updaters.base import UpdaterLike
 
 
 class SpFDE(SparseTraining):
@@ -19,13 +20,13 @@ class SpFDE(SparseTraining):
     Keras' logs gain `sparsity`, `frozen_blocks`, `active_samples` and `flops_share` (training
     FLOPs so far as a share of dense training on all data).
 
-    For exact resuming put `keras.callbacks.BackupAndRestore` behind this callback.
+    For exact resuming put `keras.callbacks.BackupAndRestore` after this callback.
 
     Args:
         epochs: int, the length of training, as given to `fit`.
         updater: an `Updater`, or its name, one of `spfde_keras.updaters.names()`.
         interval: int, epochs between updates of masks and data.
-        freeze: None, the share of training FLOPs to be saved by freezing, or a `Freezing`.
+        freeze: None, the share of training FLOPs that freezing is to save, or a `Freezing`.
         sieve: None, or the `DataSieve` whose batches are given to `fit`.
         log_dir: None, or a folder for TensorBoard: the logs' scalars, and for each kernel
             the share of kept weights that the last update left in place.
@@ -55,7 +56,7 @@ class SpFDE(SparseTraining):
     def __init__(
         self,
         epochs: int,
-        updater="mest_ems",
+        updater: UpdaterLike = "mest_ems",
         interval: int = 5,
         freeze: float | Freezing | None = None,
         sieve: DataSieve | None = None,

@@ -70,7 +70,7 @@ class ERK(Distribution):
         sums = np.array([sum(layout.shape) for layout in layouts.values()], float)
         least = np.array([layout.canonical_shape[2] for layout in layouts.values()], float)
 
-        def kept(scale):
+        def kept(scale: float) -> np.ndarray:
             return np.clip(scale * sums, least, sizes)
 
         # Their total is piecewise linear in the scale, with a knot wherever a kernel is clipped.

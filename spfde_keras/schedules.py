@@ -1,6 +1,7 @@
 """Numbers over the time of training, which runs from 0 to 1."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from spfde_keras.configurable import Configurable
@@ -15,6 +16,10 @@ class Schedule(Configurable):
 
     def get_config(self) -> dict:
         return {name: getattr(self, name) for name in vars(self)}
+
+
+ScheduleLike = Schedule | float | str | dict
+"""A schedule, a number that holds all the time, a name, or a configuration."""
 
 
 def _constant(identifier: Any) -> Schedule | None:
@@ -60,7 +65,7 @@ class Step(Schedule):
     0.025
     """
 
-    def __init__(self, values, boundaries):
+    def __init__(self, values: Sequence[float], boundaries: Sequence[float]):
         self.values, self.boundaries = list(values), list(boundaries)
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
@@ -94,7 +99,14 @@ class Polynomial(Schedule):
     0.75
     """
 
-    def __init__(self, initial, final, power=1.0, begin=0.0, end=1.0):
+    def __init__(
+        self,
+        initial: float,
+        final: float,
+        power: float = 1.0,
+        begin: float = 0.0,
+        end: float = 1.0,
+    ):
         _check_span(begin, end)
         if power <= 0:
             raise ValueError(f"`power` must be positive. Received: {power}")
@@ -116,7 +128,7 @@ class Cubic(Polynomial):
     0.125
     """
 
-    def __init__(self, initial, final, begin=0.0, end=1.0):
+    def __init__(self, initial: float, final: float, begin: float = 0.0, end: float = 1.0):
         super().__init__(initial, final, 3.0, begin, end)
 
     def get_config(self) -> dict:
@@ -144,7 +156,7 @@ class Cosine(Schedule):
     0.15
     """
 
-    def __init__(self, initial, final=0.0, begin=0.0, end=1.0):
+    def __init__(self, initial: float, final: float = 0.0, begin: float = 0.0, end: float = 1.0):
         _check_span(begin, end)
         self.initial, self.final, self.begin, self.end = initial, final, begin, end
 
@@ -156,7 +168,7 @@ class Cosine(Schedule):
 def reached(t: float, boundary: float) -> bool:
     """Returns whether time `t` has come to `boundary`, both fractions of training.
 
-    Epochs divided by epochs must reach a fraction that they equal on paper only.
+    A quotient of epochs must reach a fraction that it equals on paper, rounding or not.
 
     Example:
 
@@ -166,7 +178,7 @@ def reached(t: float, boundary: float) -> bool:
     return t >= boundary - 1e-9
 
 
-def share(name: str, identifier) -> Schedule:
+def share(name: str, identifier: ScheduleLike) -> Schedule:
     """Returns the `Schedule` given as argument `name`, whose values must be in [0, 1].
 
     Raises:

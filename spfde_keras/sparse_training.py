@@ -20,6 +20,7 @@ from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.timeline import Timeline
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
 from spfde_keras.updaters import Moment, carry_out
+from spfde_keras.updaters.base import UpdaterLike
 
 
 class SparseTraining(keras.callbacks.Callback):
@@ -29,7 +30,7 @@ class SparseTraining(keras.callbacks.Callback):
         epochs: int, the length of training, as given to `fit`.
         updater: an `Updater`, or its name.
         interval: int, epochs between two updates of the data, and of each mask.
-        freeze: None, the share of training FLOPs to be saved by freezing, or a `Freezing`.
+        freeze: None, the share of training FLOPs that freezing is to save, or a `Freezing`.
         sieve: None, or the `DataSieve` whose batches are given to `fit`.
         log_dir: None, or a folder for TensorBoard.
         seed: int, seed of random growth and data exchange.
@@ -40,13 +41,10 @@ class SparseTraining(keras.callbacks.Callback):
         ValueError: on arguments out of range.
     """
 
-    _passes = 1
-    """How many sub-nets a step trains."""
-
     def __init__(
         self,
         epochs: int,
-        updater,
+        updater: UpdaterLike,
         interval: int,
         freeze: float | Freezing | None = None,
         sieve: DataSieve | None = None,
@@ -61,6 +59,11 @@ class SparseTraining(keras.callbacks.Callback):
         self.freezing = Freezing.get(freeze)
         self.sieve = sieve
         self.log_dir = log_dir
+
+    @property
+    def _passes(self) -> int:
+        """How many sub-nets a step trains."""
+        return 1
 
     @property
     def epochs(self) -> int:
@@ -88,7 +91,7 @@ class SparseTraining(keras.callbacks.Callback):
                 "initial='dense' to `sparsify`."
             )
         if not model.optimizer.built:
-            # On all variables: an optimizer that does not know a block cannot thaw it.
+            # For all variables: an optimizer that does not know a block cannot train it later.
             model.optimizer.build(model.trainable_variables)
         patterns = self.freezing.blocks if self.freezing else None
         self._costs = cost.profile(model, patterns)
@@ -109,28 +112,28 @@ class SparseTraining(keras.callbacks.Callback):
             raise ValueError("The model must be compiled with an optimizer before `fit`.")
         inner_optimizer(model.optimizer)
 
-    def _alternation(self):
-        """What chooses the sub-nets that a step trains, None where there is but one."""
+    def _alternation(self) -> keras.layers.Layer | None:
+        """Returns what chooses the sub-nets that a step trains, None if there is only one."""
         return None
 
-    def on_train_begin(self, logs=None) -> None:
+    def on_train_begin(self, logs: dict | None = None) -> None:
         if self.params.get("epochs", self.epochs) != self.epochs:
             raise ValueError(
                 f"`epochs` must be the same in `fit` and in the callback. Received: "
                 f"{self.params['epochs']} and {self.epochs}"
             )
-        # Attached before the callbacks behind this one restore weights: so their state is, too.
+        # Attached before later callbacks restore weights, so that they restore this state, too.
         keep_batch = bool(self._masks) and bool(self.updater.gradient)
         self.model.attach(Monitor(keep_batch), self.sieve, self._alternation())
         self._freezer.begin(self.model)
 
-    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         monitor = self.model.monitor
         completed = int(monitor.completed.numpy())
         if completed != epoch:
             raise ValueError(
                 f"Epoch {epoch} cannot follow {completed} completed epochs: to resume, put "
-                "keras.callbacks.BackupAndRestore behind the callback of sparse training."
+                "keras.callbacks.BackupAndRestore after the callback of sparse training."
             )
         self._restore_ledger()
         if epoch == 0:
@@ -141,7 +144,7 @@ class SparseTraining(keras.callbacks.Callback):
         self._data.on_epoch_begin(epoch)
         self._freezer.apply(self.model, epoch)
 
-    def on_train_batch_begin(self, batch: int, logs=None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self._data.on_train_batch_begin(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -154,7 +157,7 @@ class SparseTraining(keras.callbacks.Callback):
             mask.project()
         if self.timeline.is_boundary(done):
             self._boundary(done)
-        # Between epochs all is thawed, so that anything saved can be restored as a whole.
+        # Between epochs everything is thawed, so that whatever is saved can be restored as a whole.
         self._freezer.thaw()
         monitor.completed.assign(done)
         monitor.totals.assign([ledger.spent, ledger.dense])
@@ -165,8 +168,8 @@ class SparseTraining(keras.callbacks.Callback):
         logs["flops_share"] = ledger.share
         self._write({name: value for name, value in logs.items() if np.isscalar(value)}, done)
 
-    def on_train_end(self, logs=None) -> None:
-        # Once more: a run resumed behind its last epoch begins none.
+    def on_train_end(self, logs: dict | None = None) -> None:
+        # Again: a run that is resumed after its last epoch starts no epoch.
         self._restore_ledger()
         self._freezer.end(self.model)
         self.model.attach()
@@ -220,14 +223,14 @@ class SparseTraining(keras.callbacks.Callback):
         """Changes one sub-net's masks as the updater plans for `moment`."""
         kernels = [mask.subnets[subnet] for mask in masks]
         plans = [self.updater.plan(moment, t, 1 - kernel.sparsity) for kernel in kernels]
-        gradients = {}
-        for kind in {plan.gradient for plan in plans} - {None}:
+        gradients: dict[str, np.ndarray] = {}
+        for kind in {plan.gradient for plan in plans if plan.gradient is not None}:
             asking = [m for m, plan in zip(masks, plans, strict=True) if plan.gradient == kind]
             gradients |= self._gradients(asking, subnet, event, kind)
         overlaps = {}
         for kernel, plan in zip(kernels, plans, strict=True):
             path = kernel.kernel_path
-            # What sub-nets start with is drawn alike, so that they have much in common.
+            # At the start, sub-nets draw the same numbers, so that they have much in common.
             name = f"{path}/{subnet}" if subnet and event else path
             rng = generator(self.seed, event, name)
             change = carry_out(plan, self.updater, kernel, rng, gradients.get(path))

@@ -329,7 +329,7 @@ def test_backup_in_front_of_the_callback_is_refused_on_resume(data, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(stop_after=2)
-    with pytest.raises(ValueError, match="BackupAndRestore behind"):
+    with pytest.raises(ValueError, match="BackupAndRestore after"):
         run()
 
 

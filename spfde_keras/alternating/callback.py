@@ -8,6 +8,7 @@ from spfde_keras.freezing.plan import Freezing
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sparse_training import SparseTraining
 from spfde_keras.updaters import Moment
+from spfde_keras.updaters.base import UpdaterLike
 
 
 class AlternatingSparseTraining(SparseTraining):
@@ -18,13 +19,13 @@ class AlternatingSparseTraining(SparseTraining):
     over the interval, so that never two of them change at once.
 
     Freezing and sieving work as in `SpFDE`; a sample's forgetting is counted over its visits,
-    whichever sub-net they are by. With one sub-net this is ordinary sparse training.
+    whichever sub-net they train. With one sub-net this is ordinary sparse training.
 
     Keras' logs gain `sparsity` (the mean of the sub-nets), `gradient_corrections` (how often
     a kernel's gradient was corrected in the epoch), `frozen_blocks`, `active_samples` and
     `flops_share`. Validation in `fit` sees the active sub-net.
 
-    For exact resuming put `keras.callbacks.BackupAndRestore` behind this callback.
+    For exact resuming put `keras.callbacks.BackupAndRestore` after this callback.
 
     Args:
         epochs: int, the length of training, as given to `fit`.
@@ -32,7 +33,7 @@ class AlternatingSparseTraining(SparseTraining):
         interval: int, epochs between two updates of a sub-net, and of the data.
         gradient_correction: bool, whether a sub-net's gradients are corrected against those of
             the sub-net before it.
-        freeze: None, the share of training FLOPs to be saved by freezing, or a `Freezing`.
+        freeze: None, the share of training FLOPs that freezing is to save, or a `Freezing`.
         sieve: None, or the `DataSieve` whose batches are given to `fit`.
         log_dir: None, or a folder for TensorBoard.
         seed: int, seed of random growth and data exchange.
@@ -61,7 +62,7 @@ class AlternatingSparseTraining(SparseTraining):
     def __init__(
         self,
         epochs: int,
-        updater="prune_and_regrow",
+        updater: UpdaterLike = "prune_and_regrow",
         interval: int = 3,
         gradient_correction: bool = True,
         freeze: float | Freezing | None = None,
@@ -85,13 +86,13 @@ class AlternatingSparseTraining(SparseTraining):
         if replicas > 1:
             raise ValueError(
                 f"The {type(self).__name__} callback trains on one device: make the model outside "
-                f"of a distribution strategy. Received: {replicas} replicas"
+                f"a distribution strategy. Received: {replicas} replicas"
             )
 
     def _alternation(self) -> Alternation:
         return Alternation(self.model, self.gradient_correction)
 
-    def on_train_begin(self, logs=None) -> None:
+    def on_train_begin(self, logs: dict | None = None) -> None:
         if self._subnets > 1 and self.sieve is None and self.params.get("steps") is None:
             raise ValueError(
                 "`fit` must know the number of steps in an epoch, to spread the updates of the "
@@ -99,14 +100,14 @@ class AlternatingSparseTraining(SparseTraining):
             )
         super().on_train_begin(logs)
 
-    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
         self._epoch, self._batch = epoch, 0
         self._corrections = self._count_corrections()
 
-    def on_train_batch_begin(self, batch: int, logs=None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         super().on_train_batch_begin(batch, logs)
-        # Before a step, not after it: Keras calls the hooks after a step late.
+        # Before a step, not after it: Keras calls the hook after a step late.
         if batch and self._subnets > 1:
             self._advance(batch)
 
@@ -128,8 +129,8 @@ class AlternatingSparseTraining(SparseTraining):
             masks = self._masks_in(frozen, None)
             self._update(masks, subnet, t, self._epoch + 1, Moment.UPDATE)
 
-    def _steps(self) -> int | None:
-        return self.params.get("steps") if self.sieve is None else self.sieve.epoch_steps
+    def _steps(self) -> int:
+        return self.params["steps"] if self.sieve is None else self.sieve.epoch_steps
 
     def _count_corrections(self) -> int:
         return int(np.asarray(self.model.alternation.corrections))

@@ -1,8 +1,10 @@
-"""Joint training, the traditional way to several sub-nets: all of them in every step."""
+"""Joint training, the traditional way to train sub-nets: all of them in every step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+import tensorflow as tf
 
 from spfde_keras.alternating.alternation import Alternation
 from spfde_keras.alternating.callback import AlternatingSparseTraining
@@ -25,19 +27,19 @@ class _AllAtOnce(Alternation):
 
 
 class JointSparseTraining(AlternatingSparseTraining):
-    """Trains all sub-nets in every step, by the mean of their losses: AST's traditional rival.
+    """Trains all sub-nets in every step, by the mean of their losses: AST's baseline.
 
-    A step costs as much as those of all sub-nets together. Nothing is left to be corrected.
+    A step costs as much as one step of each sub-net. There is nothing to correct.
 
     Args:
-        epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop: as of
+        epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop: as for
             `AlternatingSparseTraining`.
 
     Source: the baseline of AST (Yang et al., NeurIPS 2022); Yu et al., "Slimmable neural
     networks", ICLR 2019.
     """
 
-    def __init__(self, epochs: int, **kwargs):
+    def __init__(self, epochs: int, **kwargs: Any):
         super().__init__(epochs, gradient_correction=False, **kwargs)
 
     @property
@@ -48,7 +50,9 @@ class JointSparseTraining(AlternatingSparseTraining):
         return _AllAtOnce(self.model, correction=False)
 
 
-def _mean(pairs):
+def _mean(
+    pairs: Sequence[tuple[tf.Tensor | None, keras.Variable]],
+) -> tuple[tf.Tensor | None, keras.Variable]:
     gradients = [gradient for gradient, _ in pairs if gradient is not None]
     mean = sum(gradients) / len(pairs) if gradients else None
     return mean, pairs[0][1]

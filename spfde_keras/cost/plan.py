@@ -92,7 +92,7 @@ class TrainingPlan:
         )
 
     def cost(self, freeze: FreezePlan | None = None) -> PlanCost:
-        """Returns what the run costs, frozen as `freeze` has it (None: not at all)."""
+        """Returns what the run costs, frozen according to `freeze` (None: not at all)."""
         frozen = np.zeros(self.epochs, int) if freeze is None else freeze.frozen
         steps = [(epoch, int(count)) for epoch, count in enumerate(frozen)]
         return PlanCost(
@@ -115,11 +115,13 @@ class TrainingPlan:
             return list(self._subnets)
         thawed = {kernel.path for kernel in self.model.kernels if kernel.block >= frozen}
         plan = functools.partial(self.updater.plan, *self._last_update(epoch))
+
+        def trained(path: str, final: float) -> float:
+            density = plan(final).density if path in thawed else None
+            return final if density is None else density
+
         return [
-            {
-                path: plan(final).density if path in thawed else final
-                for path, final in subnet.items()
-            }
+            {path: trained(path, final) for path, final in subnet.items()}
             for subnet in self._subnets
         ]
 
@@ -129,7 +131,7 @@ class TrainingPlan:
         return Moment.UPDATE if start else Moment.START, self.timeline.fraction(start)
 
     def _update_gradients(self, epoch: int, frozen: int) -> float:
-        """FLOPs of the extra passes, one for each sub-net, for the updates in front of `epoch`."""
+        """FLOPs of the extra passes, one for each sub-net, for the updates before `epoch`."""
         wanted = None if self.updater is None else self.updater.gradient
         updated = epoch in self.timeline.boundaries and self.timeline.masks_change(epoch)
         if wanted is None or not updated:

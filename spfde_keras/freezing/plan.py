@@ -36,7 +36,7 @@ class FreezePlan:
     frozen: np.ndarray
     blocks: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         frozen = np.array(self.frozen, dtype=int)
         if frozen.ndim != 1 or np.any((frozen < 0) | (frozen > self.blocks)):
             raise ValueError(
@@ -52,10 +52,10 @@ class FreezePlan:
         return len(self.frozen)
 
     def multipliers(self, epoch: int) -> np.ndarray:
-        """Returns what each block's learning rate is multiplied with in `epoch`.
+        """Returns the factor on each block's learning rate in `epoch`.
 
-        A block trained in A epochs gets (1 + cos(pi a / A)) / 2 in the epoch before which it
-        was trained a times: it starts at 1 and has come down to 0 when it is frozen for good. Time
+        A block trained in A epochs gets (1 + cos(pi a / A)) / 2 in the epoch after a
+        trained ones: it starts at 1 and has come down to 0 when it is frozen for good. Time
         spent frozen in between does not count.
 
         Args:
@@ -82,15 +82,15 @@ class FreezePlan:
 
 @keras.saving.register_keras_serializable("spfde_keras")
 class Freezing(Configurable):
-    """How a model is to be frozen while it trains.
+    """How a model is frozen while it trains.
 
     Freezing changes at multiples of the mask-update interval only, never in epoch 0.
 
     Args:
         reduction: float in (0, 1), the share of the unfrozen run's training FLOPs to save; the
-            time from which blocks are frozen follows from it. None: nothing to be solved,
-            the whole pattern runs; for `scheme="periodic"` only.
-        scheme: "single_shot" (from some epoch on one block more every interval),
+            time from which blocks are frozen follows from it. None: nothing is solved
+            for, the whole pattern runs; for `scheme="periodic"` only.
+        scheme: "single_shot" (from some epoch on, one more block every interval),
             "single_shot_resume" (the same, earlier, and everything thawed at the end),
             "periodic" (of the three thirds of the layers the front one trains one interval in 4,
             the middle one 1 in 2, the last one always) or "delayed_periodic" (everything
@@ -155,8 +155,8 @@ class Freezing(Configurable):
             A `FreezePlan`.
 
         Raises:
-            ValueError: if there are fewer than two blocks, or no second interval; or if the
-                reduction is out of reach, with the largest that is not.
+            ValueError: if there are fewer than two blocks, or no second interval, or if the
+                reduction is out of reach; the message gives the largest possible one.
         """
         if len(block_sizes) < 2:
             raise ValueError(
@@ -172,25 +172,26 @@ class Freezing(Configurable):
                 f"Received: epochs={epochs}, interval={interval}"
             )
 
+        candidates = [self.scheme.frozen(horizon, start) for start in starts]
+        target = self.reduction
+        if target is None:
+            return FreezePlan(candidates[0], len(block_sizes))
         table = np.array([[cost(e, n) for n in range(limit + 1)] for e in range(epochs)])
 
-        def reduction(frozen):
+        def reduction(frozen: np.ndarray) -> float:
             return 1 - table[np.arange(epochs), frozen].sum() / table[:, 0].sum()
 
-        def reaches(frozen):
-            # What is reached on paper must not be missed by the last bit.
-            return reduction(frozen) >= self.reduction - 1e-9
+        def reaches(frozen: np.ndarray) -> bool:
+            # A reduction reached on paper must not be missed by rounding.
+            return reduction(frozen) >= target - 1e-9
 
-        candidates = [self.scheme.frozen(horizon, start) for start in starts]
-        if self.reduction is None:
-            return FreezePlan(candidates[0], len(block_sizes))
         reached = [frozen for frozen in candidates if reaches(frozen)]
         if not reached:
             largest = max(map(reduction, candidates))
             raise ValueError(
                 f"`reduction` must be at most {np.floor(largest * 1000 + 1e-6) / 1000:.3f} with "
                 f"scheme={self._scheme_name!r}, {epochs} epochs and interval {interval}. "
-                f"Received: {self.reduction:g}; reduce less, shorten the interval or raise `share`"
+                f"Received: {target:g}; reduce less, shorten the interval or raise `share`"
             )
         fewer = (np.minimum(reached[-1], count) for count in range(1, limit + 1))
         return FreezePlan(next(filter(reaches, fewer)), len(block_sizes))

@@ -33,7 +33,7 @@ class FreezingScheme(Configurable):
     """Says how many front blocks are frozen in each epoch, if freezing begins at some epoch."""
 
     needs_reduction: bool = True
-    """Whether a share of FLOPs to be saved must decide where freezing begins."""
+    """Whether a share of FLOPs to save must decide where freezing begins."""
 
     def starts(self, horizon: Horizon) -> Sequence[int]:
         """Returns the epochs to choose the beginning from, in rising order."""
@@ -50,7 +50,7 @@ get, names, register = REGISTRY.get, REGISTRY.names, REGISTRY.register
 
 @register("single_shot")
 class SingleShot(FreezingScheme):
-    """From `start` on one block more is frozen every interval, for good.
+    """From `start` on, one more block is frozen in every interval, for good.
 
     Source: SpFDE, section 3.2 and Algorithm 1.
     """
@@ -88,8 +88,8 @@ class DelayedPeriodic(FreezingScheme):
     """All blocks train until `start`; then the front ones train one interval in 4 or 2.
 
     The front half of the freezable blocks trains in every fourth interval, the other half in
-    every second one, the rest always. The periods are powers of two, so that what is in front
-    of a frozen block is frozen too.
+    every second one, the rest always. The periods are powers of two, so that everything
+    before a frozen block is frozen too.
 
     Source: SpFDE, appendix (freezing schemes).
     """

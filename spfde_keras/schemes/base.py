@@ -1,4 +1,4 @@
-"""What every sparsity scheme offers: units that are kept or dropped whole."""
+"""What every sparsity scheme offers: units that are kept or dropped as a whole."""
 
 import math
 import numbers
@@ -18,8 +18,8 @@ class Scheme(Configurable):
     """Geometry of sparsity: which weights are kept or dropped together.
 
     A scheme sees kernels as NumPy arrays of shape (positions, inputs, outputs) and
-    divides them into units. Updaters think in units only, so that every updater works
-    with every scheme.
+    divides them into units. Updaters score weights, schemes make units of them, so that every
+    updater works with every scheme.
     """
 
     density: float | None = None
@@ -50,7 +50,7 @@ class Scheme(Configurable):
         return min(units, max(1, round(density * units)))
 
     def select(self, unit_scores: np.ndarray, count: int, shape: Shape) -> np.ndarray:
-        """Returns the `count` best units allowed together; -inf is never, +inf always chosen."""
+        """Returns the `count` best units allowed together; -inf is never chosen, +inf always."""
         return top(unit_scores, count)
 
 
@@ -168,7 +168,7 @@ def l2_norm(elements: np.ndarray, axis: tuple[int, ...]) -> np.ndarray:
     return np.sqrt(np.square(elements).sum(axis=axis))
 
 
-def positive_int(name: str, value: int) -> int:
+def positive_int(name: str, value: object) -> int:
     """Returns `value` as an int, or raises ValueError unless it is a positive integer."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"`{name}` must be a positive integer. Received: {value!r}")

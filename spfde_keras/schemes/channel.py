@@ -26,7 +26,7 @@ class _Whole(Scheme):
         return l2_norm(elements, self._others)
 
     def reduce(self, mask: np.ndarray) -> np.ndarray:
-        return mask.any(axis=self._others)
+        return np.any(mask, axis=self._others)
 
     def expand(self, units: np.ndarray, shape: Shape) -> np.ndarray:
         return np.broadcast_to(np.expand_dims(units, self._others), shape).copy()

@@ -11,7 +11,7 @@ from spfde_keras.schemes.unstructured import Unstructured
 class NM(Unstructured):
     """Keeps N of each M consecutive inputs of one output at one kernel position.
 
-    Each weight is a unit of its own; the rule lies in which of them may be kept together. The
+    Each weight is a unit; the rule is which of them may be kept together. The
     density is always N/M. A mask that holds more between updates spreads the surplus evenly
     over the groups.
 
@@ -32,16 +32,15 @@ class NM(Unstructured):
     [False, True, True, False]
     """
 
+    density: float
+    """The share of weights kept, N/M."""
+
     def __init__(self, n: int, m: int):
         self.n = positive_int("n", n)
         self.m = positive_int("m", m)
         if self.n >= self.m:
             raise ValueError(f"`n` must be smaller than `m`. Received: {self.n}:{self.m}")
-
-    @property
-    def density(self) -> float:
-        """The share of weights kept, N/M."""
-        return self.n / self.m
+        self.density = self.n / self.m
 
     def validate(self, layout: KernelLayout, path: str, density: float) -> None:
         inputs = layout.canonical_shape[1]

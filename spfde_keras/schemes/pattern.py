@@ -7,7 +7,7 @@ from spfde_keras.schemes.base import Scheme, Shape, refusal, register, top_withi
 
 PATTERNS = np.array(
     [
-        # The centre and three of the positions beside it.
+        # The centre and three positions next to it.
         [[0, 1, 0], [1, 1, 1], [0, 0, 0]],
         [[0, 0, 0], [1, 1, 1], [0, 1, 0]],
         [[0, 1, 0], [1, 1, 0], [0, 1, 0]],
@@ -27,10 +27,10 @@ PATTERNS = np.array(
 class Pattern(Scheme):
     """Keeps 4 of the 9 positions of a 3x3 kernel in a fixed pattern, or none of them.
 
-    Every (input, output) pair has a kernel of its own, which keeps at most one of the patterns
+    Every (input, output) pair has its own kernel, which keeps at most one of the patterns
     of `PATTERNS`: the one with the largest norm. Whole kernels are removed beyond that, the
     same number of each output's, and each output keeps at least one. 1x1 kernels and dense
-    layers have removal of whole kernels alone. Units are an array of shape (patterns, inputs,
+    layers only have whole kernels removed. Units are an array of shape (patterns, inputs,
     outputs), with 8 patterns for 3x3 kernels and 1 for 1x1.
 
     A 3x3 kernel can thus be no denser than 4/9: `validate` refuses a larger target; `count`,

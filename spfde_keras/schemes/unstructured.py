@@ -1,4 +1,4 @@
-"""Every weight is a unit of its own."""
+"""Every weight is a unit."""
 
 import numpy as np
 

@@ -15,7 +15,7 @@ class SievePolicy(Configurable):
 
     Attributes:
         fixed_size: bool, whether the number of removed samples stays the same from the start.
-        restarts: bool, whether forgetting is counted anew after each update.
+        restarts: bool, whether counting of forgetting restarts after each update.
     """
 
     fixed_size: bool
@@ -25,7 +25,7 @@ class SievePolicy(Configurable):
         """Returns the queue when training starts.
 
         Args:
-            removed: int64 array, ids drawn at random, as many as are to be removed.
+            removed: int64 array, ids drawn at random, as many as the policy removes.
 
         Returns:
             Int64 array of the shape of `removed`: ids, or -1 where no sample is removed yet.
@@ -61,7 +61,7 @@ get, names, register = REGISTRY.get, REGISTRY.names, REGISTRY.register
 
 @register("circular")
 class Circular(SievePolicy):
-    """Removed samples come back in turn, for the samples that are easiest by then.
+    """Removed samples come back in turn, in exchange for the easiest ones in training.
 
     Training starts without a random share of the samples. At each update the easiest samples
     in training join the tail of the removed ones, and as many return from the head. Once all
@@ -95,7 +95,14 @@ class Circular(SievePolicy):
     def start(self, removed: np.ndarray) -> np.ndarray:
         return removed
 
-    def exchange(self, queue, easiest, retrieved, t, rng):
+    def exchange(
+        self,
+        queue: np.ndarray,
+        easiest: np.ndarray,
+        retrieved: int,
+        t: float,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
         count = min(math.ceil(self.share * queue.size), easiest.size)
         queue = np.concatenate([queue, easiest[:count]])[count:]
         return rng.permutation(queue) if retrieved + count >= queue.size else queue
@@ -136,7 +143,14 @@ class OneTime(SievePolicy):
     def start(self, removed: np.ndarray) -> np.ndarray:
         return np.full_like(removed, -1)
 
-    def exchange(self, queue, easiest, retrieved, t, rng):
+    def exchange(
+        self,
+        queue: np.ndarray,
+        easiest: np.ndarray,
+        retrieved: int,
+        t: float,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
         waiting = t < self.at or (queue >= 0).all()
         return queue if waiting else easiest[: queue.size]
 

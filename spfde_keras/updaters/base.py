@@ -1,4 +1,4 @@
-"""What differs from one method to the next: how far masks drop and grow, and by which scores."""
+"""What methods differ in: how far masks drop and grow, and by which scores."""
 
 import numpy as np
 
@@ -11,16 +11,16 @@ from spfde_keras.updaters.mutation import Moment, Mutation
 class Updater(Configurable):
     """Decides at each boundary which units of a kernel are dropped and which are grown.
 
-    A method differs in three answers: how densely a kernel is kept after dropping and after
-    growing (`densities`), which units go first (`drop_scores`), which come first
-    (`grow_scores`). What becomes of a kernel is asked of `plan` alone.
+    Methods differ in how dense a kernel is after dropping and after growing (`densities`), in
+    which units are dropped first (`drop_scores`), and in which grow first (`grow_scores`).
+    Callers ask `plan` alone what happens to a kernel.
     """
 
     gradient: str | None = None
     """The gradient the scores need: None, "masked" (existing weights only) or "dense"."""
 
     stop: float = 1.0
-    """Fraction of training after which masks do not change any more."""
+    """Fraction of training after which masks no longer change."""
 
     initial: str = "random"
     """The masks it starts from, as in `sparsify(initial=)`."""
@@ -54,13 +54,13 @@ class Updater(Configurable):
         Mutation(drop_to=0.5, grow_to=None, gradient=None)
         """
         if moment is Moment.SETTLE:
-            # A dense gradient tells what to grow, and here nothing grows.
+            # A dense gradient says what to grow, and here nothing grows.
             gradient = None if self.gradient == "dense" else self.gradient
             return Mutation(drop_to=density, gradient=gradient)
         drop_to, grow_to = self.densities(t, density)
         if moment is Moment.START:
             return Mutation(grow_to=grow_to)
-        # Masks that rest from `stop` on exchange nothing at `stop` itself.
+        # If masks rest from `stop` on, nothing is exchanged at `stop` itself.
         if reached(t, self.stop):
             drop_to = grow_to = density
         return Mutation(drop_to, grow_to, self.gradient)
@@ -82,6 +82,9 @@ def check_stop(stop: float) -> float:
         raise ValueError(f"`stop` must be in (0, 1]. Received: {stop}")
     return stop
 
+
+UpdaterLike = Updater | str | dict | None
+"""An updater, the name of one, a configuration, or None for "static"."""
 
 REGISTRY = Registry("updater", Updater, default="static")
 get, names, register = REGISTRY.get, REGISTRY.names, REGISTRY.register

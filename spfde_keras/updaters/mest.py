@@ -24,6 +24,7 @@ class _ElasticMutation(Updater):
         self.lam, self.stop = lam, check_stop(stop)
 
     def drop_scores(self, kernel: np.ndarray, gradient: np.ndarray | None) -> np.ndarray:
+        assert gradient is not None  # `self.gradient` asks for it
         return np.abs(kernel) + self.lam * np.abs(gradient)
 
 
@@ -49,7 +50,12 @@ class MESTEM(_ElasticMutation):
     Source: MEST (Yuan et al., NeurIPS 2021), section 3.2.
     """
 
-    def __init__(self, mutation=None, lam: float = 0.01, stop: float = _BOUNDARIES[-1]):
+    def __init__(
+        self,
+        mutation: schedules.ScheduleLike | None = None,
+        lam: float = 0.01,
+        stop: float = _BOUNDARIES[-1],
+    ):
         super().__init__(lam, stop)
         default = schedules.Step((0.2, 0.1, 0.0), _BOUNDARIES)
         self.mutation = schedules.share("mutation", default if mutation is None else mutation)
@@ -87,7 +93,12 @@ class MESTEMS(_ElasticMutation):
     Source: MEST (Yuan et al., NeurIPS 2021), section 3.2.
     """
 
-    def __init__(self, bound=None, lam: float = 0.01, stop: float = _BOUNDARIES[-1]):
+    def __init__(
+        self,
+        bound: schedules.ScheduleLike | None = None,
+        lam: float = 0.01,
+        stop: float = _BOUNDARIES[-1],
+    ):
         super().__init__(lam, stop)
         default = schedules.Step((0.05, 0.025, 0.0), _BOUNDARIES)
         self.bound = schedules.share("bound", default if bound is None else bound)

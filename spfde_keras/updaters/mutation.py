@@ -2,10 +2,14 @@
 
 import dataclasses
 import enum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spfde_keras.masking import Subnet
+
+if TYPE_CHECKING:
+    from spfde_keras.updaters.base import Updater
 
 
 class Moment(enum.Enum):
@@ -50,8 +54,8 @@ class Change:
     """What a mutation did to a kernel.
 
     Args:
-        fresh: bool array of the kernel's shape, the weights that start anew, as they were or
-            are kept by no sub-net. Their optimizer slots must start anew, too.
+        fresh: bool array of the kernel's shape, the weights that start over, because no
+            sub-net kept them before or none does now. Their optimizer slots must start over, too.
         overlap: float, share of the previously kept weights that are still kept.
     """
 
@@ -61,7 +65,7 @@ class Change:
 
 def carry_out(
     mutation: Mutation,
-    updater,
+    updater: "Updater",
     subnet: Subnet,
     rng: np.random.Generator,
     gradient: np.ndarray | None = None,
@@ -71,7 +75,7 @@ def carry_out(
     Args:
         mutation: how far.
         updater: the `Updater`, whose scores say which units.
-        subnet: the kernel, as the sub-net to be changed has it.
+        subnet: the kernel, as seen by the sub-net that changes.
         rng: generator for random growth.
         gradient: array of the kernel's shape, if `mutation.gradient` asks for one.
 
@@ -97,11 +101,11 @@ def carry_out(
         count = subnet.count(mutation.grow_to)
         if count > np.count_nonzero(units):
             claims = scheme.scores(updater.grow_scores(kernel, gradient, rng))
-            # A unit may come straight back, as in RigL: then it was not changed at all.
+            # A unit may come straight back, as in RigL; it has then not changed at all.
             units = scheme.select(np.where(units, np.inf, claims), count, shape)
     after = scheme.expand(units, shape)
     fresh = np.zeros_like(mask)
     if not np.array_equal(before, after):
         fresh = subnet.replace(layout.from_canonical(after))
-    kept = np.count_nonzero(before & after) / max(1, np.count_nonzero(before))
-    return Change(fresh, kept)
+    overlap = np.count_nonzero(before & after) / max(1, int(np.count_nonzero(before)))
+    return Change(fresh, float(overlap))

@@ -9,7 +9,7 @@ from spfde_keras.updaters.rigl import RigL
 
 @register("prune_and_regrow")
 class PruneAndRegrow(RigL):
-    """Falls from a higher density to the final one, exchanging weights all the while.
+    """Falls from a higher density to the final one while exchanging weights.
 
     At an update the smallest weights are dropped, `fraction` more of them than the falling
     density asks for; as many grow back where the dense gradient is largest.
@@ -39,7 +39,7 @@ class PruneAndRegrow(RigL):
     def __init__(
         self,
         initial_density: float = 0.5,
-        fraction=None,
+        fraction: schedules.ScheduleLike | None = None,
         end: float = 110 / 160,
         stop: float = 1.0,
     ):

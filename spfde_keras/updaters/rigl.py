@@ -30,11 +30,12 @@ class RigL(SET):
 
     gradient = "dense"
 
-    def __init__(self, fraction=None, stop: float = 0.75):
+    def __init__(self, fraction: schedules.ScheduleLike | None = None, stop: float = 0.75):
         default = schedules.Cosine(0.3, end=check_stop(stop))
         super().__init__(default if fraction is None else fraction, stop)
 
     def grow_scores(
         self, kernel: np.ndarray, gradient: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray:
+        assert gradient is not None  # `self.gradient` asks for it
         return np.abs(gradient)

@@ -25,7 +25,7 @@ class SET(Updater):
     Source: Mocanu et al., Nature Communications 2018.
     """
 
-    def __init__(self, fraction=0.3, stop: float = 0.75):
+    def __init__(self, fraction: schedules.ScheduleLike = 0.3, stop: float = 0.75):
         self.fraction = schedules.share("fraction", fraction)
         self.stop = check_stop(stop)
 

@@ -1,4 +1,4 @@
-"""The masks training starts with are kept."""
+"""Masks that stay as they are at the start."""
 
 from spfde_keras.updaters.base import Updater, register
 

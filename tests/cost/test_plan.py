@@ -9,7 +9,7 @@ from spfde_keras.cost.model import profile
 from spfde_keras.cost.plan import TrainingPlan
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.schedules import Step
-from spfde_keras.updaters import MESTEMS, SET, RigL
+from spfde_keras.updaters import MESTEMS, SET, Mutation, RigL
 from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
 
 
@@ -61,6 +61,14 @@ def test_the_density_is_that_at_the_last_update(cost):
     whole = plan(cost, Falling(stop=1.0), epochs=8, interval=3)
     rates = [whole.flops(epoch, 0) / 100_000 for epoch in range(8)]
     np.testing.assert_allclose(rates, [2, 2, 2, 1.625, 1.625, 1.625, 1.25, 1.25])
+
+
+def test_a_kernel_that_nothing_happens_to_has_its_final_density(cost):
+    class Resting(SET):
+        def plan(self, moment, t, density):
+            return Mutation()
+
+    np.testing.assert_array_equal(plan(cost, Resting()).cost().flops, plan(cost, None).cost().flops)
 
 
 def test_rigl_pays_a_pass_with_a_dense_gradient_per_update(cost):
