@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from spfde_keras.export.sparse_mode import run_sparse_mode
-from spfde_keras.export.verify import named_inputs
+from spfde_keras.export.verification import named_inputs
 
 # Of test samples, 256 MiB: all of small images, some hundreds of large ones, which take longer.
 _MOST_BYTES = 2**28

@@ -35,7 +35,7 @@ from spfde_keras.export import (
     run_sparse_mode,
     run_tflite,
 )
-from spfde_keras.export.verify import largest_error, named_inputs, reference
+from spfde_keras.export.verification import largest_error, named_inputs, reference
 
 CALIBRATION_SAMPLES = 256
 # On this machine's processor; the others are those of the mobile kit.

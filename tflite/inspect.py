@@ -21,7 +21,7 @@ try:
     import argparse
     import json
 
-    from spfde_keras.export.inspect import inspect_tflite
+    from spfde_keras.export import inspect_tflite
 finally:
     os.dup2(_console, 2)
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras.export.verify import quiet
+from spfde_keras.export.verification import quiet
 
 
 @dataclasses.dataclass(frozen=True)

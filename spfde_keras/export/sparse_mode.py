@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spfde_keras.export.verify import largest_error
+from spfde_keras.export.verification import largest_error
 
 
 @dataclasses.dataclass(frozen=True)

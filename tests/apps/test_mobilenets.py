@@ -11,7 +11,7 @@ from spfde_keras import densify, export_tflite, find_blocks, sparsify
 from spfde_keras.cost.model import profile
 from spfde_keras.export import inspect_tflite
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode
-from spfde_keras.export.verify import named_inputs, reference
+from spfde_keras.export.verification import named_inputs, reference
 
 NAMES = ("mobilenet_sparse", "mobilenetv2_sparse")
 

@@ -3,7 +3,7 @@
 Its sparse kernels keep activations channel by channel (NCHW) where TensorFlow Lite keeps them
 pixel by pixel (NHWC). So a sparse region of a graph has an entry, operators inside that compute
 either way, and an exit. `ROLES` says which operator can be what, `RULES` what takes its role from
-it; `sparse_layout` finds the regions by them, `sparse_findings` what is wrong with a graph.
+it; `layout` finds the regions by them, `findings` what is wrong with a graph.
 
 The rules were read from the sources named, and checked against what runs in sparse mode gave
 (LiteRT 2.3.0, LiteRT.js 2.5.3).
@@ -13,7 +13,7 @@ import dataclasses
 import enum
 from collections.abc import Callable
 
-from spfde_keras.export.sparse_node import KERNEL_OPERATORS, UNARY, Node
+from spfde_keras.export.inspection.node import KERNEL_OPERATORS, UNARY, Node
 
 
 class Role(enum.Flag):
@@ -49,7 +49,7 @@ class Rule:
         name: str; the tests have a file of this name that breaks it.
         operators: those it is about; empty for all of them.
         breaks: Node -> bool, for what takes an operator's role; None for what only the graph
-            around it shows (`sparse_findings`).
+            around it shows (`findings`).
         why: str, what is wrong with the operator.
         fix: str, what to change in the Keras model or its export.
         source: str, the function that decides it.

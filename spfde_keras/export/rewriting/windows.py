@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from spfde_keras.export.mobile_graph import Call, Rewriting
+from spfde_keras.export.rewriting.graph import Call, Rewriting
 
 
 @dataclasses.dataclass(frozen=True)

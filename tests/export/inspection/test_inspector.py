@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from spfde_keras.export import PRECISIONS, export_tflite
-from spfde_keras.export.inspect import inspect_tflite
+from spfde_keras.export.inspection.inspector import inspect_tflite
+from spfde_keras.export.inspection.rules import RULES
 from spfde_keras.export.sparse_mode import available_runtimes, run_job
-from spfde_keras.export.sparse_rules import RULES
-from spfde_keras.export.verify import reference
+from spfde_keras.export.verification import reference
 from tests.export import sparse_nets
 from tests.export.sparse_nets import NETS, RULE_NETS
 

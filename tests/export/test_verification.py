@@ -4,7 +4,7 @@ import pytest
 from keras import layers
 
 from spfde_keras.export import evaluate_tflite, export_tflite, run_tflite, verify_tflite
-from spfde_keras.export.verify import compare
+from spfde_keras.export.verification import compare
 from spfde_keras.masking import find_masks
 from spfde_keras.sparsify import densify, sparsify
 

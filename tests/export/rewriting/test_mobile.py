@@ -8,7 +8,7 @@ from keras import layers
 from spfde_keras.export import inspect_tflite, make_mobile_ready
 from spfde_keras.export.conversion import convert_models
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode
-from spfde_keras.export.verify import reference
+from spfde_keras.export.verification import reference
 from spfde_keras.sparsify import densify, sparsify
 from tests.export.sparse_nets import (
     block,

@@ -1,4 +1,4 @@
-"""What a .tflite file holds, as plain dataclasses; `tflite_file` reads them."""
+"""What a .tflite file holds, as plain dataclasses; `file` reads them."""
 
 import dataclasses
 import math

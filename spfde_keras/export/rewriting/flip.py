@@ -8,8 +8,8 @@ on every side. So the image is flipped once, and every kernel behind it.
 
 from keras import layers
 
-from spfde_keras.export.mobile_depthwise import embedding, pads_mean, windows
-from spfde_keras.export.mobile_graph import Call, Rewriting, is_per_channel, pools_all
+from spfde_keras.export.rewriting.graph import Call, Rewriting, is_per_channel, pools_all
+from spfde_keras.export.rewriting.windows import embedding, pads_mean, windows
 
 STEM_SIZES = (3,)
 DEPTHWISE_SIZES = (3, 5)

@@ -8,7 +8,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from spfde_keras.export.mobile_depthwise import (
+from spfde_keras.export.rewriting.flip import DEPTHWISE_SIZES, STEM_SIZES
+from spfde_keras.export.rewriting.graph import Call, Rewriting, is_per_channel, negates, pools_all
+from spfde_keras.export.rewriting.windows import (
     depthwise,
     embedding,
     oriented,
@@ -19,8 +21,6 @@ from spfde_keras.export.mobile_depthwise import (
     stays,
     windows,
 )
-from spfde_keras.export.mobile_flip import DEPTHWISE_SIZES, STEM_SIZES
-from spfde_keras.export.mobile_graph import Call, Rewriting, is_per_channel, negates, pools_all
 
 # SELU is this multiple of an ELU of this alpha. Source: Klambauer et al., NeurIPS 2017.
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772

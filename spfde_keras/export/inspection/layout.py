@@ -5,9 +5,9 @@ import dataclasses
 import heapq
 from collections.abc import Iterator, Mapping
 
-from spfde_keras.export.sparse_node import KERNEL_OPERATORS, UNARY, Node
-from spfde_keras.export.sparse_rules import Role, role
-from spfde_keras.export.tflite_graph import Graph, Operator, Tensor
+from spfde_keras.export.inspection.graph import Graph, Operator, Tensor
+from spfde_keras.export.inspection.node import KERNEL_OPERATORS, UNARY, Node
+from spfde_keras.export.inspection.rules import Role, role
 
 # The operators that LiteRT hands to XNNPACK; it runs the others itself, and keeps what they read
 # and write as it is. Source: LiteRT xnnpack_delegate.cc, Subgraph::VisitNode.

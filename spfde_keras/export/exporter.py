@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import keras
 import numpy as np
 
-from spfde_keras.export import mobile_check
+from spfde_keras.export import acceptance
 from spfde_keras.export.conversion import (
     DEFAULT_SIGNATURE,
     PRECISIONS,
@@ -20,9 +20,9 @@ from spfde_keras.export.conversion import (
     in_float32,
 )
 from spfde_keras.export.conversion import tolerance as default_tolerance
-from spfde_keras.export.inspect import inspect_tflite
-from spfde_keras.export.mobile import make_mobile_ready
-from spfde_keras.export.verify import compare, input_names, named_inputs, reference
+from spfde_keras.export.inspection.inspector import inspect_tflite
+from spfde_keras.export.rewriting.mobile import make_mobile_ready
+from spfde_keras.export.verification import compare, input_names, named_inputs, reference
 from spfde_keras.sparsify import densify
 from spfde_keras.training import SparseModel
 
@@ -177,18 +177,18 @@ def export_tflite(
                 models = {name: make_mobile_ready(plain) for name, plain in models.items()}
             temporary.write_bytes(convert_models(models, precision, encode, samples))
             inspected = inspect_tflite(temporary) if encode else None
-            miswritten = mobile_check.miswritten(inspected) if encode else ""
+            miswritten = acceptance.miswritten(inspected) if encode else ""
             if miswritten and sparse is None and not mobile:
                 inspected = None
                 temporary.write_bytes(convert_models(models, precision, False, samples))
         if inspected:
-            mobile_check.accept(inspected, mobile)
-        stored_sparse = inspected is not None and mobile_check.is_stored_sparse(inspected)
+            acceptance.accept(inspected, mobile)
+        stored_sparse = inspected is not None and acceptance.is_stored_sparse(inspected)
         with _explained(precision, encode, path):
             errors = [compare(temporary, checked, expected[name], allowed, name) for name in names]
             runtime, sparse_error = None, None
             if stored_sparse:
-                proof = mobile_check.run_in_sparse_mode(temporary, checked, expected, allowed)
+                proof = acceptance.run_in_sparse_mode(temporary, checked, expected, allowed)
                 runtime, sparse_error = proof
         content = temporary.read_bytes()
         os.replace(temporary, path)
@@ -205,7 +205,7 @@ def export_tflite(
         tolerance=allowed,
         checked_samples=len(next(iter(checked.values()))),
         runs_sparse=stored_sparse and inspected.sparse_on_arm64,
-        obstacle=mobile_check.obstacle(inspected) if stored_sparse else miswritten,
+        obstacle=acceptance.obstacle(inspected) if stored_sparse else miswritten,
         sparse_mode=runtime,
         sparse_mode_error=sparse_error,
     )

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from spfde_keras.export.tflite_graph import Operator, Tensor
+from spfde_keras.export.inspection.graph import Operator, Tensor
 
 KERNEL_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from spfde_keras.export.inspect import InspectReport, Problem
+from spfde_keras.export.inspection.inspector import InspectReport, Problem
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode
 
 # Ways in which the converter itself writes sparse weights wrong, whatever the graph is.

@@ -5,12 +5,12 @@ import dataclasses
 import math
 from typing import Any
 
-from spfde_keras.export.sparse_findings import find_problems
-from spfde_keras.export.sparse_layout import unpacked_constants
-from spfde_keras.export.sparse_node import KERNEL_OPERATORS
-from spfde_keras.export.sparse_rules import RULE
-from spfde_keras.export.tflite_file import read_tflite
-from spfde_keras.export.tflite_graph import Graph, Operator, Tensor, TFLiteFile
+from spfde_keras.export.inspection.file import read_tflite
+from spfde_keras.export.inspection.findings import find_problems
+from spfde_keras.export.inspection.graph import Graph, Operator, Tensor, TFLiteFile
+from spfde_keras.export.inspection.layout import unpacked_constants
+from spfde_keras.export.inspection.node import KERNEL_OPERATORS
+from spfde_keras.export.inspection.rules import RULE
 
 _FLOPS_PER_MAC = 2
 
@@ -25,7 +25,7 @@ class Problem:
         why: str, what is wrong with it.
         fix: str, what to change in the Keras model, or in its export.
         hazard: bool, whether outputs are wrong for it, or the file does not load.
-        rule: str, its name in `spfde_keras.export.sparse_rules.RULES`.
+        rule: str, its name in `spfde_keras.export.inspection.rules.RULES`.
     """
 
     operator: str
@@ -136,7 +136,7 @@ def inspect_tflite(path) -> InspectReport:
 
     XNNPACK, which computes TensorFlow Lite's convolutions on CPUs, skips zeros on ARM64, ARM and
     WebAssembly if the graph allows it; on x86 with AVX never. The answer comes from the rules in
-    `spfde_keras.export.sparse_rules`, by which it decides; `run_sparse_mode` gives the proof.
+    `spfde_keras.export.inspection.rules`, by which it decides; `run_sparse_mode` gives the proof.
 
     Args:
         path: the file, of any converter.

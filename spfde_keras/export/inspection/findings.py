@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Iterator
 
-from spfde_keras.export.sparse_layout import Part, find_parts, unpacked_constants
-from spfde_keras.export.sparse_node import KERNEL_OPERATORS, Node
-from spfde_keras.export.sparse_rules import Role, broken_rules
-from spfde_keras.export.tflite_graph import Graph, Operator, Tensor
+from spfde_keras.export.inspection.graph import Graph, Operator, Tensor
+from spfde_keras.export.inspection.layout import Part, find_parts, unpacked_constants
+from spfde_keras.export.inspection.node import KERNEL_OPERATORS, Node
+from spfde_keras.export.inspection.rules import Role, broken_rules
 
 _HEIGHT, _WIDTH, _HEIGHT_WIDTH, _ALL = (1,), (2,), (1, 2), (1, 2, 3)
 # The blocks that LiteRT multiplies as they are stored. Source: LiteRT fully_connected.cc.

@@ -7,7 +7,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
-from spfde_keras.export import PRECISIONS, convert, export_tflite, run_tflite
+from spfde_keras.export import PRECISIONS, export_tflite, exporter, run_tflite
 from spfde_keras.sparsify import densify, sparsify
 
 SHAPE = (8, 8, 1)
@@ -177,7 +177,7 @@ def test_the_file_takes_one_sample_and_names_are_stable(path):
     ids=["array", "batches", "generator of (x, y)", "dataset", "dataset of (x, y)"],
 )
 def test_representative_data_comes_in_any_form(samples, wrap):
-    collected = convert._collect(conv_net(), wrap(samples))
+    collected = exporter._collect(conv_net(), wrap(samples))
     np.testing.assert_array_equal(collected["image"], samples)
 
 
@@ -186,8 +186,8 @@ def test_representative_data_is_read_no_further_than_needed(samples):
         while True:
             yield samples
 
-    collected = convert._collect(conv_net(), endless())
-    assert len(collected["image"]) == convert.CALIBRATION_SAMPLES
+    collected = exporter._collect(conv_net(), endless())
+    assert len(collected["image"]) == exporter.CALIBRATION_SAMPLES
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_representative_data_is_read_no_further_than_needed(samples):
     ],
 )
 def test_wrong_arguments_are_refused_before_conversion(path, monkeypatch, arguments, message):
-    monkeypatch.setattr(convert, "convert_models", None)
+    monkeypatch.setattr(exporter, "convert_models", None)
     path.write_bytes(b"older")
     with pytest.raises(ValueError, match=message):
         export_tflite(conv_net(), path, **arguments)
@@ -223,7 +223,7 @@ def test_wrong_arguments_are_refused_before_conversion(path, monkeypatch, argume
     ],
 )
 def test_wrong_paths_are_refused_before_conversion(tmp_path, monkeypatch, name, message):
-    monkeypatch.setattr(convert, "densify", None)
+    monkeypatch.setattr(exporter, "densify", None)
     (tmp_path / "folder.tflite").mkdir()
     with pytest.raises(ValueError, match=message):
         export_tflite(conv_net(), tmp_path / name)
@@ -249,14 +249,14 @@ def test_models_without_fixed_shapes_are_refused(path):
 def test_a_file_that_differs_from_the_model_gets_no_name(path, monkeypatch):
     path.write_bytes(b"older")
     model = conv_net()
-    export_the_model = convert.convert_models
+    export_the_model = exporter.convert_models
 
     def export_another(models, *args):
         for variable in models["serving_default"].trainable_variables:
             variable.assign(-variable)
         return export_the_model(models, *args)
 
-    monkeypatch.setattr(convert, "convert_models", export_another)
+    monkeypatch.setattr(exporter, "convert_models", export_another)
     with pytest.raises(RuntimeError, match="float32 .sparse. export .* off by .*sparse=False"):
         export_tflite(model, path)
     assert only(path) and path.read_bytes() == b"older"
@@ -266,7 +266,7 @@ def test_an_interrupted_export_leaves_nothing_behind(path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(convert, "convert_models", interrupt)
+    monkeypatch.setattr(exporter, "convert_models", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export_tflite(conv_net(), path)
     assert list(path.parent.iterdir()) == []
@@ -321,7 +321,9 @@ def test_what_the_converter_writes_wrong_is_stored_dense(path):
 def test_int8_with_sparse_weights_is_still_broken_in_the_runtime(path):
     # Why it is refused; when this starts to load, the rule can go.
     model, x = zero_kernels(conv_net(channels=96)), np.zeros((1, *SHAPE), "float32")
-    content = convert.convert_models({"serving_default": model}, "int8_dynamic", True, {"image": x})
+    content = exporter.convert_models(
+        {"serving_default": model}, "int8_dynamic", True, {"image": x}
+    )
     path.write_bytes(content)
     with pytest.raises(RuntimeError, match="failed to prepare"):
         run_tflite(path, x)

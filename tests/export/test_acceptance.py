@@ -6,9 +6,9 @@ import pytest
 from keras import layers
 
 from spfde_keras import export_tflite, sparsify
-from spfde_keras.export import available_runtimes, convert, inspect_tflite, mobile_check, run_tflite
+from spfde_keras.export import acceptance, available_runtimes, exporter, inspect_tflite, run_tflite
 from spfde_keras.export.sparse_mode import check_sparse_mode
-from spfde_keras.export.verify import reference
+from spfde_keras.export.verification import reference
 from spfde_keras.sparsify import densify
 from tests.export import sparse_nets
 from tests.export.sparse_nets import NETS, RULE_NETS
@@ -38,14 +38,14 @@ def convert_once(written, monkeypatch):
     """Makes `export_tflite` take a net's sparse file from where it has been written already."""
 
     def take(name):
-        real = convert.convert_models
+        real = exporter.convert_models
 
         def convert_models(models, precision, sparse, samples):
             if sparse:
                 return written(name)[0].read_bytes()
             return real(models, precision, sparse, samples)
 
-        monkeypatch.setattr(convert, "convert_models", convert_models)
+        monkeypatch.setattr(exporter, "convert_models", convert_models)
         return next(iter(written(name)[1].values()))
 
     return take
@@ -157,8 +157,8 @@ def test_every_signature_is_run_before_a_file_gets_its_name(path, monkeypatch):
             raise RuntimeError("in sparse mode (wasm) the outputs are off by 1")
         return 1e-7 * len(seen)
 
-    monkeypatch.setattr(mobile_check, "available_runtimes", lambda: ["wasm", "arm64"])
-    monkeypatch.setattr(mobile_check, "check_sparse_mode", check)
+    monkeypatch.setattr(acceptance, "available_runtimes", lambda: ["wasm", "arm64"])
+    monkeypatch.setattr(acceptance, "check_sparse_mode", check)
     fails_at = 2
     with pytest.raises(RuntimeError, match="in sparse mode .wasm. .* Use sparse=False instead"):
         export_tflite(model, path, tolerance=0.01)

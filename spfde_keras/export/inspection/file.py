@@ -9,7 +9,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from spfde_keras.export.tflite_graph import Graph, Operator, Sparsity, Tensor, TFLiteFile
+from spfde_keras.export.inspection.graph import Graph, Operator, Sparsity, Tensor, TFLiteFile
 
 _IDENTIFIER = b"TFL3"
 _MOST_TABLES = 1_000_000  # more tables than any model has, read in seconds

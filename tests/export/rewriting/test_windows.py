@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from spfde_keras.export.mobile import make_mobile_ready
-from spfde_keras.export.mobile_depthwise import Window, embedding, place, spread
+from spfde_keras.export.rewriting.mobile import make_mobile_ready
+from spfde_keras.export.rewriting.windows import Window, embedding, place, spread
 
 
 def fill(model):

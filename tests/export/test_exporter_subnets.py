@@ -4,7 +4,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
-from spfde_keras.export import PRECISIONS, conversion, convert, export_tflite, run_tflite
+from spfde_keras.export import PRECISIONS, conversion, export_tflite, exporter, run_tflite
 from spfde_keras.layers import MaskedDense
 from spfde_keras.sparsify import densify, sparsify
 from spfde_keras.training import SparseModel
@@ -143,7 +143,7 @@ def test_mixed_precision_models_become_float32_files(path, samples):
 @pytest.mark.parametrize("failure", ["last sub-net broken", "sub-nets mixed up"])
 def test_a_file_with_a_wrong_signature_gets_no_name(path, model, monkeypatch, failure):
     path.write_bytes(b"older")
-    export_the_models = convert.convert_models
+    export_the_models = exporter.convert_models
 
     def export_others(models, *args):
         if failure == "sub-nets mixed up":
@@ -154,7 +154,7 @@ def test_a_file_with_a_wrong_signature_gets_no_name(path, model, monkeypatch, fa
                 variable.assign(-variable)
         return export_the_models(models, *args)
 
-    monkeypatch.setattr(convert, "convert_models", export_others)
+    monkeypatch.setattr(exporter, "convert_models", export_others)
     with pytest.raises(RuntimeError, match="outputs of subnet_50? are off by .* of their scale"):
         export_tflite(model, path)
     assert only(path) and path.read_bytes() == b"older"
@@ -164,7 +164,7 @@ def test_a_subnet_that_gives_nan_is_refused_before_conversion(path, monkeypatch)
     model = subnets_of(conv_net())
     offset = next(variable for variable in model.variables if variable.name == "beta")
     offset.assign(np.where(np.arange(3)[:, None] == 1, np.nan, offset))
-    monkeypatch.setattr(convert, "convert_models", None)
+    monkeypatch.setattr(exporter, "convert_models", None)
     with pytest.raises(ValueError, match="Keras model itself gives NaN"):
         export_tflite(model, path)
     assert not path.exists()
@@ -174,7 +174,7 @@ def test_subnets_of_one_name_are_refused_before_conversion(path, monkeypatch):
     # `sparsify` makes no such model.
     inputs = layers.Input((8,))
     model = SparseModel(inputs, MaskedDense(2, sparsity=[0.5, 0.5])(inputs))
-    monkeypatch.setattr(convert, "convert_models", None)
+    monkeypatch.setattr(exporter, "convert_models", None)
     with pytest.raises(ValueError, match="sub-nets of different sparsity.*densify.model, subnet=k"):
         export_tflite(model, path)
     assert not path.exists()

@@ -2,9 +2,9 @@
 
 import keras
 
-from spfde_keras.export.mobile_flip import find_stems, flipped_images
-from spfde_keras.export.mobile_graph import Rewriting, flat
-from spfde_keras.export.mobile_rewrites import REWRITES
+from spfde_keras.export.rewriting.flip import find_stems, flipped_images
+from spfde_keras.export.rewriting.graph import Rewriting, flat
+from spfde_keras.export.rewriting.rewrites import REWRITES
 from spfde_keras.sparsify import densify
 
 
@@ -13,8 +13,8 @@ def make_mobile_ready(model: keras.Model) -> keras.Model:
 
     XNNPACK skips zeros on phones in a region from a stem (a 3x3 convolution with strides=2, on
     three channels, padded by 1) to a global pooling, made of 1x1 and depthwise convolutions, Add,
-    Multiply and activations, each in a certain form: see `spfde_keras.export.sparse_rules`. Layers
-    that have an exact equivalent in that form are replaced by it:
+    Multiply and activations, each in a certain form: see `spfde_keras.export.inspection.rules`.
+    Layers that have an exact equivalent in that form are replaced by it:
 
     - depthwise convolutions of other sizes, paddings, dilations and multipliers, and average
       poolings, by 3x3 and 5x5 depthwise convolutions;
