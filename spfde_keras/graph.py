@@ -1,6 +1,7 @@
 """The layer calls of a functional model in execution order, nested models expanded."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,14 +14,40 @@ class Call:
     Attributes:
         layer: the `keras.layers.Layer` (or other `keras.Operation`) that is called.
         path: str, its name after those of the nested models around it: "backbone/conv1".
-        inputs: tuple of `keras.KerasTensor`, each the output of another call or an input.
+        args: positional arguments of the call, which hold `inputs`.
+        kwargs: keyword arguments of the call, which may hold some of them.
         outputs: tuple of `keras.KerasTensor`; every call has its own.
     """
 
     layer: keras.Operation
     path: str
-    inputs: tuple[keras.KerasTensor, ...]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     outputs: tuple[keras.KerasTensor, ...]
+
+    @property
+    def inputs(self) -> tuple[keras.KerasTensor, ...]:
+        """The tensors among the arguments, each an output of another call or an input."""
+        return tuple(_tensors((self.args, self.kwargs)))
+
+    def repeat(self, tensors: Mapping[int, Any]) -> Any:
+        """Calls the layer again, on other tensors; returns what it makes of them.
+
+        Args:
+            tensors: what takes the place of each of `inputs`, by `id`.
+
+        Example:
+
+        >>> x = keras.Input((4,))
+        >>> (call,) = trace(keras.Model(x, 2 * x)).calls
+        >>> np.asarray(call.repeat({id(x): np.ones(3)})).tolist()
+        [2.0, 2.0, 2.0]
+        """
+        args, kwargs = keras.tree.map_structure(
+            lambda x: tensors[id(x)] if isinstance(x, keras.KerasTensor) else x,
+            (self.args, self.kwargs),
+        )
+        return self.layer(*args, **kwargs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +94,15 @@ def trace(model: keras.Model) -> Graph:
     return Graph(tuple(calls), tuple(function.inputs), tuple(outputs))
 
 
+def maker(tensor: keras.KerasTensor) -> keras.Operation:
+    """Returns the layer or operation that made a tensor of a model.
+
+    >>> maker(keras.layers.Dense(2, name="fc")(keras.Input((4,)))).name
+    'fc'
+    """
+    return tensor._keras_history.operation
+
+
 def _function(operation: object) -> keras.Function | None:
     if isinstance(operation, keras.Sequential):
         # Sequential keeps its graph here, with tensors that differ from its own `inputs`.
@@ -102,7 +138,7 @@ def _call(
         # A nested model may be called with other shapes than those it was defined with.
         outputs = _tensors(operation.compute_output_spec(*args, **kwargs))
     outputs = [keras.KerasTensor(x.shape, x.dtype) for x in outputs]
-    calls.append(Call(operation, path, tuple(inputs), tuple(outputs)))
+    calls.append(Call(operation, path, tuple(args), kwargs, tuple(outputs)))
     return outputs
 
 
