@@ -6,9 +6,10 @@ the same windows are padded by 1 in front and 0 behind, which on an even image i
 on every side. So the image is flipped once, and every kernel behind it.
 """
 
+import keras
 from keras import layers
 
-from spfde_keras.export.rewriting.graph import Call, Rewriting, is_per_channel, pools_all
+from spfde_keras.export.rewriting.graph import CallSite, Rewriting, is_per_channel, pools_all
 from spfde_keras.export.rewriting.windows import embedding, pads_mean, windows
 
 STEM_SIZES = (3,)
@@ -40,7 +41,7 @@ _POINTWISE = (
 _WINDOWED = (layers.DepthwiseConv2D, layers.SeparableConv2D, layers.AveragePooling2D)
 
 
-def find_stems(rewriting: Rewriting) -> list[Call]:
+def find_stems(rewriting: Rewriting) -> list[CallSite]:
     """Returns the first convolutions that can be the stem of a sparse region.
 
     They halve an image of up to three channels and fit into a 3x3 kernel that is padded by 1,
@@ -50,16 +51,16 @@ def find_stems(rewriting: Rewriting) -> list[Call]:
         rewriting: of the model.
     """
     stems, behind = [], set()
-    for call in rewriting.calls:
-        if any(id(tensor) in behind for tensor in call.inputs):
-            behind.update(map(id, call.outputs))
-        elif _is_stem(rewriting, call):
-            stems.append(call)
-            behind.update(map(id, call.outputs))
+    for site in rewriting.sites:
+        if any(id(tensor) in behind for tensor in site.inputs):
+            behind.update(map(id, site.outputs))
+        elif _is_stem(site):
+            stems.append(site)
+            behind.update(map(id, site.outputs))
     return stems
 
 
-def flipped_images(rewriting: Rewriting, stems: list[Call]) -> set[int]:
+def flipped_images(rewriting: Rewriting, stems: list[CallSite]) -> set[int]:
     """Returns the ids of the tensors that must be flipped for the stems; none if that is wrong.
 
     Args:
@@ -67,36 +68,36 @@ def flipped_images(rewriting: Rewriting, stems: list[Call]) -> set[int]:
         stems: as `find_stems` returns them.
     """
     fit, fit_flipped = (
-        all(_fits(rewriting, call, STEM_SIZES, flip) for call in stems) for flip in (False, True)
+        all(_fits(site, STEM_SIZES, flip) for site in stems) for flip in (False, True)
     )
     if fit or not fit_flipped:
         return set()
-    flipped = {id(call.outputs[0]) for call in stems}
-    for call in rewriting.calls:
-        read = [id(tensor) for tensor in call.inputs if _has_pixels(tensor)]
+    flipped = {id(site.output) for site in stems}
+    for site in rewriting.sites:
+        read = [id(tensor) for tensor in site.inputs if _has_pixels(tensor)]
         if flipped.isdisjoint(read):
             continue
-        if not flipped.issuperset(read) or not _can_flip(rewriting, call):
+        if not flipped.issuperset(read) or not _can_flip(site):
             return set()
-        flipped.update(map(id, call.outputs))
-    made = [tensor for call in rewriting.calls for tensor in call.outputs if _has_pixels(tensor)]
-    shown = flipped & rewriting.results & set(map(id, made))
-    return set() if shown else flipped
+        flipped.update(map(id, site.outputs))
+    made = [tensor for site in rewriting.sites for tensor in site.outputs if _has_pixels(tensor)]
+    is_shown = any(rewriting.is_result(tensor) and id(tensor) in flipped for tensor in made)
+    return set() if is_shown else flipped
 
 
-def _is_stem(rewriting: Rewriting, call: Call) -> bool:
-    layer = call.layer
+def _is_stem(site: CallSite) -> bool:
+    layer = site.layer
     return (
         type(layer) is layers.Conv2D
         and layer.groups == 1
-        and call.inputs[0].shape[-1] <= 3
+        and site.input.shape[-1] <= 3
         and tuple(layer.strides) == (2, 2)
-        and any(_fits(rewriting, call, STEM_SIZES, flip) for flip in (False, True))
+        and any(_fits(site, STEM_SIZES, flip) for flip in (False, True))
     )
 
 
-def _fits(rewriting: Rewriting, call: Call, sizes: tuple[int, ...], flip: bool) -> bool:
-    found = windows(rewriting, call)
+def _fits(site: CallSite, sizes: tuple[int, ...], flip: bool) -> bool:
+    found = windows(site)
     if found is None:
         return False
     _, rows, columns = found
@@ -105,26 +106,27 @@ def _fits(rewriting: Rewriting, call: Call, sizes: tuple[int, ...], flip: bool) 
     return embedding(rows, columns, sizes) is not None
 
 
-def _has_pixels(tensor) -> bool:
+def _has_pixels(tensor: keras.KerasTensor) -> bool:
     return len(tensor.shape) > 2 and tensor.shape[1:3] != (1, 1)
 
 
-def _can_flip(rewriting: Rewriting, call: Call) -> bool:
+def _can_flip(site: CallSite) -> bool:
     """Whether a call on flipped images gives the flipped result, with its kernel flipped."""
-    layer = call.layer
-    if pools_all(call):
+    layer = site.layer
+    if pools_all(site):
         return True
-    if type(layer) is layers.AveragePooling2D and pads_mean(rewriting, call):
+    if type(layer) is layers.AveragePooling2D and pads_mean(site):
         return False
     is_pointwise = type(layer) is layers.Conv2D and tuple(layer.kernel_size) == (1, 1)
     if type(layer) in _WINDOWED or is_pointwise:
-        return _fits(rewriting, call, DEPTHWISE_SIZES, flip=True)
+        return _fits(site, DEPTHWISE_SIZES, flip=True)
     if type(layer) is layers.ZeroPadding2D:
         # Its reader takes it in, and pads anew.
-        reader = rewriting.readers(call.outputs[0])[0]
-        return rewriting.is_read_once(call.outputs[0]) and type(reader.layer) in _WINDOWED
+        readers = site.rewriting.readers(site.output)
+        is_own = site.rewriting.is_read_once(site.output)
+        return is_own and type(readers[0].layer) in _WINDOWED
     if type(layer) is layers.PReLU:
         return set(layer.shared_axes or ()) >= {1, 2}
     if type(layer) is layers.Concatenate:
         return layer.axis in (-1, 3)
-    return type(layer) in _POINTWISE or is_per_channel(call)
+    return type(layer) in _POINTWISE or is_per_channel(site)

@@ -1,14 +1,14 @@
-"""A model's graph while it is rewritten: what each call reads and makes, old and new."""
+"""A model's graph while it is rewritten: what is around each call, and what takes its place."""
 
 import collections
-import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-from spfde_keras.cloning import as_functional, has_graph
+from spfde_keras.graph import Call, maker, trace
 
 _POOLINGS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 # The converter takes a scale or an offset into these, if they have no activation,
@@ -25,160 +25,132 @@ _IDLE = (
 _ARITHMETIC = ("Add", "Subtract", "Multiply", "TrueDivide", "Divide")  # of keras.ops
 
 
-@dataclasses.dataclass(frozen=True)
-class Call:
-    """One call of a layer or an operation in the model that is rewritten.
-
-    Args:
-        layer: keras.Operation.
-        inputs: the tensors it reads.
-        outputs: the tensors it makes.
-        arguments: of the call, as Keras keeps them.
-    """
-
-    layer: keras.Operation
-    inputs: tuple[keras.KerasTensor, ...]
-    outputs: tuple[keras.KerasTensor, ...]
-    arguments: object
-
-
 class Rewriting:
-    """The graph of a flat model, and the tensors of the new one.
+    """The graph of a model, and the tensors of the new one.
 
-    Tensors are those of the old model but where it says otherwise.
+    Tensors are those of the old model unless a method says otherwise.
 
     Args:
-        model: as `flat` returns it.
+        model: functional, of Keras' own layers. They become layers of the new model; those of
+            nested models get another name where two models have some of the same.
     """
 
     def __init__(self, model: keras.Model):
-        self.calls = [
-            Call(n.operation, tuple(n.input_tensors), tuple(n.outputs), n.arguments)
-            for n in _nodes(model)
-        ]
-        self._makers = {id(tensor): call for call in self.calls for tensor in call.outputs}
-        self._readers = collections.defaultdict(list)
-        for call in self.calls:
-            for tensor in call.inputs:
-                self._readers[id(tensor)].append(call)
-        self.results = {id(tensor) for tensor in model.outputs}
-        self._new = {id(tensor): tensor for tensor in model.inputs}
-        self._names = collections.Counter(layer.name for layer in model.layers)
+        graph = trace(model)
+        self.sites = [CallSite(self, call) for call in graph.calls]
+        self.outputs = graph.outputs
+        self._results = {id(tensor) for tensor in graph.outputs}
+        self._makers = {id(tensor): site for site in self.sites for tensor in site.outputs}
+        self._readers: dict[int, list[CallSite]] = collections.defaultdict(list)
+        for site in self.sites:
+            for tensor in site.inputs:
+                self._readers[id(tensor)].append(site)
+        self._new = {id(tensor): tensor for tensor in graph.inputs}
+        self._names = collections.Counter(_distinct_names(model, graph.calls))
         self._stems: set[int] = set()
         self._flipped: set[int] = set()
         self._linear: set[int] = set()
         self._after_stem: set[int] = set()
         self._pooled, self._head = self._after_pooling()
 
-    def maker(self, tensor) -> Call | None:
+    def maker(self, tensor: keras.KerasTensor) -> "CallSite | None":
         """Returns the call that makes a tensor; None for an input."""
         return self._makers.get(id(tensor))
 
-    def readers(self, tensor) -> list[Call]:
+    def readers(self, tensor: keras.KerasTensor) -> "list[CallSite]":
         """Returns the calls that read a tensor."""
         return self._readers[id(tensor)]
 
-    def is_read_once(self, tensor) -> bool:
+    def is_result(self, tensor: keras.KerasTensor) -> bool:
+        """Returns whether a tensor is an output of the model."""
+        return id(tensor) in self._results
+
+    def is_read_once(self, tensor: keras.KerasTensor) -> bool:
         """Returns whether a single call reads a tensor, and it is no output of the model."""
-        return len(self.readers(tensor)) == 1 and id(tensor) not in self.results
+        return len(self.readers(tensor)) == 1 and not self.is_result(tensor)
 
-    def is_stem(self, call: Call) -> bool:
+    def is_stem(self, site: "CallSite") -> bool:
         """Returns whether a call is one where a sparse region can begin."""
-        return id(call) in self._stems
+        return id(site) in self._stems
 
-    def is_flipped(self, tensor) -> bool:
+    def is_flipped(self, tensor: keras.KerasTensor) -> bool:
         """Returns whether the new model holds this image with height and width reversed."""
         return id(tensor) in self._flipped
 
-    def is_after_stem(self, tensor) -> bool:
+    def is_after_stem(self, tensor: keras.KerasTensor) -> bool:
         """Returns whether a tensor is computed from what a stem makes."""
         return id(tensor) in self._after_stem
 
-    def is_inside(self, tensor) -> bool:
+    def is_inside(self, tensor: keras.KerasTensor) -> bool:
         """Returns whether a tensor is an image where phones could run sparse."""
         return self.is_after_stem(tensor) and len(tensor.shape) == 4 and not self.is_head(tensor)
 
-    def is_pooled(self, tensor) -> bool:
+    def is_pooled(self, tensor: keras.KerasTensor) -> bool:
         """Returns whether a tensor is computed from results of global poolings alone."""
         return id(tensor) in self._pooled
 
-    def is_head(self, tensor) -> bool:
+    def is_head(self, tensor: keras.KerasTensor) -> bool:
         """Returns whether a tensor is pooled and never meets an image again, as gates do."""
         return id(tensor) in self._head
 
-    def mark_stems(self, stems: Iterable[Call], flipped: Iterable[int]) -> None:
-        """Notes where the images come from, and which of them are to be flipped.
+    def folds(self, tensor: keras.KerasTensor) -> bool:
+        """Returns whether the converter takes a scale of this tensor into a convolution."""
+        return id(tensor) in self._linear and self.is_read_once(tensor)
+
+    def new(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns the new model's tensor in the place of one of the old model."""
+        return self._new[id(tensor)]
+
+    def mark_stems(self, stems: "Iterable[CallSite]", flipped: Iterable[int]) -> None:
+        """Notes where sparse regions begin, and which images are to be flipped.
 
         Args:
             stems: the calls that read what the model is given.
             flipped: ids of tensors.
         """
-        self._stems = {id(call) for call in stems}
+        self._stems = {id(site) for site in stems}
         self._flipped = set(flipped)
-        for call in self.calls:
-            if self.is_stem(call) or any(self.is_after_stem(tensor) for tensor in call.inputs):
-                self._after_stem.update(map(id, call.outputs))
+        for site in self.sites:
+            if self.is_stem(site) or any(self.is_after_stem(tensor) for tensor in site.inputs):
+                self._after_stem.update(map(id, site.outputs))
 
-    def new(self, tensor) -> keras.KerasTensor:
-        """Returns the new model's tensor in the place of one of the old model."""
-        return self._new[id(tensor)]
-
-    def put(self, call: Call, outputs) -> None:
+    def put(self, site: "CallSite", outputs: Any) -> None:
         """Notes what the new model has in the place of a call.
 
         Args:
-            call: of the old model.
+            site: the call.
             outputs: the new model's tensors, as the call makes them.
         """
         outputs = keras.tree.flatten(outputs)
-        self._new.update(zip(map(id, call.outputs), outputs, strict=True))
+        self._new.update(zip(map(id, site.outputs), outputs, strict=True))
 
-        maker = outputs[0]._keras_history.operation
-        is_kernel = isinstance(maker, _KERNEL_LAYERS)
-        passes = isinstance(call.layer, _IDLE) or (is_per_channel(call) and not negates(call))
-        if (is_kernel and maker.activation is keras.activations.linear) or (
-            passes and self.folds(call.inputs[0])
-        ):
-            self._linear.add(id(call.outputs[0]))
+        layer = maker(outputs[0])
+        is_linear = (
+            isinstance(layer, _KERNEL_LAYERS) and layer.activation is keras.activations.linear
+        )
+        passes = isinstance(site.layer, _IDLE) or (is_per_channel(site) and not negates(site))
+        if is_linear or (passes and self.folds(site.input)):
+            self._linear.add(id(site.output))
 
-    def folds(self, tensor) -> bool:
-        """Returns whether the converter takes a scale of this tensor into a convolution."""
-        return id(tensor) in self._linear and self.is_read_once(tensor)
-
-    def repeat(self, call: Call):
+    def repeat(self, site: "CallSite") -> Any:
         """Calls the same layer on the new model's tensors; returns what it makes."""
-        args, kwargs = call.arguments.fill_in(self._new)
-        return call.layer(*args, **kwargs)
+        return site.call.repeat(self._new)
 
-    def add(self, layer_class, call: Call, suffix: str, inputs, weights=(), **options):
-        """Calls a new layer; returns what it makes.
-
-        Args:
-            layer_class: a class of keras.layers.
-            call: what is rewritten, whose name and dtype the layer takes over.
-            suffix: str, added to the name.
-            inputs: tensors of the new model.
-            weights: arrays, all of the layer's weights.
-            options: of the layer.
-        """
-        name = f"{call.layer.name}_{suffix}"
-        options["name"] = f"{name}_{self._names[name]}" if self._names[name] else name
+    def unused(self, name: str) -> str:
+        """Returns a name for a new layer: this one, with a number behind it if it is taken."""
         self._names[name] += 1
-        dtype = getattr(call.layer, "dtype_policy", None)
-        layer = layer_class(dtype=dtype, **options)
-        outputs = layer(inputs)
-        layer.set_weights(weights)
-        return outputs
+        count = self._names[name] - 1
+        return f"{name}_{count}" if count else name
 
     def _after_pooling(self) -> tuple[set[int], set[int]]:
-        pooled = set()
-        for call in self.calls:
-            is_pooled = bool(call.inputs) and all(id(tensor) in pooled for tensor in call.inputs)
-            if is_pooled or isinstance(call.layer, _POOLINGS) or pools_all(call):
-                pooled.update(map(id, call.outputs))
-        head = set()
-        for call in reversed(self.calls):
-            for tensor in call.outputs:
+        pooled: set[int] = set()
+        for site in self.sites:
+            is_pooled = bool(site.inputs) and all(id(tensor) in pooled for tensor in site.inputs)
+            if is_pooled or isinstance(site.layer, _POOLINGS) or pools_all(site):
+                pooled.update(map(id, site.outputs))
+        head: set[int] = set()
+        for site in reversed(self.sites):
+            for tensor in site.outputs:
                 read = [other for reader in self.readers(tensor) for other in reader.inputs]
                 made = [other for reader in self.readers(tensor) for other in reader.outputs]
                 if id(tensor) in pooled and all(id(other) in pooled for other in read):
@@ -187,24 +159,87 @@ class Rewriting:
         return pooled, head
 
 
-def pools_all(call: Call) -> bool:
-    """Returns whether a call is an average pooling with one window over the whole image."""
-    layer = call.layer
-    if type(layer) is not layers.AveragePooling2D or layer.data_format != "channels_last":
-        return False
-    one_window = call.outputs[0].shape[1:3] == (1, 1)
-    return one_window and tuple(layer.pool_size) == call.inputs[0].shape[1:3]
-
-
-def is_per_channel(call: Call) -> bool:
-    """Returns whether a call scales and offsets each channel, and does nothing else.
+class CallSite:
+    """One call in the model that is rewritten: all that a rewrite needs at hand.
 
     Args:
-        call: of any layer or operation.
+        rewriting: of the model.
+        call: of a layer or an operation.
     """
-    layer = call.layer
-    in_training = call.arguments.kwargs.get("training")  # fixed when the model was built
-    if len(call.inputs) != 1 or len(call.inputs[0].shape) != 4 or in_training:
+
+    def __init__(self, rewriting: Rewriting, call: Call):
+        self.rewriting = rewriting
+        self.call = call
+        self.layer: Any = call.layer  # of any class: what is asked of it depends on that
+        self.inputs, self.outputs = call.inputs, call.outputs
+
+    @property
+    def input(self) -> keras.KerasTensor:
+        """The first tensor it reads."""
+        return self.inputs[0]
+
+    @property
+    def output(self) -> keras.KerasTensor:
+        """The first tensor it makes."""
+        return self.outputs[0]
+
+    @property
+    def is_flipped(self) -> bool:
+        """Whether it makes a flipped image in the new model."""
+        return self.rewriting.is_flipped(self.output)
+
+    @property
+    def padding(self) -> "CallSite | None":
+        """The ZeroPadding2D that only this call reads, if there is one."""
+        source = self.rewriting.maker(self.input)
+        if source is None or type(source.layer) is not layers.ZeroPadding2D:
+            return None
+        is_own = self.rewriting.is_read_once(self.input)
+        return source if is_own and source.layer.data_format == "channels_last" else None
+
+    def new(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns the new model's tensor in the place of one of the old model."""
+        return self.rewriting.new(tensor)
+
+    def add(
+        self,
+        layer_class: type[keras.layers.Layer],
+        suffix: str,
+        inputs: Any,
+        weights: Sequence[np.ndarray] = (),
+        **options: Any,
+    ) -> keras.KerasTensor:
+        """Calls a new layer in the place of this one; returns what it makes.
+
+        Args:
+            layer_class: a class of keras.layers.
+            suffix: str, added to the name of the layer that is replaced.
+            inputs: tensors of the new model.
+            weights: arrays, all of the layer's weights.
+            options: of the layer.
+        """
+        name = self.rewriting.unused(f"{self.layer.name}_{suffix}")
+        dtype = getattr(self.layer, "dtype_policy", None)
+        layer = layer_class(name=name, dtype=dtype, **options)
+        outputs = layer(inputs)
+        layer.set_weights(weights)
+        return outputs
+
+
+def pools_all(site: CallSite) -> bool:
+    """Returns whether a call is an average pooling with one window over the whole image."""
+    layer = site.layer
+    if type(layer) is not layers.AveragePooling2D or layer.data_format != "channels_last":
+        return False
+    one_window = site.output.shape[1:3] == (1, 1)
+    return one_window and tuple(layer.pool_size) == site.input.shape[1:3]
+
+
+def is_per_channel(site: CallSite) -> bool:
+    """Returns whether a call scales and offsets each channel, and does nothing else."""
+    layer = site.layer
+    in_training = site.call.kwargs.get("training")  # fixed when the model was built
+    if len(site.inputs) != 1 or len(site.input.shape) != 4 or in_training:
         return False
     if type(layer) is layers.BatchNormalization:
         return layer.axis in (-1, 3)
@@ -214,64 +249,27 @@ def is_per_channel(call: Call) -> bool:
         return _fits_channels(layer.scale) and _fits_channels(layer.offset)
     if isinstance(layer, layers.Layer) or type(layer).__name__ not in _ARITHMETIC:
         return False
-    operands = [*call.arguments.args, *call.arguments.kwargs.values()]
+    operands = [*site.call.args, *site.call.kwargs.values()]
     constants = [x for x in operands if not isinstance(x, keras.KerasTensor)]
     is_divisor = "Divide" in type(layer).__name__ and operands[0] is constants[0]
     return all(map(_fits_channels, constants)) and not is_divisor
 
 
-def negates(call: Call) -> bool:
-    """Returns whether a call subtracts from a constant, which the converter folds into nothing.
-
-    Args:
-        call: of any layer or operation.
-    """
-    is_difference = type(call.layer).__name__ == "Subtract" and len(call.inputs) == 1
-    return is_difference and not isinstance(call.arguments.args[0], keras.KerasTensor)
+def negates(site: CallSite) -> bool:
+    """Returns whether a call subtracts from a constant, which the converter cannot fold."""
+    is_difference = type(site.layer).__name__ == "Subtract" and len(site.inputs) == 1
+    return is_difference and not isinstance(site.call.args[0], keras.KerasTensor)
 
 
-def _fits_channels(constant) -> bool:
+def _fits_channels(constant: Any) -> bool:
     return all(size == 1 for size in np.shape(constant)[:-1])
 
 
-def flat(model: keras.Model) -> keras.Model:
-    """Returns a functional model of the same layers, nested models replaced by theirs.
-
-    Args:
-        model: a functional or Sequential model. Its layers get another name where two models in
-            it have some of the same.
-    """
-    model = as_functional(model)
-    names = {operation.name: operation for operation in model.operations}
-    outputs = _inline(model, model.inputs, "", names)
-    return keras.Model(
-        model.input, keras.tree.pack_sequence_as(model.output, outputs), name=model.name
-    )
-
-
-def _nodes(model: keras.Model) -> list:
-    """The calls of a functional model, in an order in which they can run."""
-    depths = sorted(model._nodes_by_depth, reverse=True)
-    nodes = [node for depth in depths for node in model._nodes_by_depth[depth]]
-    return [node for node in nodes if not node.is_input]
-
-
-def _inline(model: keras.Model, inputs, prefix: str, names: dict) -> list[keras.KerasTensor]:
-    """Calls the layers of a model on `inputs`; returns its outputs."""
-    new = dict(zip(map(id, model.inputs), inputs, strict=True))
-    for node in _nodes(model):
-        args, kwargs = node.arguments.fill_in(new)
-        layer = node.operation
-        if has_graph(layer):
-            inner = as_functional(layer)
-            tensors = [
-                x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)
-            ]
-            path = f"{prefix}{layer.name}_"
-            outputs = _inline(inner, tensors[: len(inner.inputs)], path, names)
-        else:
-            while names.setdefault(layer.name, layer) is not layer:
-                layer.name = f"{prefix}{layer.name}"
-            outputs = keras.tree.flatten(layer(*args, **kwargs))
-        new.update(zip(map(id, node.outputs), outputs, strict=True))
-    return [new[id(tensor)] for tensor in model.outputs]
+def _distinct_names(model: keras.Model, calls: Iterable[Call]) -> Iterable[str]:
+    """Renames layers of nested models that are named as another; returns all names in use."""
+    owners = {operation.name: operation for operation in model.operations}
+    for call in calls:
+        prefix = "".join(f"{name}_" for name in call.path.split("/")[:-1])
+        while owners.setdefault(call.layer.name, call.layer) is not call.layer:
+            call.layer.name = f"{prefix}{call.layer.name}"
+    return owners.keys()

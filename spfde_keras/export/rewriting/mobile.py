@@ -3,7 +3,7 @@
 import keras
 
 from spfde_keras.export.rewriting.flip import find_stems, flipped_images
-from spfde_keras.export.rewriting.graph import Rewriting, flat
+from spfde_keras.export.rewriting.graph import Rewriting
 from spfde_keras.export.rewriting.rewrites import REWRITES
 from spfde_keras.sparsify import densify
 
@@ -46,17 +46,34 @@ def make_mobile_ready(model: keras.Model) -> keras.Model:
     >>> [layer.name for layer in ready.layers[1:]]
     ['stem_pad', 'stem_stem', 'global_average_pooling2d']
     """
-    plain = flat(densify(model))
-    rewriting = Rewriting(plain)
+    return rewrite_for_phones(densify(model))
+
+
+def rewrite_for_phones(model: keras.Model) -> keras.Model:
+    """Does what `make_mobile_ready` does, for a caller who has no other use for the model.
+
+    Args:
+        model: as `densify` returns it; its layers go into the new model.
+
+    Returns:
+        As `make_mobile_ready`.
+
+    Example:
+
+    >>> ready = rewrite_for_phones(densify(model))
+    >>> ready.output_shape
+    (None, 10)
+    """
+    rewriting = Rewriting(model)
     stems = find_stems(rewriting)
     rewriting.mark_stems(stems, flipped_images(rewriting, stems))
-    for call in rewriting.calls:
-        outputs = next(filter(_is_given, (r(rewriting, call) for r in REWRITES)), None)
-        rewriting.put(call, rewriting.repeat(call) if outputs is None else outputs)
-    outputs = [rewriting.new(tensor) for tensor in plain.outputs]
-    outputs = keras.tree.pack_sequence_as(plain.output, outputs)
-    return keras.Model(plain.input, outputs, name=model.name)
+    for site in rewriting.sites:
+        rewritten = next(filter(_is_given, (rewrite(site) for rewrite in REWRITES)), None)
+        rewriting.put(site, rewriting.repeat(site) if rewritten is None else rewritten)
+    outputs = [rewriting.new(tensor) for tensor in rewriting.outputs]
+    outputs = keras.tree.pack_sequence_as(model.output, outputs)
+    return keras.Model(model.input, outputs, name=model.name)
 
 
-def _is_given(outputs) -> bool:
-    return outputs is not None
+def _is_given(rewritten: keras.KerasTensor | None) -> bool:
+    return rewritten is not None

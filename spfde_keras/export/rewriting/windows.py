@@ -1,4 +1,4 @@
-"""Convolutions as the same convolutions of a size and a padding that phones run sparse."""
+"""How kernels move over images, and how one lies in a larger one that phones run sparse."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from spfde_keras.export.rewriting.graph import Call, Rewriting
+from spfde_keras.export.rewriting.graph import CallSite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,26 +63,25 @@ class Window:
         return offset if fits else None
 
 
-def windows(rewriting: Rewriting, call: Call) -> tuple[keras.KerasTensor, Window, Window] | None:
+def windows(site: CallSite) -> tuple[keras.KerasTensor, Window, Window] | None:
     """Returns the image that a convolution or pooling reads, and how it moves down and across.
 
     A ZeroPadding2D that only this call reads counts as its own padding. Where the call makes a
     flipped image, the windows are those on the flipped image it reads.
 
     Args:
-        rewriting: of the model.
-        call: of a layer with strides and padding on images (batch, height, width, channels).
+        site: of a layer with strides and padding on images (batch, height, width, channels).
 
     Returns:
         (tensor, rows, columns); None if the layer's or the image's size is not known here.
     """
-    layer, image = call.layer, call.inputs[0]
+    layer, image = site.layer, site.input
     if layer.data_format != "channels_last" or layer.padding not in ("same", "valid"):
         return None
     added = ((0, 0), (0, 0))
-    padding = _padding(rewriting, call)
+    padding = site.padding
     if padding:
-        image, added = padding.inputs[0], padding.layer.padding
+        image, added = padding.input, padding.layer.padding
     if None in image.shape[1:3]:
         return None
     sizes = getattr(layer, "kernel_size", None) or layer.pool_size
@@ -97,20 +96,15 @@ def windows(rewriting: Rewriting, call: Call) -> tuple[keras.KerasTensor, Window
             outputs = -(-padded // stride)
             before += max((outputs - 1) * stride + kernel - padded, 0) // 2
         window = Window(image.shape[i + 1], before, kernel, stride, outputs)
-        found.append(window.flipped if rewriting.is_flipped(call.outputs[0]) else window)
-    return image, *found
+        found.append(window.flipped if site.is_flipped else window)
+    return image, found[0], found[1]
 
 
-def pads_mean(rewriting: Rewriting, call: Call) -> bool:
-    """Returns whether an average pooling pads the image, and leaves that out of its means.
-
-    Args:
-        rewriting: of the model.
-        call: of the pooling.
-    """
-    found = windows(rewriting, call)
+def pads_mean(site: CallSite) -> bool:
+    """Returns whether an average pooling pads the image, and leaves that out of its means."""
+    found = windows(site)
     is_padded = found is None or any(window.is_padded for window in found[1:])
-    return call.layer.padding == "same" and is_padded
+    return site.layer.padding == "same" and is_padded
 
 
 def embedding(
@@ -138,32 +132,22 @@ def embedding(
     return None
 
 
-def stays(rewriting: Rewriting, call: Call, size: int, offsets: tuple[int, int]) -> bool:
+def stays(site: CallSite, size: int, offsets: tuple[int, int]) -> bool:
     """Returns whether a convolution has the form already in which it is embedded.
 
     Args:
-        rewriting: of the model.
-        call: of the layer.
+        site: of the convolution.
         size, offsets: as `embedding` returns them.
     """
-    layer = call.layer
+    layer = site.layer
     is_whole = tuple(layer.kernel_size) == (size, size) and offsets == (0, 0)
-    if not is_whole or rewriting.is_flipped(call.outputs[0]):
+    if not is_whole or site.is_flipped:
         return False
     if tuple(layer.strides) == (1, 1):
         return True  # An image that keeps its size is padded by the same on both sides.
-    padding, half = _padding(rewriting, call), size // 2
+    padding, half = site.padding, size // 2
     is_alike = padding is not None and padding.layer.padding == ((half, half), (half, half))
     return is_alike and layer.padding == "valid"
-
-
-def _padding(rewriting: Rewriting, call: Call) -> Call | None:
-    """The ZeroPadding2D that only this call reads."""
-    maker = rewriting.maker(call.inputs[0])
-    if maker is None or type(maker.layer) is not keras.layers.ZeroPadding2D:
-        return None
-    is_own = rewriting.is_read_once(call.inputs[0])
-    return maker if is_own and maker.layer.data_format == "channels_last" else None
 
 
 def place(kernel: np.ndarray, size: int, offsets: tuple[int, int]) -> np.ndarray:
@@ -193,71 +177,12 @@ def spread(kernel: np.ndarray, dilation: tuple[int, int]) -> np.ndarray:
     return larger
 
 
-def oriented(rewriting: Rewriting, call: Call, kernel: np.ndarray) -> np.ndarray:
+def oriented(site: CallSite, kernel: np.ndarray) -> np.ndarray:
     """Returns the kernel of a layer, undilated, and flipped where its images are.
 
     Args:
-        rewriting: of the model.
-        call: of the layer.
+        site: of the layer.
         kernel: array (rows, columns, ...).
     """
-    kernel = spread(kernel, getattr(call.layer, "dilation_rate", (1, 1)))
-    return kernel[::-1, ::-1] if rewriting.is_flipped(call.outputs[0]) else kernel
-
-
-def pad(rewriting: Rewriting, call: Call, image, size: int, stride: int):
-    """Pads for a kernel of a size; returns the image and the padding left to the convolution.
-
-    Args:
-        rewriting: of the model.
-        call: what is rewritten.
-        image: tensor (batch, height, width, channels) of the new model.
-        size: int, of the kernel.
-        stride: int.
-    """
-    if stride == 1:
-        return image, "same"
-    return rewriting.add(keras.layers.ZeroPadding2D, call, "pad", image, padding=size // 2), "valid"
-
-
-def depthwise(
-    rewriting: Rewriting, call: Call, image, kernel: np.ndarray, bias=None, stride: int = 1
-):
-    """Returns an image after a depthwise convolution that is padded by half its kernel.
-
-    Args:
-        rewriting: of the model.
-        call: what is rewritten.
-        image: tensor (batch, height, width, channels) of the new model.
-        kernel: array (size, size, channels, 1).
-        bias: array (channels,), if there is one.
-        stride: int.
-    """
-    size = len(kernel)
-    image, padding = pad(rewriting, call, image, size, stride)
-    return rewriting.add(
-        keras.layers.DepthwiseConv2D,
-        call,
-        "depthwise",
-        image,
-        weights=[kernel] if bias is None else [kernel, bias],
-        kernel_size=size,
-        strides=stride,
-        padding=padding,
-        use_bias=bias is not None,
-    )
-
-
-def scaled(rewriting: Rewriting, call: Call, image, scale, offset):
-    """Returns `scale * image + offset` as a depthwise convolution, which phones run sparse.
-
-    Args:
-        rewriting: of the model.
-        call: what is rewritten.
-        image: tensor (batch, height, width, channels) of the new model.
-        scale, offset: array (channels,), or numbers.
-    """
-    channels = image.shape[-1]
-    taps = np.broadcast_to(np.asarray(scale, "float32"), (channels,)).reshape(1, 1, channels, 1)
-    bias = np.broadcast_to(np.asarray(offset, "float32"), (channels,))
-    return depthwise(rewriting, call, image, place(taps, 3, (1, 1)), bias if np.any(bias) else None)
+    kernel = spread(kernel, getattr(site.layer, "dilation_rate", (1, 1)))
+    return kernel[::-1, ::-1] if site.is_flipped else kernel

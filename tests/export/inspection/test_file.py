@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from spfde_keras.export import inspect_tflite
 from spfde_keras.export.inspection.file import read_tflite
-from spfde_keras.export.inspection.inspector import inspect_tflite
 from tests.export import sparse_nets
 from tests.export.sparse_nets import NETS
 

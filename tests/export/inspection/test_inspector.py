@@ -6,8 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from spfde_keras.export import PRECISIONS, export_tflite
-from spfde_keras.export.inspection.inspector import inspect_tflite
+from spfde_keras.export import PRECISIONS, export_tflite, inspect_tflite
 from spfde_keras.export.inspection.rules import RULES
 from spfde_keras.export.sparse_mode import available_runtimes, run_job
 from spfde_keras.export.verification import reference

@@ -343,7 +343,8 @@ def test_images_are_not_flipped_where_a_layer_tells_the_difference(body):
 
 def test_an_image_that_is_an_output_is_not_flipped():
     image = layers.Input(SHAPE)
-    for output in (same_stem(image), block(same_stem(image), 8)):
+    padded = layers.ZeroPadding2D(1)(same_stem(image))
+    for output in (same_stem(image), block(same_stem(image), 8), padded):
         plain = fill(keras.Model(image, output))
         ready, x = make_mobile_ready(plain), images(plain)["input_0"]
         np.testing.assert_allclose(ready(x), plain(x), rtol=1e-5, atol=1e-5)
