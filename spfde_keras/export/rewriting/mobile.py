@@ -46,23 +46,24 @@ def make_mobile_ready(model: keras.Model) -> keras.Model:
     >>> [layer.name for layer in ready.layers[1:]]
     ['stem_pad', 'stem_stem', 'global_average_pooling2d']
     """
-    return rewrite_for_phones(densify(model))
+    return rewrite_for_phones(densify(model), model.name)
 
 
-def rewrite_for_phones(model: keras.Model) -> keras.Model:
+def rewrite_for_phones(model: keras.Model, name: str) -> keras.Model:
     """Does what `make_mobile_ready` does, for a caller who has no other use for the model.
 
     Args:
         model: as `densify` returns it; its layers go into the new model.
+        name: str, of the new model.
 
     Returns:
         As `make_mobile_ready`.
 
     Example:
 
-    >>> ready = rewrite_for_phones(densify(model))
-    >>> ready.output_shape
-    (None, 10)
+    >>> ready = rewrite_for_phones(densify(model), "phone")
+    >>> ready.name, ready.output_shape
+    ('phone', (None, 10))
     """
     rewriting = Rewriting(model)
     stems = find_stems(rewriting)
@@ -72,7 +73,7 @@ def rewrite_for_phones(model: keras.Model) -> keras.Model:
         rewriting.put(site, rewriting.repeat(site) if rewritten is None else rewritten)
     outputs = [rewriting.new(tensor) for tensor in rewriting.outputs]
     outputs = keras.tree.pack_sequence_as(model.output, outputs)
-    return keras.Model(model.input, outputs, name=model.name)
+    return keras.Model(model.input, outputs, name=name)
 
 
 def _is_given(rewritten: keras.KerasTensor | None) -> bool:
