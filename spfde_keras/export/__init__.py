@@ -1,8 +1,9 @@
 """TFLite files: written, loaded, compared with the Keras model, inspected, run in sparse mode."""
 
 from spfde_keras.export.conversion import PRECISIONS
-from spfde_keras.export.exporter import ExportReport, export_tflite
+from spfde_keras.export.exporter import export_tflite
 from spfde_keras.export.inspection import InspectReport, inspect_tflite
+from spfde_keras.export.report import ExportReport
 from spfde_keras.export.rewriting import make_mobile_ready
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode, run_sparse_mode
 from spfde_keras.export.verification import evaluate_tflite, run_tflite, verify_tflite

@@ -1,11 +1,12 @@
-"""What a file with sparse weights must show before it gets its name."""
+"""Whether a file with sparse weights is fit for phones; `export_tflite` publishes no other."""
 
 import collections
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from spfde_keras.export.inspection.inspector import InspectReport, Problem
+from spfde_keras.export.inspection import InspectReport, Problem
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode
 
 # Ways in which the converter itself writes sparse weights wrong, whatever the graph is.
@@ -31,7 +32,7 @@ def miswritten(inspected: InspectReport) -> str:
 
 
 def accept(inspected: InspectReport, mobile: bool) -> None:
-    """Refuses a file that phones run wrong or not at all, or, on demand, not sparse.
+    """Refuses a file that phones cannot load or run wrong, or, on demand, do not run sparse.
 
     Args:
         inspected: the inspector's report on it.
@@ -68,7 +69,10 @@ def obstacle(inspected: InspectReport) -> str:
 
 
 def run_in_sparse_mode(
-    path, inputs: dict[str, np.ndarray], expected: dict[str, dict], tolerance: float
+    path: str | os.PathLike[str],
+    inputs: Mapping[str, np.ndarray],
+    expected: Mapping[str, Mapping[str, np.ndarray]],
+    tolerance: float,
 ) -> tuple[str, float] | tuple[None, None]:
     """Compares a file with its model in the first of the installed sparse-mode runtimes.
 
@@ -96,7 +100,7 @@ def run_in_sparse_mode(
 
 def _listed(problems: Iterable[Problem]) -> str:
     """A line for each rule that is broken, which names the first operator that breaks it."""
-    by_rule = collections.defaultdict(list)
+    by_rule: dict[tuple[str, str], list[Problem]] = collections.defaultdict(list)
     for problem in problems:
         by_rule[problem.operator, problem.rule].append(problem)
     lines = []

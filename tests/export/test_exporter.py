@@ -8,6 +8,8 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 from spfde_keras.export import PRECISIONS, export_tflite, exporter, run_tflite
+from spfde_keras.export.rewriting import mobile
+from spfde_keras.export.samples import CALIBRATION_SAMPLES, collect
 from spfde_keras.sparsify import densify, sparsify
 
 SHAPE = (8, 8, 1)
@@ -118,6 +120,25 @@ def test_mixed_precision_models_become_float32_files(path, samples, policy):
     assert run_tflite(path, samples).dtype == "float32"
 
 
+@pytest.mark.parametrize("options", [{}, {"mobile": True}], ids=["plain", "mobile"])
+@pytest.mark.parametrize("sparsity", [0.9, [0.8, 0.9]], ids=["one", "two sub-nets"])
+def test_each_sub_net_is_made_dense_once(path, monkeypatch, sparsity, options):
+    image = layers.Input((8, 8, 3))
+    x = layers.Conv2D(16, 3, 2, "same", activation="relu")(image)
+    x = layers.Conv2D(32, 1, activation="relu", name="mix")(x)
+    plain = keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    model, made = sparsify(plain, sparsity=sparsity), []
+
+    def count(model, subnet=None):
+        made.append(subnet)
+        return densify(model, subnet)
+
+    monkeypatch.setattr(exporter, "densify", count)
+    monkeypatch.setattr(mobile, "densify", count)
+    export_tflite(model, path, **options)
+    assert made == list(range(len(model.subnets)))
+
+
 def test_sequential_models(path):
     model = keras.Sequential([layers.Input((5,)), layers.Dense(3)])
     export_tflite(model, path)
@@ -177,7 +198,7 @@ def test_the_file_takes_one_sample_and_names_are_stable(path):
     ids=["array", "batches", "generator of (x, y)", "dataset", "dataset of (x, y)"],
 )
 def test_representative_data_comes_in_any_form(samples, wrap):
-    collected = exporter._collect(conv_net(), wrap(samples))
+    collected = collect(conv_net(), wrap(samples))
     np.testing.assert_array_equal(collected["image"], samples)
 
 
@@ -186,8 +207,8 @@ def test_representative_data_is_read_no_further_than_needed(samples):
         while True:
             yield samples
 
-    collected = exporter._collect(conv_net(), endless())
-    assert len(collected["image"]) == exporter.CALIBRATION_SAMPLES
+    collected = collect(conv_net(), endless())
+    assert len(collected["image"]) == CALIBRATION_SAMPLES
 
 
 @pytest.mark.parametrize(
@@ -219,21 +240,24 @@ def test_wrong_arguments_are_refused_before_conversion(path, monkeypatch, argume
     [
         ("model.keras", "`path` must end in .tflite"),
         ("missing/model.tflite", "existing, writable folder.*No such file"),
+        ("a file/model.tflite", "existing, writable folder.*Not a directory"),
         ("folder.tflite", "must not be a folder"),
     ],
 )
 def test_wrong_paths_are_refused_before_conversion(tmp_path, monkeypatch, name, message):
     monkeypatch.setattr(exporter, "densify", None)
     (tmp_path / "folder.tflite").mkdir()
+    (tmp_path / "a file").touch()
     with pytest.raises(ValueError, match=message):
         export_tflite(conv_net(), tmp_path / name)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a file", "folder.tflite"]
 
 
 def test_a_read_only_folder_is_refused(path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(ValueError, match="writable folder.*Permission denied"):
         export_tflite(conv_net(), path)
 

@@ -1,5 +1,5 @@
 """Rewrites models to equal ones that phones run sparse."""
 
-from spfde_keras.export.rewriting.mobile import make_mobile_ready
+from spfde_keras.export.rewriting.mobile import make_mobile_ready, rewrite_for_phones
 
-__all__ = ["make_mobile_ready"]
+__all__ = ["make_mobile_ready", "rewrite_for_phones"]

@@ -1,0 +1,70 @@
+"""What an export tells of the file it wrote."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """What `export_tflite` wrote.
+
+    Args:
+        path: the file.
+        precision: one of `PRECISIONS`.
+        sparse: bool, whether any weights are stored sparse.
+        bytes: int, size of the file.
+        gzip_bytes: int, its size after gzip, as app stores ship it.
+        signatures: the names by which the file is run: of the sub-nets, where there are several.
+        max_error: float, largest error of any signature against the Keras model, a share of the
+            output's scale.
+        tolerance: float, the error it was allowed.
+        checked_samples: int, samples that both were run on.
+        runs_sparse: bool, whether phones run it sparse, according to `inspect_tflite`.
+        obstacle: str, the first reason why not, or why weights had to be stored dense; "" if
+            there is none.
+        sparse_mode: str, the runtime in which it was run with sparse kernels; None if none was
+            installed or no weights are stored sparse.
+        sparse_mode_error: float, the largest error of any signature there; None if there was no
+            such run.
+    """
+
+    path: str
+    precision: str
+    sparse: bool
+    bytes: int
+    gzip_bytes: int
+    signatures: tuple[str, ...]
+    max_error: float
+    tolerance: float
+    checked_samples: int
+    runs_sparse: bool = False
+    obstacle: str = ""
+    sparse_mode: str | None = None
+    sparse_mode_error: float | None = None
+
+    def __str__(self) -> str:
+        encoding = "sparse" if self.sparse else "dense"
+        lines = [
+            f"{self.path}: {self.precision}, {encoding}, {self.bytes:,} bytes "
+            f"({self.gzip_bytes:,} after gzip), {', '.join(self.signatures)}: largest error "
+            f"{self.max_error:.1e} of the output's scale on {self.checked_samples} samples"
+        ]
+        if self.sparse:
+            lines += [self._speed(), self._proof()]
+        elif self.obstacle:
+            lines.append(f"stored dense: {self.obstacle}")
+        return "\n".join(lines)
+
+    def _speed(self) -> str:
+        if self.runs_sparse:
+            return "runs sparse on phones (ARM64, ARM, WebAssembly)"
+        return (
+            f"does not run sparse on phones, where it is only smaller: {self.obstacle} (tflite/"
+            "inspect.py says more; mobile=True rewrites what it can)"
+        )
+
+    def _proof(self) -> str:
+        if self.sparse_mode is None:
+            return "not run in sparse mode: no runtime is installed; `make mobile-kit` installs one"
+        return (
+            f"run in sparse mode ({self.sparse_mode}): largest error {self.sparse_mode_error:.1e}"
+        )

@@ -1,0 +1,66 @@
+"""The samples on which a file is calibrated and checked."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from spfde_keras.export.verification import input_names, named_inputs
+
+CALIBRATION_SAMPLES = 256  # TensorFlow's guide asks for 100 to 500
+VERIFICATION_SAMPLES = 16
+
+
+def random_samples(model: keras.Model) -> dict[str, np.ndarray]:
+    """Returns as many random samples as a file is checked on.
+
+    They are uniform in [0, 1), as scaled images are; integers are 0 or 1, which every table has.
+
+    Args:
+        model: a functional model of known input shapes.
+
+    Returns:
+        Arrays (samples, *input shape) by the names of the inputs in the file.
+    """
+    random = np.random.default_rng(0)
+    return {
+        name: random.uniform(
+            high=1 if "float" in tensor.dtype else 2,
+            size=(VERIFICATION_SAMPLES, *tensor.shape[1:]),
+        ).astype(tensor.dtype)
+        for name, tensor in zip(input_names(model), model.inputs, strict=True)
+    }
+
+
+def collect(model: keras.Model, data: Any) -> dict[str, np.ndarray]:
+    """Returns the first samples of `data`, as many as a file is calibrated on.
+
+    Args:
+        model: a functional model.
+        data: `representative_data` as in `export_tflite`.
+
+    Returns:
+        Arrays (samples, *input shape) by the names of the inputs in the file.
+
+    Raises:
+        ValueError: if there are none, or they do not fit the model.
+    """
+    batches = [data] if hasattr(data, "shape") or isinstance(data, dict) else data
+    if not isinstance(batches, Iterable):
+        raise ValueError(
+            "`representative_data` must be an array, or an iterable or dataset of batches of x. "
+            f"Received: {type(data).__name__}"
+        )
+    collected, count = [], 0
+    for batch in batches:
+        collected.append(named_inputs(model, batch[0] if isinstance(batch, tuple) else batch))
+        count += len(next(iter(collected[-1].values())))
+        if count >= CALIBRATION_SAMPLES:
+            break
+    if not collected:
+        raise ValueError("`representative_data` must hold at least one sample. Received: none")
+    return {
+        name: np.concatenate([inputs[name] for inputs in collected])[:CALIBRATION_SAMPLES]
+        for name in collected[0]
+    }
