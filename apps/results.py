@@ -197,7 +197,7 @@ def table(results: Mapping) -> str:
 
 _ON_PHONES = {
     True: "runs sparse, on ARM64, ARM and WebAssembly",
-    False: "does not run sparse: `python tflite/inspect.py` with the file says why",
+    False: "does not run sparse: `python tflite/inspect_tflite.py` with the file says why",
 }
 
 

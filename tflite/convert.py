@@ -6,9 +6,10 @@ python tflite/convert.py model.keras model.tflite --mobile  # must run sparse on
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
-# A script's own folder comes first on the path, where its files would hide modules of the same
-# name, such as the standard library's `inspect`; the repository's root belongs there instead.
+# The repository's root takes the place of this folder on the path.
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 if os.path.abspath(sys.path[0]) == _FOLDER:
     sys.path[0] = os.path.dirname(_FOLDER)
@@ -30,10 +31,10 @@ finally:
 
 _PRECISION = flags.DEFINE_string("precision", "float32", " | ".join(PRECISIONS))
 _SPARSE = flags.DEFINE_boolean(
-    "sparse", None, "store weights sparse (default: as far as the precision can)"
+    "sparse", None, "store weights sparse (default: if the precision allows it)"
 )
 _MOBILE = flags.DEFINE_boolean(
-    "mobile", False, "write a file that runs sparse on phones, of an equal model, or none"
+    "mobile", False, "rewrite the model to an equal one that runs sparse on phones, or fail"
 )
 _REPRESENTATIVE_DATA = flags.DEFINE_string(
     "representative_data", None, ".npy file of samples, which int8_full needs"
@@ -70,7 +71,7 @@ def _load_model(path: str) -> keras.Model:
     return keras.saving.load_model(path, compile=False)
 
 
-def _read(path: str, load, kind: str):
+def _read(path: str, load: Callable[[str], Any], kind: str) -> Any:
     if not os.path.isfile(path):
         raise ValueError(f"{path} does not exist, or is not a file.")
     try:
@@ -81,13 +82,17 @@ def _read(path: str, load, kind: str):
 
 
 def main(argv: list[str]) -> None:
-    """Runs the command; a wrong input ends it with one message and exit code 1."""
+    """Runs the command; a wrong input ends it with one message and exit code 1.
+
+    Args:
+        argv: the program's name, the .keras file and the .tflite file.
+    """
     if len(argv) != 3:
-        sys.exit("Usage: python tflite/convert.py MODEL.keras MODEL.tflite [flags]; see --help")
+        raise app.UsageError(f"A .keras and a .tflite file are needed. Received: {argv[1:]}")
     try:
         convert(*argv[1:])
     except (ValueError, RuntimeError) as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

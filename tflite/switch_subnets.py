@@ -4,7 +4,7 @@ python tflite/switch_subnets.py model.tflite --budget_ms=5,2,1,5
 
 The file is one that `export_tflite` wrote of a model with several sub-nets. It is loaded once
 and each sub-net is timed; then the budgets come one after the other, as on a device whose load
-changes. This needs LiteRT, NumPy and absl alone, no TensorFlow: it runs on a small ARM board, too.
+changes. This needs only LiteRT, NumPy and absl, no TensorFlow: it also runs on a small ARM board.
 
 An app does the same: it loads the file once and names a signature at each call,
 
@@ -17,18 +17,13 @@ kernels: in nets made of 1x1 convolutions, on ARM and in WebAssembly.
 """
 
 import os
-import sys
-
-# A script's own folder comes first on the path, where its files would hide modules of the same
-# name, such as the standard library's `inspect`.
-if os.path.abspath(sys.path[0]) == os.path.dirname(os.path.abspath(__file__)):
-    del sys.path[0]
-
 import platform
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -55,7 +50,7 @@ def choose(latencies: dict[str, float], budget: float) -> str:
     'subnet_95'
     """
     within = [name for name in latencies if latencies[name] <= budget]
-    return min(within, key=sparsity) if within else min(latencies, key=latencies.get)
+    return min(within, key=sparsity) if within else min(latencies, key=latencies.__getitem__)
 
 
 def sparsity(name: str) -> float:
@@ -96,7 +91,7 @@ def load(path: str) -> dict[str, Callable[[], dict]]:
     return {name: _on_sample(interpreter.get_signature_runner(name)) for name in names}
 
 
-def _on_sample(runner) -> Callable[[], dict]:
+def _on_sample(runner: Any) -> Callable[[], dict]:
     random = np.random.default_rng(0)
     sample = {
         name: random.random(details["shape"]).astype(details["dtype"])
@@ -156,13 +151,17 @@ def _budgets(values: list[str] | None) -> list[float]:
 
 
 def main(argv: list[str]) -> None:
-    """Runs the command; a wrong input ends it with one line and exit code 1."""
+    """Runs the command; a wrong input ends it with one line and exit code 1.
+
+    Args:
+        argv: the program's name and the .tflite file.
+    """
     if len(argv) != 2:
-        sys.exit("Usage: python tflite/switch_subnets.py MODEL.tflite --budget_ms=5,2; see --help")
+        raise app.UsageError(f"One .tflite file is needed. Received: {argv[1:]}")
     try:
         switch(argv[1])
     except ValueError as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -58,8 +58,8 @@ class ExportReport:
         if self.runs_sparse:
             return "runs sparse on phones (ARM64, ARM, WebAssembly)"
         return (
-            f"does not run sparse on phones, where it is only smaller: {self.obstacle} (tflite/"
-            "inspect.py says more; mobile=True rewrites what it can)"
+            f"does not run sparse on phones, where it is only smaller: {self.obstacle} "
+            "(tflite/inspect_tflite.py says more; mobile=True rewrites what it can)"
         )
 
     def _proof(self) -> str:

@@ -1,13 +1,13 @@
 import importlib.util
+import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
-from absl import flags
+from absl import app, flags
 from absl.testing import flagsaver
 from keras import layers
 
@@ -44,15 +44,12 @@ def source(tmp_path):
 
 
 def test_end_to_end(source, tmp_path):
-    # A checkout whose tflite folder holds a file named like one of the standard library.
-    folder = tmp_path / "checkout" / "tflite"
-    folder.mkdir(parents=True)
-    shutil.copy(SCRIPT, folder)
-    (folder / "inspect.py").write_text("raise ImportError('hides the standard library')")
-    (folder.parent / "spfde_keras").symlink_to(SCRIPT.parents[1] / "spfde_keras")
     target = tmp_path / "model.tflite"
-    command = [sys.executable, folder / SCRIPT.name, source, target, "--precision=float16"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    command = [sys.executable, SCRIPT, source, target, "--precision=float16"]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{target}: float16, sparse, {target.stat().st_size:,} bytes (")
@@ -90,7 +87,7 @@ def test_a_file_for_phones_or_none(run, source, tmp_path, capsys):
     run(tmp_path / "image.keras", target, mobile=True)
     assert "\nruns sparse on phones" in capsys.readouterr().out
     written = target.read_bytes()
-    with pytest.raises(SystemExit, match="Error: `model` cannot run sparse on phones"):
+    with pytest.raises(SystemExit, match="error: `model` cannot run sparse on phones"):
         run(source, target, mobile=True)
     assert target.read_bytes() == written
 
@@ -98,7 +95,6 @@ def test_a_file_for_phones_or_none(run, source, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "values", "message"),
     [
-        (["{source}"], {}, "Usage: python tflite/convert.py"),
         (["{folder}/missing.keras", "{target}"], {}, "missing.keras does not exist"),
         (["{folder}/text.keras", "{target}"], {}, "text.keras is not a .keras file"),
         (["{source}", "{folder}/no/model.tflite"], {}, "existing, writable folder"),
@@ -127,5 +123,11 @@ def test_wrong_input_is_one_line(run, source, tmp_path, arguments, values, messa
     with pytest.raises(SystemExit) as stopped:
         run(*(argument.format(**names) for argument in arguments), **values)
     # Python prints a text exit code to stderr and exits with 1.
-    assert message in stopped.value.code and "\n" not in stopped.value.code
+    assert stopped.value.code.startswith("error: ") and message in stopped.value.code
+    assert "\n" not in stopped.value.code
     assert target.read_bytes() == b"older"
+
+
+def test_both_files_are_needed(run, source):
+    with pytest.raises(app.UsageError, match="A .keras and a .tflite file are needed. Received: "):
+        run(source)

@@ -4,13 +4,12 @@ import itertools
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 
 import keras
 import pytest
-from absl import flags
+from absl import app, flags
 from absl.testing import flagsaver
 from keras import layers
 
@@ -108,15 +107,10 @@ def test_each_budget_has_its_answer(cli, run, folder, monkeypatch, capsys):
 
 
 def test_end_to_end_without_tensorflow(folder, tmp_path):
-    # A folder of scripts that holds a file named like one of the standard library.
-    scripts, blocked = tmp_path / "scripts", tmp_path / "blocked"
-    for name in (scripts / "inspect.py", blocked / "tensorflow.py", blocked / "spfde_keras.py"):
-        name.parent.mkdir(exist_ok=True)
-        name.write_text("raise ImportError('must not be imported')")
-    shutil.copy(SCRIPT, scripts)
-    file = folder / "subnets.tflite"
-    command = [sys.executable, scripts / SCRIPT.name, file, "--budget_ms=10000,1e-6"]
-    environment = os.environ | {"PYTHONPATH": str(blocked)}
+    for name in ("tensorflow", "keras", "spfde_keras"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('must not be imported')")
+    command = [sys.executable, SCRIPT, folder / "subnets.tflite", "--budget_ms=10000,1e-6"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
     assert done.returncode == 0, done.stderr
@@ -135,7 +129,6 @@ def test_x86_is_told_that_it_shows_no_difference(
 @pytest.mark.parametrize(
     ("arguments", "budgets", "message"),
     [
-        ([], ["1"], "Usage: python tflite/switch_subnets.py"),
         (["missing.tflite"], ["1"], "missing.tflite does not exist"),
         (["text.tflite"], ["1"], "text.tflite is not a .tflite file"),
         (["single.tflite"], ["1"], "must be sub-nets, such as subnet_90. Received: serving_de"),
@@ -149,4 +142,10 @@ def test_wrong_input_is_one_line(run, folder, arguments, budgets, message):
     with pytest.raises(SystemExit) as stopped:
         run(*(folder / argument for argument in arguments), budget_ms=budgets)
     # Python prints a text exit code to stderr and exits with 1.
-    assert re.search(message, stopped.value.code) and "\n" not in stopped.value.code
+    assert re.search(f"^error: .*{message}", stopped.value.code)
+    assert "\n" not in stopped.value.code
+
+
+def test_a_file_is_needed(run):
+    with pytest.raises(app.UsageError, match="One .tflite file is needed. Received: "):
+        run(budget_ms=["1"])

@@ -135,7 +135,7 @@ class TestBuild:
         flags.FLAGS.mark_as_parsed()
         with (
             flagsaver.flagsaver(dense=str(run / "dense.tflite"), node_modules=str(tmp_path)),
-            pytest.raises(SystemExit, match="^Error: `node_modules` must hold .*mobile-kit.*") as e,
+            pytest.raises(SystemExit, match="^error: `node_modules` must hold .*mobile-kit.*") as e,
         ):
             cli.main(["build.py", str(run), str(tmp_path / "page")])
         assert "\n" not in str(e.value)

@@ -6,7 +6,7 @@ python -m http.server --directory page
 The run is a folder of `apps.train` on the digits; its model.tflite is the sparse file. The dense
 one is made of the same model:
 
-    python tflite/convert.py runs/web/model.keras runs/web/dense.tflite --sparse=false
+    python tflite/convert.py runs/web/model.keras runs/web/dense.tflite --nosparse
 
 The page needs no network: LiteRT.js, the npm package @litertjs/core, is copied into its folder
 from the mobile kit (make mobile-kit).
@@ -15,8 +15,7 @@ from the mobile kit (make mobile-kit).
 import os
 import sys
 
-# A script's own folder comes first on the path, where its files would hide modules of the same
-# name; the repository's root belongs there instead.
+# The repository's root takes the place of this folder on the path.
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 if os.path.abspath(sys.path[0]) == _FOLDER:
     sys.path[0] = os.path.dirname(os.path.dirname(_FOLDER))
@@ -140,7 +139,7 @@ def _check(files: dict[str, str], results: dict, images: np.ndarray) -> None:
             raise ValueError(str(error)) from error
         if np.shape(dense) != np.shape(sparse) or not np.allclose(dense, sparse, 1e-3, 1e-3):
             raise ValueError(
-                "`dense` must hold the run's own model, written with --sparse=false. "
+                "`dense` must hold the run's own model, written with --nosparse. "
                 f"Received: {files['dense']}, which answers otherwise than {files['sparse']}"
             )
 
@@ -175,14 +174,21 @@ def _describe(results: dict, files: dict[str, str], samples) -> dict:
 
 
 def main(argv: list[str]) -> None:
-    """Runs the command; a wrong input ends it with one line and exit code 1."""
+    """Runs the command; a wrong input ends it with one line and exit code 1.
+
+    Args:
+        argv: the program's name, the run's folder and the page's.
+    """
     if len(argv) != 3 or _DENSE.value is None:
-        sys.exit("Usage: python tflite/web/build.py RUN OUT --dense=DENSE.tflite; see --help")
+        raise app.UsageError(
+            "A run's folder, the page's folder and --dense=FILE are needed. "
+            f"Received: {argv[1:]}, --dense={_DENSE.value}"
+        )
     run, out = argv[1:]
     try:
         build(run, _DENSE.value, out, _NODE_MODULES.value)
     except ValueError as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(f"error: {error}")
     print(f"{out}: show it with `python -m http.server --directory {out}`")
 
 
