@@ -190,7 +190,7 @@ def test_inputs_in_order(runner, two_inputs, tmp_path):
 def test_input_errors(runner, two_inputs, doubling, tmp_path):
     (tmp_path / "x").write_bytes(b"12345")
     assert error(runner, doubling, f"--input={tmp_path / 'x'}") == (
-        f"Error: {tmp_path / 'x'} must have 16 bytes for x: float32 [1, 4]. Received: 5"
+        f"error: {tmp_path / 'x'} must have 16 bytes for x: float32 [1, 4]. Received: 5"
     )
     assert "cannot be read: No such file" in error(runner, doubling, f"--input={tmp_path / 'no'}")
     assert "cannot be read: Is a directory" in error(runner, doubling, f"--input={tmp_path}")
@@ -211,28 +211,28 @@ def test_input_errors(runner, two_inputs, doubling, tmp_path):
     ],
 )
 def test_flag_errors(runner, doubling, flags, rule):
-    assert error(runner, doubling, *flags).startswith(f"Error: {rule}")
+    assert error(runner, doubling, *flags).startswith(f"error: {rule}")
 
 
 def test_signature_errors(runner, mobilenet):
-    rule = "Error: --signature must be one of: subnet_90, subnet_95. Received: "
+    rule = "error: --signature must be one of: subnet_90, subnet_95. Received: "
     assert error(runner, mobilenet) == rule + "none"
     assert error(runner, mobilenet, "--signature=subnet_9") == rule + "subnet_9"
 
 
 def test_bad_files(runner, doubling, tmp_path):
     bad = tmp_path / "bad.tflite"
-    assert error(runner) == "Error: one .tflite file must be given; see --help"
-    assert error(runner, bad) == f"Error: {bad} cannot be read: No such file or directory"
+    assert error(runner) == "error: one .tflite file must be given; see --help"
+    assert error(runner, bad) == f"error: {bad} cannot be read: No such file or directory"
     content = doubling.read_bytes()
     for head in b"", content[:7], b"PK\3\4" + bytes(100):
         bad.write_bytes(head)
-        assert error(runner, bad) == f"Error: {bad} is not a .tflite file"
+        assert error(runner, bad) == f"error: {bad} is not a .tflite file"
     for length in 8, 20, len(content) // 2:
         bad.write_bytes(content[:length])
         done = run(runner, bad)
         assert done.returncode == 1 and not done.stdout
-        assert done.stderr.splitlines()[-1].startswith(f"Error: {bad} is damaged")
+        assert done.stderr.splitlines()[-1].startswith(f"error: {bad} is damaged")
 
 
 def test_help(runner):

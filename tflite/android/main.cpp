@@ -137,7 +137,7 @@ int main(int count, char** arguments) {
     }
     return 0;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "Error: %s\n", error.what());
+    std::fprintf(stderr, "error: %s\n", error.what());
     return 1;
   }
 }

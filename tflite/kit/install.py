@@ -12,7 +12,6 @@ files, or where SPFDE_MOBILE_KIT points, and what is there already is kept:
 QEMU and the ARM64 Python are unpacked from Debian's packages; the system stays as it is.
 """
 
-import argparse
 import importlib.metadata
 import json
 import os
@@ -33,6 +32,8 @@ if Path(sys.path[0]).resolve() == HERE:  # a script's own folder, instead of the
 _console = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 try:
+    from absl import app
+
     from spfde_keras.export.sparse_mode import kit_folder, read_job
 finally:
     os.dup2(_console, 2)
@@ -66,13 +67,15 @@ class Missing(Exception):
     """What stands in the way of a runtime, and how to get it."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Installs the runtimes named, or all, and says of each how it went."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runtimes", nargs="*", help=f"some of {', '.join(RUNTIMES)}; default: all")
-    chosen = parser.parse_args(arguments).runtimes or list(RUNTIMES)
+def main(argv: list[str]) -> None:
+    """Installs the runtimes named, or all, and says of each how it went.
+
+    Args:
+        argv: the program's name and those of runtimes.
+    """
+    chosen = argv[1:] or list(RUNTIMES)
     if unknown := sorted(set(chosen) - RUNTIMES.keys()):
-        parser.error(f"runtimes are {', '.join(RUNTIMES)}. Received: {', '.join(unknown)}")
+        raise app.UsageError(f"Runtimes are {', '.join(RUNTIMES)}. Received: {', '.join(unknown)}")
     kit = kit_folder()
     kit.mkdir(parents=True, exist_ok=True)
     (kit / ".gitignore").write_text("*\n")
@@ -247,4 +250,4 @@ def run(command: list[str], remedy: str, cwd=None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    app.run(main)
