@@ -14,8 +14,8 @@ _FOLDER = os.path.dirname(os.path.abspath(__file__))
 if os.path.abspath(sys.path[0]) == _FOLDER:
     sys.path[0] = os.path.dirname(_FOLDER)
 
-# TensorFlow logs to file 2 while it is imported, whatever its log level: an error of this
-# program is one line there.
+# At any log level TensorFlow logs to file 2 while it is imported; only errors of this program
+# belong there.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _console = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -41,7 +41,7 @@ def choose(latencies: dict[str, float], budget: float) -> str:
     """Returns the densest sub-net within a budget, or the fastest if none is.
 
     Args:
-        latencies: the median latency of each sub-net, by its name, which tells its sparsity.
+        latencies: the median latency of each sub-net, by its name, which contains its sparsity.
         budget: the latency allowed, in the unit of `latencies`.
 
     Example:
@@ -54,7 +54,7 @@ def choose(latencies: dict[str, float], budget: float) -> str:
 
 
 def sparsity(name: str) -> float:
-    """Returns the sparsity in per cent that the name of a sub-net tells.
+    """Returns the sparsity in per cent that the name of a sub-net contains.
 
     Raises:
         ValueError: if it is no name of a sub-net.

@@ -1,4 +1,4 @@
-"""TFLite files: written, loaded, compared with the Keras model, inspected, run in sparse mode."""
+"""TFLite files: writing, loading, comparing with the Keras model, inspecting, running sparse."""
 
 from spfde_keras.export.conversion import PRECISIONS
 from spfde_keras.export.exporter import export_tflite

@@ -9,7 +9,7 @@ import numpy as np
 from spfde_keras.export.inspection import InspectReport, Problem
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode
 
-# Ways in which the converter itself writes sparse weights wrong, whatever the graph is.
+# Ways in which the converter itself writes sparse weights wrong, in any graph.
 _MISWRITTEN = ("sparse_blocks", "sparse_reader")
 
 
@@ -32,7 +32,7 @@ def miswritten(inspected: InspectReport) -> str:
 
 
 def accept(inspected: InspectReport, mobile: bool) -> None:
-    """Refuses a file that phones cannot load or run wrong, or, on demand, do not run sparse.
+    """Refuses a file that phones cannot load or would run wrong or, on request, not sparse.
 
     Args:
         inspected: the inspector's report on it.

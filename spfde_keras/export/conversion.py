@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,8 +28,8 @@ class Precision:
     tolerance: float
     sparse: bool
     remedy: str
-    optimizations: tuple = (tf.lite.Optimize.DEFAULT,)
-    target: dict = dataclasses.field(default_factory=dict)
+    optimizations: tuple[Any, ...] = (tf.lite.Optimize.DEFAULT,)
+    target: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 # The tolerances tell a broken file, which is off by its whole scale, from rounding:
@@ -78,7 +79,7 @@ def in_float32(model: keras.Model) -> keras.Model:
     if not _half_dtypes(model):
         return model
 
-    def replaced(config):
+    def replaced(config: Any) -> Any:
         if isinstance(config, dict):
             if config.get("class_name") == "DTypePolicy":
                 return "float32" if config["config"]["name"].endswith("float16") else config
@@ -94,9 +95,12 @@ def in_float32(model: keras.Model) -> keras.Model:
 
 
 def convert_models(
-    models: dict[str, keras.Model], precision: str, sparse: bool, samples: dict[str, np.ndarray]
+    models: Mapping[str, keras.Model],
+    precision: str,
+    sparse: bool,
+    samples: Mapping[str, np.ndarray],
 ) -> bytes:
-    """Returns the content of a file, which nobody has run yet.
+    """Returns the content of a file, not run yet.
 
     Args:
         models: functional models of the same inputs, in float32, by signature.
@@ -114,7 +118,7 @@ def convert_models(
     for name, model in models.items():
         archive.track(model)
         archive.add_endpoint(
-            # Keras saves its first endpoint as serving_default, too.
+            # Keras also saves its first endpoint as serving_default.
             "serve" if name == DEFAULT_SIGNATURE else name,
             functools.partial(model.__call__, training=False),
             input_signature=[keras.tree.pack_sequence_as(model.input, specs)],
@@ -128,7 +132,7 @@ def convert_models(
         return converter.convert()
 
 
-def _configure(converter, precision: str, sparse: bool) -> None:
+def _configure(converter: Any, precision: str, sparse: bool) -> None:
     # As Keras' own LiteRT export does.
     converter.experimental_enable_resource_variables = True
     converter.target_spec.supported_ops = [
@@ -141,8 +145,10 @@ def _configure(converter, precision: str, sparse: bool) -> None:
     converter.optimizations = [*PRECISIONS[precision].optimizations, *sparsity]
 
 
-def _calibration(models: dict, samples: dict) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Every sample, alone, for each of the signatures, whose activations differ."""
+def _calibration(
+    models: Iterable[str], samples: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Each sample by itself, for each of the signatures, whose activations differ."""
     for name in models:
         for i in range(len(next(iter(samples.values())))):
             yield name, {key: array[i : i + 1] for key, array in samples.items()}

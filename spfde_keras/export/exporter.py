@@ -42,8 +42,8 @@ def export_tflite(
 ) -> ExportReport:
     """Writes a model as a TFLite file, after comparing what the file computes with the model.
 
-    Masks are folded into the kernels. The file takes one sample at a time, in float32 whatever
-    `precision` is. It is first loaded in LiteRT and compared with the Keras model; if anything
+    Masks are folded into the kernels. The file takes one sample at a time, in float32 for any
+    `precision`. It is first loaded in LiteRT and compared with the Keras model; if anything
     fails, an older file at `path` stays as it was.
 
     A file with sparse weights is inspected as well, and refused if phones could not load it or
@@ -113,7 +113,7 @@ def export_tflite(
         max_error=error,
         tolerance=prepared.tolerance,
         checked_samples=len(next(iter(prepared.checked.values()))),
-        runs_sparse=converted.is_sparse and converted.inspected.sparse_on_arm64,
+        runs_sparse=converted.runs_sparse,
         obstacle=converted.obstacle,
         sparse_mode=runtime,
         sparse_mode_error=runtime_error,
@@ -188,7 +188,7 @@ class _Converted:
     """How the weights of a file were written.
 
     Args:
-        inspected: what the inspector says of it, if weights were to be sparse and could be.
+        inspected: the inspector's report, if weights were to be sparse and could be.
         dense_because: str, why they are stored dense although sparse ones were asked for.
     """
 
@@ -201,9 +201,16 @@ class _Converted:
         return self.inspected is not None and acceptance.is_stored_sparse(self.inspected)
 
     @property
+    def runs_sparse(self) -> bool:
+        """As in `ExportReport`."""
+        return self.is_sparse and self.inspected is not None and self.inspected.sparse_on_arm64
+
+    @property
     def obstacle(self) -> str:
         """As in `ExportReport`."""
-        return acceptance.obstacle(self.inspected) if self.is_sparse else self.dense_because
+        if self.inspected is None or not self.is_sparse:
+            return self.dense_because
+        return acceptance.obstacle(self.inspected)
 
 
 def _checked_path(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -296,7 +303,7 @@ def _check_static(model: keras.Model) -> None:
 
 @contextlib.contextmanager
 def _explained(options: _Options, path: pathlib.Path) -> Iterator[None]:
-    """Says of any failure inside what can be done about it."""
+    """Adds to any failure inside what can be done about it."""
     try:
         yield
     except Exception as failure:

@@ -1,4 +1,4 @@
-"""What an export tells of the file it wrote."""
+"""The report on an exported file."""
 
 import dataclasses
 

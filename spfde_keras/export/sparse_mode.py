@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +68,8 @@ def available_runtimes() -> list[str]:
 
 
 def run_sparse_mode(
-    path,
-    inputs: dict[str, np.ndarray],
+    path: str | os.PathLike[str],
+    inputs: Mapping[str, np.ndarray],
     signature: str | None = None,
     runtime: str | None = None,
 ) -> dict[str, np.ndarray]:
@@ -101,9 +101,9 @@ def run_sparse_mode(
 
 
 def check_sparse_mode(
-    path,
-    inputs: dict[str, np.ndarray],
-    expected: dict[str, np.ndarray],
+    path: str | os.PathLike[str],
+    inputs: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
     tolerance: float,
     signature: str | None = None,
     runtime: str | None = None,
@@ -146,8 +146,8 @@ def check_sparse_mode(
 
 
 def run_job(
-    files: Sequence,
-    inputs: dict[str, np.ndarray],
+    files: Sequence[str | os.PathLike[str]],
+    inputs: Mapping[str, np.ndarray],
     rounds: int = 1,
     signature: str | None = None,
     runtime: str | None = None,
@@ -176,8 +176,8 @@ def run_job(
 
 def write_job(
     folder: Path,
-    files: Sequence,
-    inputs: dict[str, np.ndarray],
+    files: Sequence[str | os.PathLike[str]],
+    inputs: Mapping[str, np.ndarray],
     rounds: int = 1,
     signature: str | None = None,
     runtime: str | None = None,
@@ -228,7 +228,7 @@ def read_job(folder: Path, code: int, log: str) -> list[SparseModeRun]:
     Args:
         folder: as in `write_job`.
         code: int, how the command ended.
-        log: what it wrote to its standard error, in case it says nothing else.
+        log: what it wrote to its standard error, quoted if it left no result.
 
     Raises:
         ValueError: if `inputs` or `signature` do not fit the files.
@@ -270,7 +270,7 @@ def _chosen(runtime: str | None) -> str:
     if runtime not in (None, *available):
         raise ValueError(
             f"`runtime` must be one of the installed {available}. Received: {runtime!r}; "
-            "`make mobile-kit` installs more, or says why it cannot."
+            "`make mobile-kit` installs more, or explains why it cannot."
         )
     return runtime or available[0]
 

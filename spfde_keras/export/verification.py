@@ -4,7 +4,8 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +16,9 @@ from spfde_keras.training import SparseModel
 THREADS = 2
 
 
-def run_tflite(path, x, signature: str | None = None) -> np.ndarray | dict[str, np.ndarray]:
+def run_tflite(
+    path: str | os.PathLike[str], x: Any, signature: str | None = None
+) -> np.ndarray | dict[str, np.ndarray]:
     """Runs a file on samples, one after the other, as a phone does.
 
     A file keeps its batch of 1: resizing it to run whole batches gains nothing on a CPU and
@@ -60,7 +63,11 @@ def run_tflite(path, x, signature: str | None = None) -> np.ndarray | dict[str, 
 
 
 def verify_tflite(
-    path, model: keras.Model, samples, tolerance: float, signature: str | None = None
+    path: str | os.PathLike[str],
+    model: keras.Model,
+    samples: Any,
+    tolerance: float,
+    signature: str | None = None,
 ) -> float:
     """Compares a file with the Keras model it was made from.
 
@@ -93,7 +100,9 @@ def verify_tflite(
     return compare(path, inputs, reference(model, inputs, signature), tolerance, signature)
 
 
-def evaluate_tflite(path, x, y, signature: str | None = None) -> float:
+def evaluate_tflite(
+    path: str | os.PathLike[str], x: Any, y: Any, signature: str | None = None
+) -> float:
     """Returns the accuracy of a classifier's file.
 
     Args:
@@ -128,7 +137,7 @@ def evaluate_tflite(path, x, y, signature: str | None = None) -> float:
     return float(np.mean(predictions == y.reshape(predictions.shape)))
 
 
-def named_inputs(model: keras.Model, x) -> dict[str, np.ndarray]:
+def named_inputs(model: keras.Model, x: Any) -> dict[str, np.ndarray]:
     """Returns a batch by the names that the model's inputs have in a file.
 
     Args:
@@ -174,7 +183,7 @@ def input_names(model: keras.Model) -> list[str]:
 
 
 def reference(
-    model: keras.Model, inputs: dict[str, np.ndarray], signature: str | None = None
+    model: keras.Model, inputs: Mapping[str, np.ndarray], signature: str | None = None
 ) -> dict[str, np.ndarray]:
     """Returns what the Keras model gives in inference, by the names of outputs in a file.
 
@@ -205,14 +214,18 @@ def reference(
     return outputs
 
 
-def _as_subnet(model: keras.Model, name: str | None):
+def _as_subnet(model: keras.Model, name: str | None) -> contextlib.AbstractContextManager[None]:
     if isinstance(model, SparseModel) and name in model.subnets:
         return model.at(model.subnets.index(name))
     return contextlib.nullcontext()
 
 
 def compare(
-    path, inputs: dict, expected: dict, tolerance: float, signature: str | None = None
+    path: str | os.PathLike[str],
+    inputs: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+    tolerance: float,
+    signature: str | None = None,
 ) -> float:
     """Returns the file's largest error on `inputs`; see `verify_tflite`.
 
@@ -227,7 +240,7 @@ def compare(
         ValueError: if `signature` does not fit, as in `run_tflite`.
         RuntimeError: if the file cannot be loaded or its error is above `tolerance` or NaN.
     """
-    outputs = run_tflite(path, inputs, signature)
+    outputs = run_tflite(path, dict(inputs), signature)
     outputs = outputs if isinstance(outputs, dict) else dict.fromkeys(expected, outputs)
     error = largest_error(outputs, expected)
     if not error <= tolerance:
@@ -253,7 +266,7 @@ def quiet() -> Iterator[None]:
             os.close(console)
 
 
-def _load(path, signature: str | None):
+def _load(path: str | os.PathLike[str], signature: str | None) -> Any:
     if not os.path.isfile(path):
         raise ValueError(f"`path` must be a .tflite file. Received: {path}")
     try:
@@ -271,7 +284,7 @@ def _load(path, signature: str | None):
     return interpreter.get_signature_runner(chosen)
 
 
-def _fitted(array, shape, dtype, name: str) -> np.ndarray:
+def _fitted(array: Any, shape: Sequence[int | None], dtype: Any, name: str) -> np.ndarray:
     array = np.asarray(array)
     if array.ndim != len(shape) + 1 or any(
         size not in (None, given) for size, given in zip(shape, array.shape[1:], strict=True)
@@ -281,7 +294,7 @@ def _fitted(array, shape, dtype, name: str) -> np.ndarray:
     return array.astype(dtype)
 
 
-def _sample_count(inputs: dict[str, np.ndarray]) -> int:
+def _sample_count(inputs: Mapping[str, np.ndarray]) -> int:
     counts = {len(array) for array in inputs.values()}
     if len(counts) > 1 or counts == {0}:
         raise ValueError(
@@ -291,7 +304,7 @@ def _sample_count(inputs: dict[str, np.ndarray]) -> int:
     return counts.pop()
 
 
-def largest_error(outputs: dict, expected: dict) -> float:
+def largest_error(outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
     """Returns the largest error of any output, a share of its scale.
 
     Args:

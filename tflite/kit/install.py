@@ -23,18 +23,20 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 if Path(sys.path[0]).resolve() == HERE:  # a script's own folder, instead of the repository's root
     sys.path[0] = str(HERE.parents[1])
 
-# TensorFlow logs to file 2 while it is imported, whatever its log level.
+# At any log level TensorFlow logs to file 2 while it is imported.
 _console = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 try:
     from absl import app
 
     from spfde_keras.export.sparse_mode import kit_folder, read_job
+    from spfde_keras.files import replacing
 finally:
     os.dup2(_console, 2)
 
@@ -68,7 +70,7 @@ class Missing(Exception):
 
 
 def main(argv: list[str]) -> None:
-    """Installs the runtimes named, or all, and says of each how it went.
+    """Installs the runtimes named, or all, and reports on each.
 
     Args:
         argv: the program's name and those of runtimes.
@@ -98,7 +100,8 @@ def install_wasm(kit: Path) -> list[str]:
     """LiteRT.js, as package-lock.json pins it; returns the command that runs jobs."""
     remedy = f"install Node {OLDEST_NODE} or newer, with npm"
     version = run(["node", "--version"], remedy).strip()
-    if int(re.match(r"v(\d+)", version)[1]) < OLDEST_NODE:
+    number = re.match(r"v(\d+)", version)
+    if number is None or int(number[1]) < OLDEST_NODE:
         raise Missing(f"this is Node {version}: {remedy}")
 
     def make(folder: Path) -> None:
@@ -160,7 +163,7 @@ DEBIAN = "it needs a Debian machine with apt-get, or the `wasm` runtime instead"
 
 
 def once(folder: Path, contents: str, make: Callable[[Path], None]) -> None:
-    """Makes a folder, unless it has been made with the same contents; whole, or not at all."""
+    """Makes a folder, unless it has been made with the same contents; a failure changes nothing."""
     stamp = "contents.txt"
     if (folder / stamp).is_file() and (folder / stamp).read_text() == contents:
         return
@@ -213,7 +216,7 @@ def try_out(command: list[str], kit: Path) -> None:
     """Runs a job without files, which loads the runtime all the same."""
     command = [part.format(kit=kit, python=sys.executable) for part in command]
     with tempfile.TemporaryDirectory() as folder:
-        job = {"files": [], "signature": None, "inputs": {}, "rounds": 0}
+        job: dict[str, Any] = {"files": [], "signature": None, "inputs": {}, "rounds": 0}
         Path(folder, "job.json").write_text(json.dumps(job))
         ended = subprocess.run([*command, folder], capture_output=True, text=True)
         try:
@@ -227,13 +230,12 @@ def register(kit: Path, ready: dict[str, list[str]], chosen: set[str]) -> None:
     path = kit / "kit.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     kept = {name: command for name, command in known.items() if name not in chosen} | ready
-    partial = kit / "kit.json.tmp"
-    partial.write_text(json.dumps({n: kept[n] for n in RUNTIMES if n in kept}, indent=2) + "\n")
-    os.replace(partial, path)
+    with replacing(path) as beside:
+        beside.write_text(json.dumps({n: kept[n] for n in RUNTIMES if n in kept}, indent=2) + "\n")
     print(f"{path}: {', '.join(json.loads(path.read_text())) or 'no runtimes'}")
 
 
-def run(command: list[str], remedy: str, cwd=None) -> str:
+def run(command: list[str], remedy: str, cwd: str | Path | None = None) -> str:
     """Returns what a program prints.
 
     Raises:

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -18,7 +19,7 @@ class InputError(Exception):
     """The job does not fit its files."""
 
 
-def load(file: str, signature: str | None):
+def load(file: str, signature: str | None) -> Any:
     """Returns the runner of a signature; the interpreter stays alive with it."""
     interpreter = Interpreter(model_path=file, num_threads=1)
     interpreter.allocate_tensors()
@@ -29,7 +30,7 @@ def load(file: str, signature: str | None):
     return interpreter.get_signature_runner(chosen)
 
 
-def samples(runner, inputs: dict, folder: Path) -> list[dict[str, np.ndarray]]:
+def samples(runner: Any, inputs: dict, folder: Path) -> list[dict[str, np.ndarray]]:
     """Returns the tensors of each sample, in the dtypes of the file."""
     details = runner.get_input_details()
     if details.keys() != inputs.keys():
@@ -54,7 +55,8 @@ def run(folder: Path) -> dict:
     job = json.loads((folder / "job.json").read_text())
     runners = [load(file, job["signature"]) for file in job["files"]]
     inputs = [samples(runner, job["inputs"], folder) for runner in runners]
-    seconds, outputs = [[] for _ in runners], [[] for _ in runners]
+    seconds: list[list[float]] = [[] for _ in runners]
+    outputs: list[list[dict[str, np.ndarray]]] = [[] for _ in runners]
     for _ in range(job["rounds"]):
         for index, runner in enumerate(runners):
             outputs[index] = []

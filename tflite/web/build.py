@@ -14,14 +14,15 @@ from the mobile kit (make mobile-kit).
 
 import os
 import sys
+from collections.abc import Iterable
 
 # The repository's root takes the place of this folder on the path.
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 if os.path.abspath(sys.path[0]) == _FOLDER:
     sys.path[0] = os.path.dirname(os.path.dirname(_FOLDER))
 
-# TensorFlow logs to file 2 while it is imported, whatever its log level: an error of this
-# program is one line there.
+# At any log level TensorFlow logs to file 2 while it is imported; only errors of this program
+# belong there.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _console = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -64,7 +65,7 @@ _NODE_MODULES = flags.DEFINE_string(
 
 
 def build(run: str, dense: str, out: str, node_modules: str) -> None:
-    """Writes the page's folder, whole or not at all; an earlier page there is replaced.
+    """Writes the page's folder, which replaces an earlier page there only once it is whole.
 
     Args:
         run: folder of `apps.train`, with results.json and model.tflite.
@@ -134,17 +135,20 @@ def _check(files: dict[str, str], results: dict, images: np.ndarray) -> None:
     for name in names:
         signature = name if len(names) > 1 else None
         try:
-            dense, sparse = (run_tflite(path, x, signature) for path in files.values())
+            outputs = [np.asarray(run_tflite(file, x, signature)) for file in files.values()]
         except RuntimeError as error:
             raise ValueError(str(error)) from error
-        if np.shape(dense) != np.shape(sparse) or not np.allclose(dense, sparse, 1e-3, 1e-3):
+        dense, sparse = outputs
+        if dense.shape != sparse.shape or not np.allclose(dense, sparse, 1e-3, 1e-3):
             raise ValueError(
                 "`dense` must hold the run's own model, written with --nosparse. "
                 f"Received: {files['dense']}, which answers otherwise than {files['sparse']}"
             )
 
 
-def _describe(results: dict, files: dict[str, str], samples) -> dict:
+def _describe(
+    results: dict, files: dict[str, str], samples: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> dict:
     """What the page has to know, as in run.json."""
     contents = {kind: pathlib.Path(path).read_bytes() for kind, path in files.items()}
     return {

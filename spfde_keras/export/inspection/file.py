@@ -1,9 +1,10 @@
-"""Reads any .tflite file; a bad one is one ValueError, whatever is in it."""
+"""Reads any .tflite file; a bad one raises ValueError, never anything else."""
 
 import collections
 import os
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -19,7 +20,7 @@ _MOST_DIMENSIONS = 64  # as many as NumPy has
 _READING_ERRORS = (struct.error, TypeError, ValueError, IndexError, OverflowError)
 
 
-def _names(enumeration) -> dict[int, str]:
+def _names(enumeration: type) -> dict[int, str]:
     return {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}
 
 
@@ -62,11 +63,11 @@ _OPTIONS = {
 }
 
 
-def read_tflite(path) -> TFLiteFile:
-    """Reads a .tflite file, from whatever converter.
+def read_tflite(path: str | os.PathLike[str]) -> TFLiteFile:
+    """Reads a .tflite file, of any converter.
 
-    Nothing outside the file is read and nothing larger than it is allocated, whatever the
-    numbers in it claim.
+    It reads nothing outside the file and allocates no more than the file's size, even if numbers
+    in it claim otherwise.
 
     Args:
         path: the file.
@@ -120,7 +121,7 @@ class _Reader:
         self._content = content
         self._numbers_left = len(content)
         self._tables_left = _MOST_TABLES
-        self._counts = {}
+        self._counts: dict[tuple[int, str, int], int] = {}
         root = flatbuffers.encode.Get(flatbuffers.packer.uoffset, content, 0)
         self._model = schema.Model()
         self._model.Init(content, root)
@@ -144,7 +145,7 @@ class _Reader:
             for graph, name in zip(graphs, names, strict=True)
         )
 
-    def _graph(self, graph, name: str, kinds: list, buffers: list) -> Graph:
+    def _graph(self, graph: Any, name: str, kinds: list[str], buffers: list[np.ndarray]) -> Graph:
         tensors = tuple(self._tensor(tensor, buffers) for tensor in self._tables(graph, "Tensors"))
         operators = []
         for operator in self._tables(graph, "Operators"):
@@ -162,8 +163,8 @@ class _Reader:
         outputs = self._places(graph, "Outputs", len(tensors))
         return Graph(name, tensors, tuple(operators), inputs, outputs)
 
-    def _operator_name(self, code) -> str:
-        # Codes beyond 127 are in the newer field alone, older files fill the older one alone.
+    def _operator_name(self, code: Any) -> str:
+        # Only the newer field holds codes beyond 127; older files fill only the older one.
         builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         if builtin == schema.BuiltinOperator.CUSTOM:
             return self._text(code.CustomCode()) or "CUSTOM"
@@ -171,7 +172,7 @@ class _Reader:
             raise _Inconsistent(f"operator code {builtin} does not exist.")
         return _OPERATORS[builtin]
 
-    def _options(self, operator, kind: str) -> dict:
+    def _options(self, operator: Any, kind: str) -> dict[str, int | bool | str]:
         table = operator.BuiltinOptions()
         if kind not in _OPTIONS or table is None:
             return {}
@@ -184,16 +185,16 @@ class _Reader:
                 values[name] = enumeration.get(values[name], "unknown")
         return values
 
-    def _buffer(self, buffer) -> np.ndarray:
-        if buffer.Offset() > 1:  # the content lies behind the tables, as in files beyond 2 GB
+    def _buffer(self, buffer: Any) -> np.ndarray:
+        if buffer.Offset() > 1:  # the content follows the tables, as in files beyond 2 GB
             end = buffer.Offset() + buffer.Size()
             if end > len(self._content):
-                raise _Inconsistent("a buffer ends behind the end of the file.")
+                raise _Inconsistent("a buffer ends after the end of the file.")
             return np.frombuffer(self._content, "uint8", buffer.Size(), buffer.Offset())
         content = buffer.DataAsNumpy()
         return content if isinstance(content, np.ndarray) else np.zeros(0, "uint8")
 
-    def _tensor(self, tensor, buffers: list) -> Tensor:
+    def _tensor(self, tensor: Any, buffers: list[np.ndarray]) -> Tensor:
         if tensor.Type() not in _TYPES:
             raise _Inconsistent(f"tensor type {tensor.Type()} does not exist.")
         name, kind = self._text(tensor.Name()), _TYPES[tensor.Type()]
@@ -214,7 +215,7 @@ class _Reader:
         return result
 
     def _nonzeros(self, buffer: int, stored: np.ndarray, kind: str, zero: int) -> int | None:
-        """Counts once for all tensors that share a buffer, of which a bad file may have many."""
+        """Counts once per buffer, which a bad file may share among a great many tensors."""
         if kind not in _COUNTED or stored.size * 8 % _BITS[kind]:
             return None
         key = (buffer, kind, zero)
@@ -222,7 +223,7 @@ class _Reader:
             self._counts[key] = int(np.count_nonzero(stored.view(_COUNTED[kind]) != zero))
         return self._counts[key]
 
-    def _sparsity(self, sparsity, rank: int) -> Sparsity:
+    def _sparsity(self, sparsity: Any, rank: int) -> Sparsity:
         order = self._numbers(sparsity, "TraversalOrder")
         block_map = self._numbers(sparsity, "BlockMap")
         sizes, index_bytes = [], 0
@@ -244,7 +245,7 @@ class _Reader:
         # The levels of the blocks come last.
         return Sparsity(tuple(sizes[len(sizes) - len(block_map) :]), block_map, index_bytes)
 
-    def _index_bytes(self, kind: int, table) -> int:
+    def _index_bytes(self, kind: int, table: Any) -> int:
         if table is None or kind not in _INDEX_VECTORS:
             raise _Inconsistent("a sparse tensor lists no positions.")
         vector_class, width = _INDEX_VECTORS[kind]
@@ -252,20 +253,20 @@ class _Reader:
         vector.Init(table.Bytes, table.Pos)
         return len(self._numbers(vector, "Values")) * width
 
-    def _places(self, parent, field: str, count: int, lowest: int = 0) -> tuple[int, ...]:
+    def _places(self, parent: Any, field: str, count: int, lowest: int = 0) -> tuple[int, ...]:
         places = self._numbers(parent, field)
         for place in places:
             _check(place, count, "a tensor", lowest)
         return places
 
-    def _tables(self, parent, field: str) -> Iterator:
+    def _tables(self, parent: Any, field: str) -> Iterator[Any]:
         count = getattr(parent, f"{field}Length")()
         self._tables_left -= count
         if self._tables_left < 0 or count > len(self._content) // 4:
             raise _Inconsistent(f"it claims more {field} than it has room for.")
         return (getattr(parent, field)(index) for index in range(count))
 
-    def _numbers(self, parent, field: str) -> tuple[int, ...]:
+    def _numbers(self, parent: Any, field: str) -> tuple[int, ...]:
         self._numbers_left -= getattr(parent, f"{field}Length")()
         if self._numbers_left < 0:
             raise _Inconsistent(f"it claims more {field} than it has room for.")
@@ -276,7 +277,7 @@ class _Reader:
         self._numbers_left -= len(raw or b"")
         if self._numbers_left < 0:
             raise _Inconsistent("it claims longer names than it has room for.")
-        # One printable line, whatever the bytes: names go into error messages.
+        # Always one printable line, since names go into error messages.
         return "".join(
             c if c.isprintable() else "?" for c in (raw or b"").decode("utf-8", "replace")
         )

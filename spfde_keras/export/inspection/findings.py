@@ -1,9 +1,9 @@
-"""What keeps a graph from running sparse, or from running right, and where it is."""
+"""What keeps a graph from running sparse, or from running correctly, and where it is."""
 
 import dataclasses
 from collections.abc import Iterator
 
-from spfde_keras.export.inspection.graph import Graph, Operator, Tensor
+from spfde_keras.export.inspection.graph import Graph, Operator, Sparsity, Tensor
 from spfde_keras.export.inspection.layout import Part, find_parts, unpacked_constants
 from spfde_keras.export.inspection.node import KERNEL_OPERATORS, Node
 from spfde_keras.export.inspection.rules import Role, broken_rules
@@ -20,7 +20,7 @@ class Finding:
     Args:
         place: int, index of the operator in its graph.
         rule: its name in `RULES`.
-        hazard: bool, whether outputs are wrong for it, or the file does not load.
+        hazard: bool, whether it makes outputs wrong, or the file fail to load.
     """
 
     place: int
@@ -30,7 +30,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What can be said of a graph on ARM64, ARM and WebAssembly.
+    """How a graph runs on ARM64, ARM and WebAssembly.
 
     Args:
         sparse: indices of the operators that skip zeros.
@@ -69,12 +69,14 @@ def _stored_wrong(graph: Graph) -> Iterator[Finding]:
         for index in operator.inputs:
             stored = constants.get(index)
             if stored is not None and stored.sparsity is not None and operator.name != "DENSIFY":
-                rule = _misread(graph, operator, graph.tensors[index], stored)
+                rule = _misread(graph, operator, graph.tensors[index], stored, stored.sparsity)
                 if rule:
                     yield Finding(place, rule, hazard=True)
 
 
-def _misread(graph: Graph, operator: Operator, read: Tensor, stored: Tensor) -> str | None:
+def _misread(
+    graph: Graph, operator: Operator, read: Tensor, stored: Tensor, sparsity: Sparsity
+) -> str | None:
     floating = graph.tensors[operator.inputs[0]].type != "INT8"
     if read.sparsity is None:  # another operator has unpacked them
         unpacks_int8 = read.type == "INT8" and operator.name in KERNEL_OPERATORS
@@ -84,10 +86,10 @@ def _misread(graph: Graph, operator: Operator, read: Tensor, stored: Tensor) -> 
         return "sparse_reader"
     if stored.type == "INT8" and floating:
         return "sparse_int8"
-    if stored.sparsity.block != _BLOCKS[stored.type]:
+    if sparsity.block != _BLOCKS[stored.type]:
         return "sparse_reader"
-    inputs = stored.shape[stored.sparsity.block_map[0]]
-    return "sparse_blocks" if inputs % stored.sparsity.block[0] else None
+    inputs = stored.shape[sparsity.block_map[0]]
+    return "sparse_blocks" if inputs % sparsity.block[0] else None
 
 
 def _leaks(part: Part) -> Iterator[Finding]:
@@ -106,7 +108,7 @@ def _leaks(part: Part) -> Iterator[Finding]:
 
 
 def _outside_reads(part: Part, node: Node, hazard: bool = False) -> Iterator[Finding]:
-    """What takes a node's result outside of its part."""
+    """What reads a node's result outside of its part."""
     inside = {part.nodes[reader].place for reader in part.readers_of(node)}
     for index in part.externals.intersection(node.outputs):
         if index in part.links.results:
@@ -137,7 +139,7 @@ def _not_sparse(graph: Graph, parts: list[Part]) -> Iterator[Finding]:
     """Why operators whose weights are stored sparse are computed densely."""
     kernels = [[n for n, node in enumerate(p.nodes) if node.weights is not None] for p in parts]
     stored_sparse = [
-        [n for n in numbers if part.nodes[n].weights.sparsity is not None]
+        [n for n in numbers if part.nodes[n].stores_sparse]
         for part, numbers in zip(parts, kernels, strict=True)
     ]
     direct = [
@@ -209,5 +211,5 @@ def _obstacles(part: Part, targets: list[int]) -> Iterator[Finding]:
             waiting += [n for n in part.readers_of(node) if Role.INSIDE in part.roles[n]]
     pointwise = [part.nodes[n] for n in region if part.nodes[n].pointwise]
     size = sum(node.tensors[node.inputs[1]].size for node in pointwise)
-    if 3 * sum(node.weights.nonzeros or 0 for node in pointwise) >= size > 0:
+    if 3 * sum(node.nonzeros for node in pointwise) >= size > 0:
         yield Finding(part.nodes[min(targets)].place, "too_dense")

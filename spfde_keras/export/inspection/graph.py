@@ -88,7 +88,7 @@ class Graph:
     """A graph of operators (schema: `SubGraph`).
 
     Args:
-        name: str, of the signature that runs it, else its own, else "graph 0", ...
+        name: str, of the signature that runs it, or else its own, or else "graph 0", ...
         tensors: all of them.
         operators: in the order in which they run.
         inputs: indices into `tensors`.

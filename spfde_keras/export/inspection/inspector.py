@@ -1,138 +1,27 @@
-"""Tells what a .tflite file is worth on a phone: does it run sparse there, and is it right?"""
+"""Says, without running it, whether a .tflite file runs sparse on phones, and correctly."""
 
 import collections
-import dataclasses
 import math
-from typing import Any
+import os
 
 from spfde_keras.export.inspection.file import read_tflite
 from spfde_keras.export.inspection.findings import find_problems
 from spfde_keras.export.inspection.graph import Graph, Operator, Tensor, TFLiteFile
 from spfde_keras.export.inspection.layout import unpacked_constants
 from spfde_keras.export.inspection.node import KERNEL_OPERATORS
+from spfde_keras.export.inspection.report import (
+    GraphReport,
+    InspectReport,
+    Problem,
+    WeightReport,
+)
 from spfde_keras.export.inspection.rules import RULE
 
 _FLOPS_PER_MAC = 2
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something that keeps a file from running sparse on a phone, or from running right.
-
-    Args:
-        operator: str, as the file calls it: "CONV_2D", ...
-        place: str, where it is, with the name of what it makes, which holds that of the layer.
-        why: str, what is wrong with it.
-        fix: str, what to change in the Keras model, or in its export.
-        hazard: bool, whether outputs are wrong for it, or the file does not load.
-        rule: str, its name in `spfde_keras.export.inspection.rules.RULES`.
-    """
-
-    operator: str
-    place: str
-    why: str
-    fix: str
-    hazard: bool
-    rule: str
-
-
-@dataclasses.dataclass(frozen=True)
-class WeightReport:
-    """How the kernel of a layer is stored.
-
-    Args:
-        name: str, of the tensor.
-        shape: ints, as in the file: outputs first.
-        type: str, "FLOAT32", "FLOAT16", "INT8", ...
-        stored: str, "dense", "sparse" (single entries) or "sparse 1x4" (blocks).
-        sparsity: float, the share of zeros; None for a type that NumPy cannot count in.
-        bytes: int, what it takes in the file, positions included.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    type: str
-    stored: str
-    sparsity: float | None
-    bytes: int
-
-
-@dataclasses.dataclass(frozen=True)
-class GraphReport:
-    """What is known of one signature, or of a graph without one.
-
-    Args:
-        name: str, of the signature.
-        sparse_on_arm64: bool, whether XNNPACK computes 1x1 convolutions sparse on ARM64, ARM and
-            WebAssembly, and right.
-        safe_on_arm64: bool, whether it loads there and gives the outputs of a dense file.
-        problems: in the order of the graph.
-        weights: of all its layers.
-        flops_dense: int, of one run, zeros included; only kernels count, a multiply-add as 2.
-        flops_sparse: int, of one run on ARM64: zeros are left out where they are skipped.
-    """
-
-    name: str
-    sparse_on_arm64: bool
-    safe_on_arm64: bool
-    problems: tuple[Problem, ...]
-    weights: tuple[WeightReport, ...]
-    flops_dense: int
-    flops_sparse: int
-
-
-@dataclasses.dataclass(frozen=True)
-class InspectReport:
-    """What `inspect_tflite` found; print it, or take `to_json()`.
-
-    Args:
-        path: str.
-        bytes: int, size of the file.
-        bytes_by_part: ints: "weights", "positions" (of sparse weights), "constants" (biases and
-            all other), "structure" (the rest). They add up to `bytes`.
-        graphs: a `GraphReport` for each signature.
-    """
-
-    path: str
-    bytes: int
-    bytes_by_part: dict[str, int]
-    graphs: tuple[GraphReport, ...]
-
-    @property
-    def sparse_on_arm64(self) -> bool:
-        """Whether every graph that has weights runs sparse on ARM64, and right."""
-        graphs = [graph for graph in self.graphs if graph.weights]
-        return self.safe_on_arm64 and bool(graphs) and all(g.sparse_on_arm64 for g in graphs)
-
-    @property
-    def safe_on_arm64(self) -> bool:
-        """Whether the file loads on ARM64 and every graph gives the outputs of a dense file."""
-        return all(graph.safe_on_arm64 for graph in self.graphs)
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """Those of all graphs."""
-        return tuple(problem for graph in self.graphs for problem in graph.problems)
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the report as a dictionary that `json` writes."""
-        summary = {
-            "sparse_on_arm64": self.sparse_on_arm64,
-            "safe_on_arm64": self.safe_on_arm64,
-            "problems": [dataclasses.asdict(problem) for problem in self.problems],
-        }
-        return {"path": self.path} | summary | dataclasses.asdict(self)
-
-    def __str__(self):
-        parts = ", ".join(f"{part} {size:,}" for part, size in self.bytes_by_part.items())
-        lines = [f"{self.path}: {self.bytes:,} bytes ({parts})"]
-        for graph in self.graphs:
-            lines += _lines(graph)
-        return "\n".join(lines)
-
-
-def inspect_tflite(path) -> InspectReport:
-    """Tells whether a .tflite file runs sparse on phones, and right, without running it.
+def inspect_tflite(path: str | os.PathLike[str]) -> InspectReport:
+    """Says whether a .tflite file runs sparse on phones, and correctly, without running it.
 
     XNNPACK, which computes TensorFlow Lite's convolutions on CPUs, skips zeros on ARM64, ARM and
     WebAssembly if the graph allows it; on x86 with AVX never. The answer comes from the rules in
@@ -232,7 +121,8 @@ def _weight_report(weights: Tensor) -> WeightReport:
 
 def _bytes_by_part(file: TFLiteFile) -> dict[str, int]:
     """Sums up the content of constants, each counted once, however many graphs share it."""
-    stored, positions = collections.defaultdict(dict), {}
+    stored: dict[str, dict[int, int]] = collections.defaultdict(dict)
+    positions: dict[int, int] = {}
     for graph in file.graphs:
         constants = unpacked_constants(graph)
         kernels = {
@@ -254,27 +144,3 @@ def _bytes_by_part(file: TFLiteFile) -> dict[str, int]:
         ),
     }
     return sizes | {"structure": max(0, file.bytes - sum(sizes.values()))}
-
-
-def _lines(graph: GraphReport) -> list[str]:
-    sparse = "runs sparse" if graph.sparse_on_arm64 else "does not run sparse"
-    safe = "" if graph.safe_on_arm64 else ", and is NOT SAFE there: wrong results or no loading"
-    share = graph.flops_sparse / graph.flops_dense if graph.flops_dense else 1
-    lines = [
-        f"{graph.name}: {sparse} on ARM64, ARM and WebAssembly{safe}",
-        f"  FLOPs {graph.flops_dense:,} dense, {graph.flops_sparse:,} on ARM64 ({share:.2f})",
-    ]
-    for problem in graph.problems:
-        kind = "ERROR" if problem.hazard else "note"
-        lines += [
-            f"  {kind}: {problem.operator}, {problem.place}: {problem.why}.",
-            f"    Fix: {problem.fix}.",
-        ]
-    for weights in graph.weights:
-        zeros = "?" if weights.sparsity is None else f"{weights.sparsity:.1%} zeros"
-        shape = "x".join(map(str, weights.shape))
-        lines.append(
-            f"  {shape:>18} {weights.type:8} {weights.stored:11} {zeros:>12} {weights.bytes:>12,} "
-            f"bytes  {weights.name.split(';')[0]}"
-        )
-    return lines

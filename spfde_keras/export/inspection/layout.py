@@ -1,4 +1,4 @@
-"""Which operators XNNPACK runs sparse: the steps it takes before running, followed on the file."""
+"""Which operators XNNPACK runs sparse: its preparations, repeated on what the file holds."""
 
 import collections
 import dataclasses
@@ -52,7 +52,7 @@ class Part:
         makers: the number of the node that makes a tensor.
         readers: the numbers of the nodes that read a tensor.
         links: between the operators of the whole graph.
-        hinted: bool, whether any weights are stored sparse; XNNPACK does not look for zeros else.
+        hinted: bool, whether any weights are stored sparse; otherwise XNNPACK looks for no zeros.
         clusters: for each node the number of its cluster, which runs sparse as a whole or not.
         blocked: the clusters that cannot run sparse.
         weights: for each cluster that can the weights of its 1x1 convolutions: (zeros, all).
@@ -98,7 +98,7 @@ class Part:
 
 
 def unpacked_constants(graph: Graph) -> dict[int, Tensor]:
-    """Returns the stored tensor behind each tensor that is constant, by index.
+    """Returns the stored tensor that each constant tensor is unpacked from, by index.
 
     Args:
         graph: whose DENSIFY and DEQUANTIZE operators unpack constants.
@@ -202,8 +202,9 @@ def _partitions(graph: Graph, delegated: list[bool], links: Links) -> Iterator[l
     It runs what it can of one kind, then what it can of the other, and so on. Source: TensorFlow
     Lite graph_info.cc, PartitionGraphIntoIndependentNodeSubsets.
     """
-    followers, waiting_for = collections.defaultdict(list), []
-    ready = {True: [], False: []}
+    followers: dict[int, list[int]] = collections.defaultdict(list)
+    waiting_for: list[int] = []
+    ready: dict[bool, list[int]] = {True: [], False: []}
     for place, operator in enumerate(graph.operators):
         needed = {links.makers[index] for index in operator.inputs if index in links.makers}
         waiting_for.append(len(needed))
@@ -265,7 +266,8 @@ def _fold_padding(nodes: list[Node], shared: set[int]) -> list[Node]:
             is_image = rank == 4 and len(pads) == 8 and not any((*pads[:2], *pads[6:]))
             if is_image and user.padding is not None and user.inputs[0] == node.outputs[0]:
                 added = zip(user.padding, pads[2:6], strict=True)
-                user.padding = tuple(have + more for have, more in added)
+                top, bottom, left, right = (have + more for have, more in added)
+                user.padding = (top, bottom, left, right)
                 user.inputs = (node.inputs[0], *user.inputs[1:])
                 continue
         kept.append(node)
@@ -289,8 +291,11 @@ def _lay_out(part: Part) -> None:
             continue
         for index in node.variables:
             maker = part.makers.get(index)
-            inside = maker is not None and index not in part.externals
-            if not inside or not roles[maker] & (Role.ENTRY | Role.INSIDE):
+            if (
+                maker is None
+                or index in part.externals
+                or not roles[maker] & (Role.ENTRY | Role.INSIDE)
+            ):
                 stuck.add(number)
             else:
                 has_exit |= Role.EXIT in roles[number]
@@ -311,7 +316,7 @@ def _lay_out(part: Part) -> None:
 
 
 def _block_shared(part: Part) -> None:
-    """Blocks clusters of which a tensor is read by others too, as LiteRT keeps it."""
+    """Blocks clusters with a tensor that others also read, in the order that LiteRT keeps."""
     joined = [
         number
         for number in range(len(part.nodes))
@@ -332,4 +337,4 @@ def _weigh(part: Part) -> None:
         if node.pointwise and cluster not in part.blocked and node.weights is not None:
             zeros, size = part.weights.get(cluster, (0, 0))
             added = node.tensors[node.inputs[1]].size
-            part.weights[cluster] = zeros + added - (node.weights.nonzeros or 0), size + added
+            part.weights[cluster] = zeros + added - node.nonzeros, size + added

@@ -23,7 +23,7 @@ class Node:
         inputs: indices of the tensors it computes on, without those that are parameters.
         outputs: indices of the tensors it makes.
         tensors: those of the graph.
-        constants: the stored tensor behind each tensor that is constant, by index.
+        constants: the stored tensor that each constant tensor is unpacked from, by index.
         padding: ints (top, bottom, left, right) of a convolution; None where the size of the
             image decides, which is "SAME" with a stride.
     """
@@ -52,9 +52,20 @@ class Node:
         return self.constants.get(self.inputs[1]) if self.name in KERNEL_OPERATORS else None
 
     @property
+    def nonzeros(self) -> int:
+        """How many of its weights are not zero; 0 where there are none to count."""
+        return 0 if self.weights is None else self.weights.nonzeros or 0
+
+    @property
+    def stores_sparse(self) -> bool:
+        """Whether its weights are stored sparse."""
+        return self.weights is not None and self.weights.sparsity is not None
+
+    @property
     def kernel(self) -> tuple[int, int]:
         """Height and width of a convolution's kernel."""
-        return self.tensors[self.inputs[1]].shape[1:3]
+        height, width = self.tensors[self.inputs[1]].shape[1:3]
+        return height, width
 
     @property
     def strides(self) -> tuple[int, int]:
@@ -91,4 +102,5 @@ class Node:
         return tuple(sorted(axis % rank for axes in listed for axis in axes.integers()))
 
     def _pair(self, height: str, width: str) -> tuple[int, int]:
-        return self.operator.options.get(height, 1), self.operator.options.get(width, 1)
+        options = self.operator.options
+        return int(options.get(height, 1)), int(options.get(width, 1))

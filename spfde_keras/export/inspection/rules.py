@@ -2,8 +2,8 @@
 
 Its sparse kernels keep activations channel by channel (NCHW) where TensorFlow Lite keeps them
 pixel by pixel (NHWC). So a sparse region of a graph has an entry, operators inside that compute
-either way, and an exit. `ROLES` says which operator can be what, `RULES` what takes its role from
-it; `layout` finds the regions by them, `findings` what is wrong with a graph.
+either way, and an exit. `ROLES` lists what each operator can be, `RULES` what disqualifies it;
+with them `layout` finds the regions, and `findings` what is wrong with a graph.
 
 The rules were read from the sources named, and checked against what runs in sparse mode gave
 (LiteRT 2.3.0, LiteRT.js 2.5.3).
@@ -43,7 +43,7 @@ ROLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One thing that keeps a graph from running sparse, or from running right.
+    """One thing that keeps a graph from running sparse, or from running correctly.
 
     Args:
         name: str; the tests have a file of this name that breaks it.
@@ -145,7 +145,7 @@ RULES = (
         "stem_stride",
         _CONVOLUTION,
         lambda node: node.kernel == _ENTRY_KERNEL and node.strides != (2, 2),
-        "it is a 3x3 convolution without strides=2, and not a stem therefore",
+        "it is a 3x3 convolution without strides=2, and therefore no stem",
         f"use strides=2 in the stem, elsewhere {_SEPARABLE}",
         _COMPATIBLE,
     ),
@@ -218,7 +218,7 @@ RULES = (
             len(node.tensors[index].shape) != 4
             for index in (node.inputs[:1] if node.name == "FULLY_CONNECTED" else node.inputs)
         ),
-        "it does not compute on images alone, which have 4 dimensions",
+        "it reads something other than images, which have 4 dimensions",
         f"keep images of 4 dimensions up to the global pooling; {_FOLD}",
         _COMPATIBLE,
     ),
@@ -279,7 +279,7 @@ RULES = (
         "late_stem",
         _CONVOLUTION,
         None,
-        "it is a stem behind another stem",
+        "it is a stem that follows another stem",
         f"use {_SEPARABLE}",
         _REWRITE,
     ),
@@ -295,7 +295,7 @@ RULES = (
         "pooled_head",
         ("CONV_2D", "FULLY_CONNECTED"),
         None,
-        "it is a 1x1 convolution behind a global pooling with keepdims, at the end of the model",
+        "it is a 1x1 convolution after a global pooling with keepdims, at the end of the model",
         "use GlobalAveragePooling2D() without keepdims, and Dense",
         _REWRITE,
     ),

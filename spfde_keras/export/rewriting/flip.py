@@ -1,9 +1,9 @@
 """Where sparse regions begin, and whether images must be flipped for that.
 
-A stem must be padded by 1 on every side. Keras' own MobileNets pad theirs by 0 in front and 1
-behind, and so does padding="same" with strides=2 on an image of even size. On the flipped image
-the same windows are padded by 1 in front and 0 behind, which on an even image is the same as by 1
-on every side. So the image is flipped once, and every kernel behind it.
+A stem must be padded by 1 on every side. Keras' own MobileNets pad theirs by 0 at the start and 1
+at the end, and so does padding="same" with strides=2 on an image of even size. On the flipped
+image the same windows are padded by 1 at the start and 0 at the end, which on an even image is the
+same as by 1 on every side. So the image is flipped once, and every kernel after it.
 """
 
 import keras
@@ -50,18 +50,19 @@ def find_stems(rewriting: Rewriting) -> list[CallSite]:
     Args:
         rewriting: of the model.
     """
-    stems, behind = [], set()
+    stems: list[CallSite] = []
+    after: set[int] = set()
     for site in rewriting.sites:
-        if any(id(tensor) in behind for tensor in site.inputs):
-            behind.update(map(id, site.outputs))
+        if any(id(tensor) in after for tensor in site.inputs):
+            after.update(map(id, site.outputs))
         elif _is_stem(site):
             stems.append(site)
-            behind.update(map(id, site.outputs))
+            after.update(map(id, site.outputs))
     return stems
 
 
 def flipped_images(rewriting: Rewriting, stems: list[CallSite]) -> set[int]:
-    """Returns the ids of the tensors that must be flipped for the stems; none if that is wrong.
+    """Returns the ids of the tensors that must be flipped for the stems; none if they must not.
 
     Args:
         rewriting: of the model.

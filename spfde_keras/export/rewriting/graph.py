@@ -86,7 +86,7 @@ class Rewriting:
         return self.is_after_stem(tensor) and len(tensor.shape) == 4 and not self.is_head(tensor)
 
     def is_pooled(self, tensor: keras.KerasTensor) -> bool:
-        """Returns whether a tensor is computed from results of global poolings alone."""
+        """Returns whether a tensor is computed only from results of global poolings."""
         return id(tensor) in self._pooled
 
     def is_head(self, tensor: keras.KerasTensor) -> bool:
@@ -137,7 +137,7 @@ class Rewriting:
         return site.call.repeat(self._new)
 
     def unused(self, name: str) -> str:
-        """Returns a name for a new layer: this one, with a number behind it if it is taken."""
+        """Returns a name for a new layer: this one, with a number added if it is taken."""
         self._names[name] += 1
         count = self._names[name] - 1
         return f"{name}_{count}" if count else name

@@ -21,12 +21,12 @@ def make_mobile_ready(model: keras.Model) -> keras.Model:
     - 1x1 convolutions with strides, dilation or groups;
     - a scale or offset of channels, and some activations, by depthwise convolutions and ReLU;
     - a stem on one or two channels, and one that is padded at one end only, as Keras' own
-      MobileNets are: these compute on the flipped image;
-    - 1x1 convolutions behind the last global pooling by dense layers, and dense layers of a gate
+      MobileNets have it: these compute on the flipped image;
+    - 1x1 convolutions after the last global pooling by dense layers, and dense layers of a gate
       by 1x1 convolutions.
 
-    All else stays as it is. Zeros stay zero. `export_tflite(..., mobile=True)` does this, and
-    tells what is still in the way.
+    Everything else stays the same, and zeros stay zero. `export_tflite(..., mobile=True)` does
+    this, and names what is still in the way.
 
     Args:
         model: a functional or Sequential model, with masks or without.

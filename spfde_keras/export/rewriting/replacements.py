@@ -32,7 +32,7 @@ def convolution(
         layers.Conv2D,
         suffix,
         image,
-        weights=[kernel] if bias is None else [kernel, bias],
+        weights=_weights(kernel, bias),
         filters=kernel.shape[-1],
         kernel_size=kernel.shape[:2],
         use_bias=bias is not None,
@@ -62,11 +62,38 @@ def depthwise(
         layers.DepthwiseConv2D,
         "depthwise",
         image,
-        weights=[kernel] if bias is None else [kernel, bias],
+        weights=_weights(kernel, bias),
         kernel_size=size,
         strides=stride,
         padding=padding,
         use_bias=bias is not None,
+    )
+
+
+def dense(
+    site: CallSite,
+    vector: keras.KerasTensor,
+    kernel: np.ndarray,
+    bias: np.ndarray | None = None,
+    **options: Any,
+) -> keras.KerasTensor:
+    """Returns a vector after a dense layer.
+
+    Args:
+        site: what is rewritten.
+        vector: tensor (batch, inputs) of the new model.
+        kernel: array (inputs, outputs).
+        bias: array (outputs,), if there is one.
+        options: further ones of the layer.
+    """
+    return site.add(
+        layers.Dense,
+        "dense",
+        vector,
+        weights=_weights(kernel, bias),
+        units=kernel.shape[-1],
+        use_bias=bias is not None,
+        **options,
     )
 
 
@@ -125,3 +152,7 @@ def as_image(site: CallSite, vector: keras.KerasTensor) -> keras.KerasTensor:
 def as_vector(site: CallSite, image: keras.KerasTensor) -> keras.KerasTensor:
     """Returns an image of one pixel of the new model as a tensor (batch, channels)."""
     return site.add(layers.Reshape, "flat", image, target_shape=(image.shape[-1],))
+
+
+def _weights(kernel: np.ndarray, bias: np.ndarray | None) -> list[np.ndarray]:
+    return [kernel] if bias is None else [kernel, bias]

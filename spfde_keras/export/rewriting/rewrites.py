@@ -19,6 +19,7 @@ from spfde_keras.export.rewriting.replacements import (
     as_image,
     as_vector,
     convolution,
+    dense,
     depthwise,
     pad,
     pooled,
@@ -39,9 +40,10 @@ Rewrite = Callable[[CallSite], keras.KerasTensor | None]
 def stem(site: CallSite) -> keras.KerasTensor | None:
     """The first convolution: 3x3, padded by 1, on three channels; flipped if need be."""
     layer = site.layer
-    if not site.rewriting.is_stem(site):
+    seen = windows(site) if site.rewriting.is_stem(site) else None
+    if seen is None:
         return None
-    image, rows, columns = windows(site)
+    image, rows, columns = seen
     found = embedding(rows, columns, STEM_SIZES)
     channels = image.shape[-1]
     if found is None or (channels == 3 and stays(site, *found)):
@@ -148,16 +150,9 @@ def head_layer(site: CallSite) -> keras.KerasTensor | None:
         if kernel.shape[:2] != (1, 1) or layer.data_format != "channels_last":
             return None
         kernel = _ungrouped(kernel, layer.groups)[0, 0]
-    units = site.add(
-        layers.Dense,
-        "dense",
-        as_vector(site, site.new(image)),
-        weights=[kernel] if _bias(layer) is None else [kernel, _bias(layer)],
-        units=kernel.shape[-1],
-        use_bias=layer.use_bias,
-        activation=layer.activation,
-    )
-    return as_image(site, units)
+    vector = as_vector(site, site.new(image))
+    vector = dense(site, vector, kernel, _bias(layer), activation=layer.activation)
+    return as_image(site, vector)
 
 
 def per_channel(site: CallSite) -> keras.KerasTensor | None:
@@ -249,10 +244,10 @@ def _embedded(
     site: CallSite, kernel: np.ndarray, bias: np.ndarray | None = None
 ) -> keras.KerasTensor | None:
     """A depthwise convolution with a call's windows; None if it does not fit."""
-    found = _embedding(site)
-    if found is None:
+    seen, found = windows(site), _embedding(site)
+    if seen is None or found is None:
         return None
-    image, rows, _ = windows(site)
+    image, rows, _ = seen
     image, multiplier = site.new(image), kernel.shape[-1]
     if multiplier > 1:
         repeat = np.repeat(np.eye(image.shape[-1], dtype="float32"), multiplier, axis=1)

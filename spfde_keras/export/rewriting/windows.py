@@ -15,7 +15,7 @@ class Window:
 
     Args:
         size: int, pixels of the image, without padding.
-        before: int, zeros in front of it.
+        before: int, zeros before its first pixel.
         kernel: int, pixels under the kernel, gaps of a dilation included.
         stride: int.
         outputs: int, positions.
@@ -126,9 +126,9 @@ def embedding(
     if rows.stride != columns.stride or rows.stride > 2:
         return None
     for size in sizes:
-        offsets = (rows.offset(size), columns.offset(size))
-        if None not in offsets:
-            return size, offsets
+        down, across = rows.offset(size), columns.offset(size)
+        if down is not None and across is not None:
+            return size, (down, across)
     return None
 
 
