@@ -189,7 +189,7 @@ class _Reader:
         if buffer.Offset() > 1:  # the content follows the tables, as in files beyond 2 GB
             end = buffer.Offset() + buffer.Size()
             if end > len(self._content):
-                raise _Inconsistent("a buffer ends after the end of the file.")
+                raise _Inconsistent("a buffer extends beyond the end of the file.")
             return np.frombuffer(self._content, "uint8", buffer.Size(), buffer.Offset())
         content = buffer.DataAsNumpy()
         return content if isinstance(content, np.ndarray) else np.zeros(0, "uint8")

@@ -78,7 +78,7 @@ def test_content_behind_the_tables(tmp_path):
     path.write_bytes(pack(model).ljust(5000, b"\0") + np.arange(12, dtype="float32").tobytes())
     assert read_tflite(path).graphs[0].tensors[1].nonzeros == 11
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="a buffer ends behind the end of the file"):
+    with pytest.raises(ValueError, match="a buffer extends beyond the end of the file"):
         read_tflite(path)
 
 
