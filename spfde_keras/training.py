@@ -13,6 +13,7 @@ from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified, strip_ids
+from spfde_keras.state import SavedState
 from spfde_keras.subnets import SubnetSwitch, check_subnet, subnet_name
 
 
@@ -165,29 +166,21 @@ class SparseModel(keras.Model):
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
-class Monitor(keras.layers.Layer):
+class Monitor(SavedState):
     """Counts the samples of an epoch, keeps its last batch, and the totals of a run.
-
-    A layer, so that its variables are saved and restored with the model it is attached to.
 
     Args:
         keep_batch: bool, whether the last training batch is kept for gradients at a boundary.
     """
 
     def __init__(self, keep_batch: bool = False, **kwargs):
-        super().__init__(trainable=False, name="monitor", **kwargs)
-        self.samples = self._variable("samples", (), "int64")
-        self.completed = self._variable("completed_epochs", (), "int64")
-        self.totals = self._variable("totals", (2,), "float64")
-        self.built = True
+        super().__init__(name="monitor", **kwargs)
+        self.samples = self.variable("samples", (), "int64")
+        self.completed = self.variable("completed_epochs", (), "int64")
+        self.totals = self.variable("totals", (2,), "float64")
         self._keep_batch = keep_batch
         self._batch = None
         self._structure = None
-
-    def _variable(self, name, shape, dtype):
-        return self.add_weight(
-            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
-        )
 
     def observe(self, data) -> None:
         """Counts and keeps one batch; called while the train step is traced."""

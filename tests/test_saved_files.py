@@ -1,7 +1,7 @@
 """Files saved by version 0.1.0 load, and give the same outputs, masks and sub-nets.
 
-Both hold a net trained for four epochs on noise, with its optimizer: `sparse` one sub-net, by SpFDE;
-`subnets` two, trained in turn. The .npz of the same name says what was true of it when it was saved.
+Both hold a net trained on noise, four epochs long, with its optimizer: `sparse` one sub-net, by
+SpFDE; `subnets` two, trained in turn. The .npz of the same name has what they gave when saved.
 """
 
 from pathlib import Path

@@ -8,13 +8,12 @@ import tensorflow as tf
 from spfde_keras.alternating.correction import correct
 from spfde_keras.alternating.gradients import intercepted
 from spfde_keras.masking import find_masks
+from spfde_keras.state import SavedState
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
-class Alternation(keras.layers.Layer):
+class Alternation(SavedState):
     """Trains one sub-net a step, in turn, and corrects gradients within each round.
-
-    A layer, so that its variables are saved and restored with the model it is attached to.
 
     Args:
         model: the `SparseModel` with several sub-nets.
@@ -24,25 +23,19 @@ class Alternation(keras.layers.Layer):
     """
 
     def __init__(self, model: keras.Model, correction: bool = True):
-        super().__init__(trainable=False, name="alternation")
+        super().__init__(name="alternation")
         self._subnets = max(1, len(model.subnets))
-        self.step = self._variable("step", (), "int64")
-        self.corrections = self._variable("corrections", (), "int64")
+        self.step = self.variable("step", (), "int64")
+        self.corrections = self.variable("corrections", (), "int64")
         # By the place of the mask in the model: Keras saves variables, not dictionaries of them.
         masks = find_masks(model) if correction and self._subnets > 1 else []
         self._previous = {
             id(mask.kernel): (
                 mask,
-                self._variable(f"gradient_{index}", mask.layout.shape, "float32"),
+                self.variable(f"gradient_{index}", mask.layout.shape, "float32"),
             )
             for index, mask in enumerate(masks)
         }
-        self.built = True
-
-    def _variable(self, name, shape, dtype):
-        return self.add_weight(
-            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
-        )
 
     def train_step(self, model: keras.Model, train: Callable[[], dict]) -> dict:
         """Runs `train`, Keras' train step, with the sub-net whose turn it is."""

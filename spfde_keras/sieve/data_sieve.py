@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,19 +12,20 @@ from spfde_keras.sieve.correctness import correctly_classified
 from spfde_keras.sieve.identified import Identified
 from spfde_keras.sieve.inputs import as_dataset
 from spfde_keras.sieve.policies import SievePolicy
+from spfde_keras.state import SavedState
 
 # Samples held in memory for shuffling a dataset that may not fit as a whole.
 _SHUFFLE_BUFFER = 50_000
 
 
-class DataSieve(keras.layers.Layer):
+class DataSieve(SavedState):
     """Chooses the samples to train on by how often the model forgets them.
 
     A forgetting event is a sample classified correctly at one visit and wrongly at the next.
     At each update the samples with the fewest events are exchanged against removed ones; a
     sample that was never classified correctly is not easy and stays. Ties break at random.
 
-    A layer only so that its state is saved and restored with the model it is an attribute of.
+    Its state is saved and restored with the model it is attached to.
 
     Args:
         samples: the training data: a `tf.data.Dataset` of (x, y) or (x, y, sample_weight),
@@ -63,7 +63,7 @@ class DataSieve(keras.layers.Layer):
         seed: int = 0,
         correct: Callable[[Any, Any], Any] | None = None,
     ):
-        super().__init__(trainable=False, dtype="float32")
+        super().__init__(dtype="float32")
         if isinstance(fraction, bool) or not 0 <= fraction < 1:
             raise ValueError(f"`fraction` must be in [0, 1). Received: {fraction!r}")
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
@@ -93,28 +93,17 @@ class DataSieve(keras.layers.Layer):
             )
         # Read by tf.data, which runs on the CPU.
         with tf.device("CPU:0"):
-            self.member = self._variable("member", (self.total,), "bool")
-            self.iteration = self._variable("iteration", (), "int64")
+            self.member = self.variable("member", (self.total,), "bool")
+            self.iteration = self.variable("iteration", (), "int64")
         # Written by the train step; int64, as TensorFlow has no int32 counters on GPUs.
-        self.forgets = self._variable("forgets", (self.total,), "int64")
-        self.was_correct = self._variable("was_correct", (self.total,), "bool")
-        self.learned = self._variable("learned", (self.total,), "bool")
-        self.queue = self._variable("queue", (removed,), "int64")
-        self.retrieved = self._variable("retrieved", (), "int64")
-        self.built = True
+        self.forgets = self.variable("forgets", (self.total,), "int64")
+        self.was_correct = self.variable("was_correct", (self.total,), "bool")
+        self.learned = self.variable("learned", (self.total,), "bool")
+        self.queue = self.variable("queue", (removed,), "int64")
+        self.retrieved = self.variable("retrieved", (), "int64")
         drawn = generator(self.seed, 0, "sieve/start").permutation(self.total)[:removed]
         self.queue.assign(self.policy.start(drawn))
         self.member.assign(self._outside(self.queue.numpy()))
-
-    def _variable(self, name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
-        return self.add_weight(
-            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
-        )
-
-    @property
-    def weights(self) -> list:
-        """None: it is saved and restored, but is no part of the model's parameters."""
-        return []
 
     @property
     def active(self) -> int:
