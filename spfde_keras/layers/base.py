@@ -1,6 +1,7 @@
 """How a Keras layer becomes a masked one, and which layers can."""
 
 import functools
+from collections.abc import Callable
 
 import keras
 
@@ -8,6 +9,7 @@ from spfde_keras import schemes
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import Mask, subnet_targets
 
+_PACKAGE = "spfde_keras"
 _MASKED: dict[type, type] = {}
 
 
@@ -114,11 +116,13 @@ class MaskedLayer(MaskArguments):
         return outputs
 
 
-def register_masked(layer_class: type):
+def register_masked(layer_class: type, package: str = "Custom") -> Callable[[type], type]:
     """Class decorator that makes `sparsify` turn `layer_class` into the decorated class.
 
     Args:
         layer_class: the Keras layer class (exact type) to be replaced.
+        package: str, the name of your package. Files of saved models call the decorated class
+            by it and the class's own name, as with `keras.saving.register_keras_serializable`.
 
     Returns:
         A decorator that registers a `MaskedLayer` subclass, also for saving.
@@ -130,7 +134,7 @@ def register_masked(layer_class: type):
     ...         self.w = self.add_weight(shape=(input_shape[-1], 8))
     ...     def call(self, inputs):
     ...         return inputs @ self.w
-    >>> @register_masked(Scale)
+    >>> @register_masked(Scale, package="my_package")
     ... class MaskedScale(MaskedLayer, Scale):
     ...     masked_weights = ("w",)
     ...     def kernel_layout(self, weight):
@@ -139,7 +143,10 @@ def register_masked(layer_class: type):
 
     def register(masked_class: type) -> type:
         _MASKED[layer_class] = masked_class
-        return keras.saving.register_keras_serializable("spfde_keras")(masked_class)
+        # Files of version 0.1.0 call all masked classes so, whoever they are by.
+        before = f"{_PACKAGE}>{masked_class.__name__}"
+        keras.saving.get_custom_objects().setdefault(before, masked_class)
+        return keras.saving.register_keras_serializable(package)(masked_class)
 
     return register
 

@@ -267,7 +267,7 @@ class Noisy(keras.layers.Layer):
         return super().get_config() | {"units": self.units}
 
 
-@register_masked(Noisy)
+@register_masked(Noisy, package="test_masked")
 class MaskedNoisy(MaskedLayer, Noisy):
     masked_weights = ("w",)
 
@@ -300,6 +300,36 @@ def test_a_custom_layer_trains_in_a_model(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(np.ones((2, 3))), model(np.ones((2, 3))))
+
+
+def test_a_custom_layer_is_saved_under_its_own_package():
+    assert keras.saving.get_registered_name(MaskedNoisy) == "test_masked>MaskedNoisy"
+    assert keras.saving.get_registered_name(layers.MaskedDense) == "spfde_keras>MaskedDense"
+
+    class Own(keras.layers.Dense):
+        pass
+
+    @register_masked(Own)
+    class MaskedOwn(layers.MaskedDense):
+        pass
+
+    assert keras.saving.get_registered_name(MaskedOwn) == "Custom>MaskedOwn"
+
+
+def test_a_custom_layer_of_an_older_file_loads(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), MaskedNoisy(4, sparsity=0.5, name="noisy")])
+    text = model.to_json()
+    older = text.replace("test_masked>MaskedNoisy", "spfde_keras>MaskedNoisy")
+    assert older != text
+    assert isinstance(keras.models.model_from_json(older).layers[0], MaskedNoisy)
+
+
+def test_a_custom_layer_does_not_take_the_place_of_ours():
+    class MaskedDense(layers.MaskedDense):
+        pass
+
+    register_masked(type("Own", (keras.layers.Dense,), {}))(MaskedDense)
+    assert keras.saving.get_registered_object("spfde_keras>MaskedDense") is layers.MaskedDense
 
 
 def test_a_layer_follows_a_stateless_call():
