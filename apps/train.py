@@ -36,11 +36,11 @@ from spfde_keras import (
     wrap,
 )
 from spfde_keras.alternating import JointSparseTraining
-from spfde_keras.analysis import mask_overlap, subnet_sparsities
 from spfde_keras.cost.model import profile
 from spfde_keras.export import ExportReport, evaluate_tflite
 from spfde_keras.sieve.identified import Identified
 from spfde_keras.sparse_training import SparseTraining
+from spfde_keras.sparsity_summary import mask_overlap, subnet_sparsities
 
 # So many test samples are enough for the curve; the result is measured on all.
 _CURVE_SAMPLES = 2000

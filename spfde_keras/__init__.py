@@ -1,7 +1,6 @@
 """Sparse training in Keras 3: masks, mutation, layer freezing, data sieving, TFLite export."""
 
 from spfde_keras.alternating import AlternatingSparseTraining
-from spfde_keras.analysis import summary
 from spfde_keras.callbacks import SpFDE
 from spfde_keras.export import export_tflite, make_mobile_ready
 from spfde_keras.freezing.blocks import find_blocks
@@ -9,6 +8,7 @@ from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.layers import MaskedLayer, register_masked
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sparsify import densify, sparsify, wrap
+from spfde_keras.sparsity_summary import summary
 from spfde_keras.training import SparseModel
 
 __version__ = "0.1.0"

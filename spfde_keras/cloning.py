@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
+from spfde_keras import compat
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import find_masks
 
@@ -14,9 +15,10 @@ def as_functional(model: keras.Model) -> keras.Model:
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a keras.Model. Received: {type(model).__name__}")
     if isinstance(model, keras.Sequential):
-        if model._functional is None:
+        graph = compat.sequential_graph(model)
+        if graph is None:
             raise ValueError("`model` must know its input shape: start it with keras.Input.")
-        return as_functional(model._functional)
+        return as_functional(graph)
     if not has_graph(model):
         raise ValueError(
             "`model` must be functional or Sequential; a subclassed model can use the masked "

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from spfde_keras import schemes
+from spfde_keras import compat, schemes
 from spfde_keras.layout import KernelLayout
 from spfde_keras.subnets import SubnetSwitch
 
@@ -28,7 +28,7 @@ class _Bound:
 class Mask(keras.layers.Layer):
     """Holds a kernel's masks, one for each sub-net, and keeps all other weights zero.
 
-    Everything outside the layers (updaters, sieving, export, analysis) sees a kernel only
+    Everything outside the layers (updaters, sieving, export, the summary) sees a kernel only
     through `read` and `write`, or through one of its `subnets`.
 
     Args:
@@ -256,5 +256,5 @@ def find_masks(model: keras.Model) -> list[Mask]:
         seen.add(id(layer))
         if isinstance(layer, Mask):
             masks.append(layer)
-        stack.extend(reversed(layer._layers))
+        stack.extend(reversed(compat.sublayers(layer)))
     return masks

@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from spfde_keras import cost, updaters
-from spfde_keras.analysis import subnet_sparsities
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
@@ -17,6 +16,7 @@ from spfde_keras.masking import Mask, find_masks
 from spfde_keras.randomness import generator
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
+from spfde_keras.sparsity_summary import subnet_sparsities
 from spfde_keras.timeline import Timeline
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
 from spfde_keras.updaters import Moment, carry_out

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from spfde_keras import distributions, schemes
+from spfde_keras import compat, distributions, schemes
 from spfde_keras.cloning import as_functional, clone_with, same_layer
 from spfde_keras.layers import masked_class, plain_class
 from spfde_keras.layers.batch_norm import FusedBatchNormalization
@@ -223,7 +223,7 @@ def _convert(
                 return SwitchableBatchNormalization(subnets, config)
             return FusedBatchNormalization.from_config(config)
         if subnets > 1 and any(
-            isinstance(one, keras.layers.BatchNormalization) for one in layer._flatten_layers()
+            isinstance(one, keras.layers.BatchNormalization) for one in compat.all_layers(layer)
         ):
             raise ValueError(
                 "`model` must have each BatchNormalization as a separate layer of Keras' own "

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
+from spfde_keras import compat
 from spfde_keras.masking import Mask, find_masks
 
 
@@ -109,7 +110,8 @@ def mask_overlap(model: keras.Model) -> dict[str, float]:
 
 def _print_choices(model: keras.Model, print_fn: Callable[[str], object]) -> None:
     """Prints how layers with CPU kernels last computed, if they have been called."""
-    layers = [layer for layer in model._flatten_layers() if getattr(layer, "kernel_choice", None)]
+    everything = compat.all_layers(model)
+    layers = [layer for layer in everything if getattr(layer, "kernel_choice", None)]
     skipping = [layer.kernel_choice.speedup for layer in layers if layer.kernel_choice.sparse]
     if skipping:
         measured = [speedup for speedup in skipping if speedup is not None]

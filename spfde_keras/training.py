@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from spfde_keras import analysis, kernels
+from spfde_keras import compat, kernels, sparsity_summary
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.sieve.data_sieve import DataSieve
@@ -46,7 +46,7 @@ class SparseModel(keras.Model):
             name="active_subnet", shape=(), dtype="int32", initializer="zeros", trainable=False
         )
         self.switch = SubnetSwitch(active)
-        for layer in self._flatten_layers():
+        for layer in compat.all_layers(self):
             if isinstance(layer, (Mask, SwitchableBatchNormalization)):
                 layer.switch = self.switch
 
@@ -97,15 +97,14 @@ class SparseModel(keras.Model):
     def at(self, subnet):
         """Returns a context in which sub-net `subnet`, int or int32 tensor, is the model.
 
-        For calls of the model, and functions traced in it; `predict`, `evaluate` and `fit` go
-        by `activate`.
+        It holds for calls of the model, and for functions traced in it. `predict`, `evaluate`
+        and `fit` use the sub-net that `activate` chose.
         """
         return contextlib.nullcontext() if self.switch is None else self.switch.at(subnet)
 
     def attach(self, monitor=None, sieve: DataSieve | None = None, alternation=None) -> None:
         """Attaches observers, or detaches them with None; what saves weights saves them, too."""
-        # Past Keras' tracking: it would count their variables among the model's, for good.
-        self.__dict__.update(monitor=monitor, sieve=sieve, alternation=alternation)
+        compat.set_untracked(self, monitor=monitor, sieve=sieve, alternation=alternation)
 
     @property
     def left_dense(self) -> dict[str, str]:
@@ -119,7 +118,7 @@ class SparseModel(keras.Model):
     def summary(self, *args, print_fn=None, **kwargs) -> None:
         """Prints Keras' summary, then what is sparse, what was left dense, and why."""
         super().summary(*args, print_fn=print_fn, **kwargs)
-        analysis.summary(self, print_fn or print)
+        sparsity_summary.summary(self, print_fn or print)
 
     def __call__(self, inputs, *args, **kwargs):
         return super().__call__(strip_ids(inputs), *args, **kwargs)

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 
 from spfde_keras import sparsify, summary
-from spfde_keras.analysis import mask_overlap, subnet_sparsities
 from spfde_keras.masking import find_masks
+from spfde_keras.sparsity_summary import mask_overlap, subnet_sparsities
 
 L = keras.layers
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 
 import keras
 
+from spfde_keras import compat
+
 
 @contextlib.contextmanager
 def intercepted(
@@ -27,9 +29,8 @@ def intercepted(
     [0.5]
     """
     apply = optimizer.apply_gradients
-    # On the instance: its class, which is what gets saved, stays the user's.
-    optimizer.apply_gradients = lambda pairs: receive(list(pairs), apply)
+    compat.replace_methods(optimizer, apply_gradients=lambda pairs: receive(list(pairs), apply))
     try:
         yield
     finally:
-        del optimizer.apply_gradients
+        compat.restore_methods(optimizer, "apply_gradients")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import keras
 import numpy as np
 
+from spfde_keras import compat
 from spfde_keras.freezing.blocks import Pattern, find_blocks
 from spfde_keras.graph import Call, trace
 from spfde_keras.masking import Mask, find_masks
@@ -286,14 +287,15 @@ def _uses(call: Call) -> Iterator[_Use]:
 
 def _hidden(layer: keras.layers.Layer) -> Iterator[tuple[keras.layers.Layer, tuple]]:
     """The countable layers inside `layer`, with the input shapes they were built for."""
-    for inner in layer._layers:
+    for inner in compat.sublayers(layer):
         if not isinstance(inner, _COUNTED):
             yield from _hidden(inner)
             continue
         shape = tuple(inner.get_build_config()["input_shape"])
-        if isinstance(layer, _ATTENTION) and inner is layer._output_dense:
+        if isinstance(layer, _ATTENTION) and inner is compat.attention_projection(layer, "output"):
             # Keras builds it without the number of queries.
-            queries = layer._query_dense.get_build_config()["input_shape"]
+            query = compat.attention_projection(layer, "query")
+            queries = query.get_build_config()["input_shape"]
             shape = (*queries[:-1], *shape[-2:])
         yield inner, shape
 

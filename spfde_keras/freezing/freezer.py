@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from spfde_keras import compat
 from spfde_keras.freezing.learning_rate import BlockwiseLearningRate
 from spfde_keras.freezing.plan import FreezePlan
 from spfde_keras.masking import Mask, find_masks
@@ -75,7 +76,7 @@ class Freezer:
         self.thaw()
         if self._rate is not None:
             self._rate.__exit__()
-        model.train_function = None
+        compat.forget_train_function(model)
         model.freezer = None
 
     def _set(self, frozen: int) -> None:

@@ -1,13 +1,12 @@
 """A separate learning rate for each block, in any Keras optimizer."""
 
-from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from spfde_keras import compat
 from spfde_keras.masking import Mask
 
 
@@ -42,44 +41,17 @@ class BlockwiseLearningRate:
         # One scalar each: slicing a vector for every variable makes graphs slow to trace.
         self._factors = [tf.Variable(1.0, trainable=False) for _ in blocks]
         self._block = {
-            self._optimizer._get_variable_index(variable): block
+            compat.variable_index(self._optimizer, variable): block
             for block, variables in enumerate(blocks)
             for variable in variables
         }
 
     def __enter__(self) -> "BlockwiseLearningRate":
-        self.__exit__()
-        optimizer = self._optimizer
-        update_step, apply_decay = optimizer.update_step, optimizer._apply_weight_decay
-        current_rate = optimizer._get_current_learning_rate
-
-        def scaled_rate(factor: tf.Tensor) -> tf.Tensor:
-            return current_rate() * factor
-
-        def scaled_update_step(
-            gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
-        ) -> None:
-            factor = tf.cast(self._factor(self._block_of(variable)), learning_rate.dtype)
-            update_step(gradient, variable, learning_rate * factor)
-
-        def scaled_decay(variables: Sequence[keras.Variable]) -> None:
-            blocks = defaultdict(list)
-            for variable in variables:
-                blocks[self._block_of(variable)].append(variable)
-            for block, members in blocks.items():
-                # Optimizers decay in different ways, but all of them ask for the rate.
-                optimizer._get_current_learning_rate = partial(scaled_rate, self._factor(block))
-                apply_decay(members)
-            optimizer.__dict__.pop("_get_current_learning_rate", None)
-
-        # Set on the instance: the class, which is what gets saved, stays the user's.
-        optimizer.update_step = scaled_update_step
-        optimizer._apply_weight_decay = scaled_decay
+        compat.scale_updates(self._optimizer, self._block_of, self._factor)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for name in ("update_step", "_apply_weight_decay"):
-            self._optimizer.__dict__.pop(name, None)
+        compat.restore_updates(self._optimizer)
 
     def assign(self, factors: Sequence[float] | np.ndarray) -> None:
         """Sets the factor of each block."""
@@ -87,7 +59,7 @@ class BlockwiseLearningRate:
             variable.assign(factor)
 
     def _block_of(self, variable: keras.Variable) -> int | None:
-        return self._block.get(self._optimizer._get_variable_index(variable))
+        return self._block.get(compat.variable_index(self._optimizer, variable))
 
     def _factor(self, block: int | None) -> tf.Tensor:
         return tf.ones(()) if block is None else self._factors[block].value()
@@ -115,15 +87,6 @@ def reset_slots(optimizer: keras.optimizers.Optimizer, mask: Mask, fresh: np.nda
         mask: the `Mask` of the kernel.
         fresh: bool array of the kernel's shape.
     """
-    optimizer = inner_optimizer(optimizer)
-    index = optimizer._get_variable_index(mask.kernel)
-    count = len(optimizer._trainable_variables)
-    for name, slots in vars(optimizer).items():
-        # Slots are lists parallel to the variables; a factored one has another shape.
-        if not isinstance(slots, list) or len(slots) != count or name == "_trainable_variables":
-            continue
-        slot = slots[index]
-        if isinstance(slot, keras.Variable) and tuple(slot.shape) == fresh.shape:
-            # From 0, Adagrad's first step would be too large, and Ftrl's NaN.
-            initial = optimizer.initial_accumulator_value if name == "_accumulators" else 0
-            slot.assign(np.where(fresh, initial, keras.ops.convert_to_numpy(slot)))
+    for slot, first in compat.slots(inner_optimizer(optimizer), mask.kernel):
+        if tuple(slot.shape) == fresh.shape:  # a factored one has another shape
+            slot.assign(np.where(fresh, first, keras.ops.convert_to_numpy(slot)))

@@ -2,6 +2,7 @@
 
 import keras
 
+from spfde_keras import compat
 from spfde_keras.layers.base import MaskArguments, register_masked
 from spfde_keras.layers.masked import MaskedEinsumDense
 from spfde_keras.masking import Mask
@@ -31,11 +32,11 @@ class MaskedMultiHeadAttention(MaskArguments, keras.layers.MultiHeadAttention):
     @property
     def masked_weights(self) -> tuple[str, ...]:
         """The names of the projections."""
-        return _PROJECTIONS + (("gate",) if self._use_gate else ())
+        return _PROJECTIONS + (("gate",) if compat.has_gate(self) else ())
 
     def __setattr__(self, name, value):
         # Keras makes the projections in `build`: masked here, before they get any weights.
-        projection = name.removeprefix("_").removesuffix("_dense")
+        projection = compat.projection_of_attribute(name)
         if type(value) is keras.layers.EinsumDense and projection in self.sparsity:
             arguments = {"scheme": self.scheme, "sparsity": self.sparsity[projection]}
             value = MaskedEinsumDense.from_config(value.get_config() | arguments)
@@ -44,4 +45,4 @@ class MaskedMultiHeadAttention(MaskArguments, keras.layers.MultiHeadAttention):
     @property
     def masks(self) -> list[Mask]:
         """The masks of the projections."""
-        return [getattr(self, f"_{name}_dense").masks[0] for name in self.sparsity]
+        return [compat.attention_projection(self, name).masks[0] for name in self.sparsity]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import keras
 
-from spfde_keras import schemes
+from spfde_keras import compat, schemes
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import Mask, subnet_targets
 
@@ -99,8 +99,7 @@ class MaskedLayer(MaskArguments):
 
     def _call_masked(self, call, *args, **kwargs):
         # A stateless scope answers for every variable read in it, so it gets them all.
-        values = {id(v): (v, v.value) for v in self._trainable_variables}
-        values |= {id(v): (v, v.value) for v in self._non_trainable_variables}
+        values = {id(v): (v, v.value) for v in compat.own_variables(self)}
         for mask in self.masks:
             values[id(mask.kernel)] = (mask.kernel, mask(mask.kernel.value))
         with keras.StatelessScope(values.values(), collect_losses=True) as scope:

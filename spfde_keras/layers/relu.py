@@ -3,14 +3,14 @@
 import keras
 import tensorflow as tf
 
-from spfde_keras import kernels
+from spfde_keras import compat, kernels
 
 
 class _Folds:
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if not kernels.are_used():
             return super().call(inputs)
-        return kernels.relu(inputs, used_once=len(self._outbound_nodes) == 1)
+        return kernels.relu(inputs, used_once=compat.times_used(self) == 1)
 
 
 @keras.saving.register_keras_serializable(package="spfde_keras")

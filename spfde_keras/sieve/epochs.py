@@ -2,10 +2,8 @@
 
 import keras
 
+from spfde_keras import compat
 from spfde_keras.sieve.data_sieve import DataSieve
-
-# Truthy, but distinct from the True with which other callbacks end the whole training.
-_EPOCH_DONE = "epoch done"
 
 
 class SieveEpochs(keras.callbacks.Callback):
@@ -46,9 +44,8 @@ class SieveEpochs(keras.callbacks.Callback):
         # Before the step, not after it: Keras calls the hook after a step late, or has to wait
         # for the step's results.
         last = self._last_start is not None and batch >= self._last_start
-        if last and not self.model.stop_training:
-            self.model.stop_training = _EPOCH_DONE
+        if last:
+            compat.end_epoch(self.model)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        if self.model.stop_training is _EPOCH_DONE:
-            self.model.stop_training = False
+        compat.go_on_after_epoch(self.model)

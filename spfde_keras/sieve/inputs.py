@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from spfde_keras import compat
+
 _PROBED = 64
 
 
@@ -91,7 +93,8 @@ def _made_by(dataset: tf.data.Dataset, step: str, unless: tuple[str, ...] = ()) 
     name = type(dataset).__name__
     if any(other in name for other in unless):
         return False
-    return step in name or any(_made_by(source, step, unless) for source in dataset._inputs())
+    sources = compat.dataset_sources(dataset)
+    return step in name or any(_made_by(source, step, unless) for source in sources)
 
 
 def _batched(spec: tf.TypeSpec) -> bool:

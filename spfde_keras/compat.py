@@ -1,0 +1,163 @@
+"""What the package uses of Keras that is not public, one function for each.
+
+All as seen in Keras 3.15.1; tests/test_compat.py says what each relies on.
+"""
+
+import collections
+import functools
+from collections.abc import Callable, Hashable, Iterator
+
+import keras
+import tensorflow as tf
+
+_EPOCH_DONE = "epoch done"
+
+
+def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns the layers directly inside a layer; publicly, only models list theirs."""
+    return list(layer._layers)
+
+
+def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns a layer and all layers inside it; `Model.layers` stops at the first level."""
+    return layer._flatten_layers()
+
+
+def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Returns a layer's variables without those of the layers inside it, as `variables` has."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def sequential_graph(model: keras.Sequential) -> keras.Function | None:
+    """Returns the graph of a Sequential model, None until its input is known; it hides its own."""
+    return model._functional
+
+
+def times_used(layer: keras.layers.Layer) -> int:
+    """Returns how many layers of a model take a layer's output, which only its nodes tell."""
+    return len(layer._outbound_nodes)
+
+
+def set_untracked(layer: keras.layers.Layer, **attributes: object) -> None:
+    """Sets attributes of a layer that Keras must not count as parts of it.
+
+    Setting them in the usual way adds their variables to the layer's, for good.
+    """
+    layer.__dict__.update(attributes)
+
+
+def attention_projection(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
+    """Returns a projection of an attention layer: "query", "key", "value", "output" or "gate"."""
+    return getattr(layer, f"_{name}_dense")
+
+
+def projection_of_attribute(attribute: str) -> str:
+    """Returns the name of the projection that attention keeps in an attribute.
+
+    Attention makes its projections in `build`, and can be given others only as it sets them.
+    """
+    return attribute.removeprefix("_").removesuffix("_dense")
+
+
+def has_gate(layer: keras.layers.MultiHeadAttention) -> bool:
+    """Returns whether attention was made with `use_gate=True`, which it only keeps privately."""
+    return layer._use_gate
+
+
+def replace_methods(instance: object, **methods: Callable) -> None:
+    """Gives one object other methods; its class, which is what gets saved, stays the user's."""
+    instance.__dict__.update(methods)
+
+
+def restore_methods(instance: object, *names: str) -> None:
+    """Gives an object its class's methods back, if they were replaced."""
+    for name in names:
+        instance.__dict__.pop(name, None)
+
+
+def variable_index(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
+    """Returns the place of a variable in a built optimizer, by which its slots are found."""
+    return optimizer._get_variable_index(variable)
+
+
+def slots(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
+) -> Iterator[tuple[keras.Variable, float]]:
+    """Yields what a built optimizer keeps for a variable, each with the value it starts from.
+
+    Optimizers have lists parallel to their variables; what is in them they do not say publicly.
+    """
+    index, count = variable_index(optimizer, variable), len(optimizer._trainable_variables)
+    for name, values in vars(optimizer).items():
+        parallel = isinstance(values, list) and len(values) == count
+        if not parallel or name == "_trainable_variables":
+            continue
+        if isinstance(values[index], keras.Variable):
+            # From 0, Adagrad's first step would be too large, and Ftrl's NaN.
+            start = optimizer.initial_accumulator_value if name == "_accumulators" else 0.0
+            yield values[index], start
+
+
+def scale_updates(
+    optimizer: keras.optimizers.Optimizer,
+    block_of: Callable[[keras.Variable], Hashable],
+    factor: Callable[[Hashable], tf.Tensor],
+) -> None:
+    """Multiplies the rate of each variable by the factor of its block, also where it decays.
+
+    Optimizers have one rate for all variables, which they hand to `update_step` and ask for
+    themselves when they decay weights.
+    """
+    restore_updates(optimizer)
+    update_step, apply_decay = optimizer.update_step, optimizer._apply_weight_decay
+    current_rate = optimizer._get_current_learning_rate
+
+    def scaled_update_step(gradient, variable, learning_rate):
+        scale = tf.cast(factor(block_of(variable)), learning_rate.dtype)
+        return update_step(gradient, variable, learning_rate * scale)
+
+    def scaled_rate(block):
+        return current_rate() * factor(block)
+
+    def scaled_decay(variables):
+        blocks = collections.defaultdict(list)
+        for variable in variables:
+            blocks[block_of(variable)].append(variable)
+        for block, members in blocks.items():
+            rate = functools.partial(scaled_rate, block)
+            replace_methods(optimizer, _get_current_learning_rate=rate)
+            apply_decay(members)
+        restore_methods(optimizer, "_get_current_learning_rate")
+
+    replace_methods(optimizer, update_step=scaled_update_step, _apply_weight_decay=scaled_decay)
+
+
+def restore_updates(optimizer: keras.optimizers.Optimizer) -> None:
+    """Undoes `scale_updates`."""
+    restore_methods(optimizer, "update_step", "_apply_weight_decay")
+
+
+def forget_train_function(model: keras.Model) -> None:
+    """Makes the next `fit` compile its step anew; publicly, only compiling the model does."""
+    model.train_function = None
+
+
+def end_epoch(model: keras.Model) -> None:
+    """Ends the epoch of `fit` before its next step.
+
+    `fit` leaves the epoch where `stop_training` is true, in whatever form, and ends training only
+    if it is still true behind the epoch. Other callbacks set it to True, which stays.
+    """
+    if not model.stop_training:
+        model.stop_training = _EPOCH_DONE
+
+
+def go_on_after_epoch(model: keras.Model) -> None:
+    """Keeps `fit` from ending training behind an epoch that `end_epoch` ended."""
+    if model.stop_training is _EPOCH_DONE:
+        model.stop_training = False
+
+
+def dataset_sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
+    """Returns the datasets that a dataset was made of; TensorFlow does not say it publicly."""
+    return list(dataset._inputs())

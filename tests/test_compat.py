@@ -1,0 +1,206 @@
+"""Each hook into what Keras does not publish works, as seen in Keras 3.15.1."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from spfde_keras import compat
+
+L = keras.layers
+SEEN = f"seen in Keras 3.15.1, this is {keras.__version__}"
+
+
+def nested():
+    inner = keras.Sequential([keras.Input((4,)), L.Dense(4, name="a"), L.Dense(4, name="b")])
+    return keras.Sequential([keras.Input((4,)), inner, L.Dense(2, name="c")])
+
+
+def test_sublayers_are_those_directly_inside():
+    """Keras: `Layer._layers`."""
+    attention = L.MultiHeadAttention(2, 4)
+    attention.build((None, 3, 8), (None, 3, 8))
+    names = [layer.name for layer in compat.sublayers(attention)]
+    assert {"query", "key", "value", "attention_output"} <= set(names), SEEN
+    assert [layer.name for layer in compat.sublayers(nested())][-1] == "c", SEEN
+
+
+def test_all_layers_are_those_at_any_depth():
+    """Keras: `Layer._flatten_layers`."""
+    model = nested()
+    found = compat.all_layers(model)
+    assert found[0] is model, SEEN
+    assert {layer.name for layer in found if isinstance(layer, L.Dense)} == {"a", "b", "c"}, SEEN
+    assert len(found) == len(set(map(id, found))), SEEN
+
+
+def test_own_variables_are_not_those_of_layers_inside():
+    """Keras: `Layer._trainable_variables` and `Layer._non_trainable_variables`."""
+
+    class Outer(L.Layer):
+        def build(self, input_shape):
+            self.inner = L.Dense(2)
+            self.inner.build(input_shape)
+            self.scale = self.add_weight(name="scale")
+            self.count = self.add_weight(name="count", trainable=False)
+
+    layer = Outer()
+    layer.build((None, 3))
+    assert [v.name for v in compat.own_variables(layer)] == ["scale", "count"], SEEN
+    layer.trainable = False
+    assert [v.name for v in compat.own_variables(layer)] == ["scale", "count"], SEEN
+
+
+def test_a_sequential_model_has_a_graph_once_its_input_is_known():
+    """Keras: `Sequential._functional`."""
+    model = keras.Sequential([L.Dense(2)])
+    assert compat.sequential_graph(model) is None, SEEN
+    model.build((None, 3))
+    assert isinstance(compat.sequential_graph(model), keras.Function), SEEN
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_uses_of_an_output_are_counted(times):
+    """Keras: `Operation._outbound_nodes`."""
+    x = keras.Input((4,))
+    relu = L.ReLU()
+    y = relu(x)
+    keras.Model(x, [L.Dense(2)(y) for _ in range(times)])
+    assert compat.times_used(relu) == times, SEEN
+
+
+def test_untracked_attributes_are_no_part_of_a_layer():
+    """Keras: `Layer.__setattr__` tracks, `Layer.__dict__` does not."""
+    x = keras.Input((4,))
+    inside, model = L.Dense(2), keras.Model(x, L.Dense(2)(x))
+    inside.build((None, 3))
+    count = len(model.variables)
+    compat.set_untracked(model, extra=inside)
+    assert model.extra is inside and len(model.variables) == count, SEEN
+    model.tracked = inside
+    assert len(model.variables) == count + 2, SEEN
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_projections_of_attention_have_names(gate):
+    """Keras: `MultiHeadAttention._query_dense` and so on, and `_use_gate`."""
+    layer = L.MultiHeadAttention(2, 4, use_gate=gate)
+    layer.build((None, 3, 8), (None, 3, 8))
+    assert compat.has_gate(layer) is gate, SEEN
+    for name in ("query", "key", "value", "output") + (("gate",) if gate else ()):
+        projection = compat.attention_projection(layer, name)
+        assert isinstance(projection, L.EinsumDense), SEEN
+        (attribute,) = [key for key, value in vars(layer).items() if value is projection]
+        assert compat.projection_of_attribute(attribute) == name, SEEN
+
+
+def test_methods_are_replaced_on_one_object_alone():
+    """Keras: optimizers look their methods up on the instance."""
+    one, other = keras.optimizers.SGD(), keras.optimizers.SGD()
+    compat.replace_methods(one, apply_gradients=lambda pairs: "mine")
+    assert one.apply_gradients([]) == "mine" and type(one) is keras.optimizers.SGD
+    assert "apply_gradients" not in vars(other)
+    compat.restore_methods(one, "apply_gradients", "update_step")
+    assert one.apply_gradients.__func__ is keras.optimizers.SGD.apply_gradients
+
+
+def test_variables_have_a_place_in_an_optimizer():
+    """Keras: `Optimizer._get_variable_index`."""
+    variables = [keras.Variable([1.0]), keras.Variable([1.0])]
+    optimizer = keras.optimizers.SGD()
+    optimizer.build(variables)
+    assert [compat.variable_index(optimizer, v) for v in variables] == [0, 1], SEEN
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "starts"),
+    [
+        (keras.optimizers.SGD(momentum=0.9), [0.0]),
+        (keras.optimizers.Adam(amsgrad=True), [0.0, 0.0, 0.0]),
+        (keras.optimizers.Adagrad(initial_accumulator_value=0.25), [0.25]),
+        (keras.optimizers.Ftrl(initial_accumulator_value=0.5), [0.5, 0.0]),
+    ],
+)
+def test_slots_are_found_with_the_values_they_start_from(optimizer, starts):
+    """Keras: lists of an optimizer as long as `Optimizer._trainable_variables`."""
+    variables = [keras.Variable(np.ones((2, 3))), keras.Variable([1.0])]
+    optimizer.build(variables)
+    found = list(compat.slots(optimizer, variables[0]))
+    assert [start for _, start in found] == starts, SEEN
+    for slot, start in found:
+        assert tuple(slot.shape) == (2, 3), SEEN
+        np.testing.assert_array_equal(slot, np.full((2, 3), start), SEEN)
+
+
+def test_rates_are_scaled_by_block_and_where_weights_decay():
+    """Keras: `Optimizer.update_step`, `_apply_weight_decay`, `_get_current_learning_rate`."""
+    one, other = keras.Variable([1.0]), keras.Variable([1.0])
+    optimizer = keras.optimizers.SGD(0.5, weight_decay=0.5)
+    optimizer.build([one, other])
+
+    def step():
+        one.assign([1.0])
+        other.assign([1.0])
+        optimizer.apply([tf.constant([0.0]), tf.constant([1.0])], [one, other])
+        return one.numpy().tolist() + other.numpy().tolist()
+
+    # Decayed by rate * 0.5, then updated by the rate.
+    assert step() == [0.75, 0.25]
+    compat.scale_updates(optimizer, lambda v: v is one, lambda block: [1.0, 0.5][block])
+    assert step() == [0.875, 0.25], SEEN
+    compat.restore_updates(optimizer)
+    assert step() == [0.75, 0.25], SEEN
+
+
+def model_of_one_weight():
+    model = keras.Sequential([keras.Input((1,)), L.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model
+
+
+def fit(model, epochs=1, **options):
+    return model.fit(np.ones((4, 1)), np.ones((4, 1)), 1, epochs, verbose=0, **options)
+
+
+def test_a_forgotten_train_function_is_made_anew():
+    """Keras: `Trainer.train_function`, which `fit` keeps."""
+    model = model_of_one_weight()
+    fit(model)
+    made = model.train_function
+    fit(model)
+    assert model.train_function is made, SEEN
+    compat.forget_train_function(model)
+    fit(model)
+    assert model.train_function is not made, SEEN
+
+
+class EndsEpochs(keras.callbacks.Callback):
+    def __init__(self, stop):
+        super().__init__()
+        self.stop, self.steps = stop, 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.steps += 1
+        if batch == 1:
+            self.model.stop_training |= self.stop
+            compat.end_epoch(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        compat.go_on_after_epoch(self.model)
+
+
+@pytest.mark.parametrize(("stop", "steps"), [(False, 3 * 2), (True, 2)])
+def test_an_epoch_ends_early_and_training_only_if_asked_for(stop, steps):
+    """Keras: `Trainer.stop_training`, which `fit` looks at behind each step and each epoch."""
+    model, callback = model_of_one_weight(), EndsEpochs(stop)
+    fit(model, epochs=3, callbacks=[callback])
+    assert callback.steps == steps, SEEN
+    assert model.stop_training is stop, SEEN
+
+
+def test_a_dataset_tells_what_it_was_made_of():
+    """TensorFlow: `Dataset._inputs`."""
+    numbers = tf.data.Dataset.range(4)
+    batches = numbers.batch(2)
+    assert compat.dataset_sources(batches) == [numbers]
+    assert compat.dataset_sources(numbers) == []
