@@ -1,7 +1,3 @@
-"""Programs: `python -m apps.train` and `python -m apps.analyze`."""
+"""Programs: `python -m apps.train`, `python -m apps.costs` and `python -m apps.compare_subnets`."""
 
-import os
-
-# Before Keras is imported: the backend in use, and only errors in the log.
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from apps import quiet  # noqa: F401

@@ -1,13 +1,22 @@
-"""Sub-nets of finished runs, side by side: trained in turn (AST), jointly, or each alone."""
+"""Sub-nets of finished runs, side by side: trained in turn (AST), jointly, or each alone.
 
+    python -m apps.compare_subnets FOLDER... [--picture=FILE] [--json=FILE]
+
+The folders are those of runs of `apps.train`, with several sub-nets or one.
+"""
+
+import dataclasses
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from apps import plots, program
 from apps.config import ALTERNATING
+from spfde_keras.files import replacing
 
 _METHODS = ("AST", "AST, uncorrected", "joint", "separate")
 
@@ -24,6 +33,34 @@ _FREE = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Options(program.Options):
+    """The options of the program."""
+
+    folders: tuple[str, ...] = program.option(
+        (), "folders of finished runs", several=str, positional=True
+    )
+    picture: str | None = program.option(None, "PNG file to draw accuracies to", written=True)
+    json: str | None = program.option(None, "file to write the table to", written=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status, as of `program.run`."""
+    return program.run(_print_comparison, Options, __doc__, arguments)
+
+
+def _print_comparison(options: Options) -> None:
+    table = compare(options.folders)
+    print(render(table))
+    if options.json:
+        program.write_json(options.json, table)
+    if options.picture:
+        config = table["config"]
+        title = f"{config['dataset']}, {config['model']}: mean and range over seeds"
+        with replacing(options.picture) as beside:
+            plots.plot_subnets(table["methods"], beside, title)
+
+
 def compare(folders: Sequence[str | os.PathLike]) -> dict:
     """Returns how accurate sub-nets are and what they cost, by the way they were trained.
 
@@ -35,7 +72,7 @@ def compare(folders: Sequence[str | os.PathLike]) -> dict:
         A dictionary: "config" (the options all runs share), and "methods", each with "method"
         ("AST", "AST, uncorrected", "joint" or "separate"); "training_flops" and
         "training_time_s" of all sub-nets together, for "separate" the sum over the runs of each
-        alone, in the mean over seeds; and "subnets", from the densest to the sparsest, each with
+        alone, averaged over seeds; and "subnets", from the densest to the sparsest, each with
         "name", "scheme", "sparsity", "seeds" (sorted), "test_accuracies" (one a seed) and their
         mean, "test_accuracy".
 
@@ -180,8 +217,12 @@ def _summary(method: str, runs: Sequence[Mapping]) -> dict:
 
 
 def _total(runs: Sequence[Mapping], quantity: str) -> float:
-    """The sum over the runs that together train all sub-nets, each in the mean over seeds."""
+    """The sum over the runs that together train all sub-nets, each averaged over seeds."""
     groups = {}
     for run in runs:
         groups.setdefault(frozenset(_subnets(run)), []).append(run[quantity])
     return float(sum(np.mean(values) for values in groups.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,25 +1,15 @@
-"""Tables about sparse training, made without training.
+"""What training a model costs with each method, told without training it.
 
-Usage:
+    python -m apps.costs --model=resnet32 --width=2 --classes=100 --epochs=160 [--json=FILE]
 
-    python -m apps.analyze costs --model=resnet32 --width=2 --classes=100 --epochs=160 [--json=FILE]
-    python -m apps.analyze subnets FOLDER... [--picture=FILE] [--json=FILE]
-
-`costs` prints training FLOPs and memory of the methods in the papers' settings. `subnets`
-compares finished runs of `apps.train` in those folders, with several sub-nets or one.
+Prints training FLOPs and memory of the methods in the papers' settings.
 """
 
-import json
-import os
+import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-from absl import app, flags
-
-from apps import models, plots
-from apps.compare import compare
-from apps.compare import render as render_subnets
+from apps import models, program
 from spfde_keras.cost.model import RULES, ModelCost, profile
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.freezing.plan import Freezing
@@ -44,6 +34,40 @@ _PLAN_RULES = (
     "Memory: over the epochs of training; both columns compare with static and SET, the least that "
     "dynamic sparse training needs.",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(program.Options):
+    """The options of the program; those of `costs`, and where to write its table."""
+
+    model: str = program.option("resnet32", "the model", choices=models.names())
+    width: float = program.option(1.0, "factor on the model's channels")
+    classes: int = program.option(10, "number of classes", least=2)
+    epochs: int = program.option(160, "length of training", least=1)
+    input_shape: tuple[int, ...] = program.option(
+        (32, 32, 3), "height, width and channels of an image", several=int
+    )
+    samples: int = program.option(50_000, "training samples", least=1)
+    batch_size: int = program.option(64, "samples in a batch", least=1)
+    interval: int = program.option(5, "epochs between two updates of masks", least=1)
+    sparsities: tuple[float, ...] = program.option(
+        (0.9, 0.95, 0.98), "sparsities to compare", several=float
+    )
+    json: str | None = program.option(None, "file to write the table to", written=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status, as of `program.run`."""
+    return program.run(_print_costs, Options, __doc__, arguments)
+
+
+def _print_costs(options: Options) -> None:
+    arguments = dataclasses.asdict(options)
+    del arguments["json"]
+    table = costs(**arguments)
+    print(render(table))
+    if options.json:
+        program.write_json(options.json, table)
 
 
 def costs(
@@ -215,97 +239,5 @@ def _cells(row: dict) -> str:
     return cells
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Has a file written; what was there before stays until it is complete."""
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    os.replace(partial, path)
-
-
-def _write_json(table: dict, path: Path) -> None:
-    _write(path, lambda partial: partial.write_text(json.dumps(table, indent=2) + "\n"))
-
-
-def _target(values: flags.FlagValues, name: str) -> Path | None:
-    """The file that a flag names, None without one."""
-    if not values[name].value:
-        return None
-    path = Path(values[name].value)
-    if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"`--{name}` must be in a folder that can be written to. Received: {path}")
-    return path
-
-
-def _define_flags() -> None:
-    flags.DEFINE_enum("model", "resnet32", models.names(), "Model to analyze.")
-    flags.DEFINE_float("width", 1.0, "Factor on the model's channel counts.")
-    flags.DEFINE_integer("classes", 10, "Number of classes.")
-    flags.DEFINE_integer("epochs", 160, "Length of training.")
-    flags.DEFINE_list("input_shape", "32,32,3", "Height, width and channels of an image.")
-    flags.DEFINE_integer("samples", 50_000, "Number of training samples.")
-    flags.DEFINE_integer("batch_size", 64, "Batch size.")
-    flags.DEFINE_integer("interval", 5, "Epochs between mask updates.")
-    flags.DEFINE_list("sparsities", "0.9,0.95,0.98", "Sparsities to compare.")
-    flags.DEFINE_string("json", None, "File to write the table to.")
-    flags.DEFINE_string("picture", None, "PNG file to draw the comparison of sub-nets to.")
-
-
-def _numbers(values: flags.FlagValues, name: str, kind: type) -> list:
-    try:
-        return [kind(text) for text in values[name].value]
-    except ValueError:
-        raise ValueError(
-            f"`--{name}` must be numbers with commas between. Received: {values[name].value}"
-        ) from None
-
-
-def _costs_command(values: flags.FlagValues, arguments: Sequence[str]) -> None:
-    if arguments:
-        raise ValueError(f"`costs` takes flags alone. Received: {' '.join(arguments)}")
-    target = _target(values, "json")
-    table = costs(
-        values.model,
-        values.width,
-        values.classes,
-        values.epochs,
-        _numbers(values, "input_shape", int),
-        values.samples,
-        values.batch_size,
-        values.interval,
-        _numbers(values, "sparsities", float),
-    )
-    print(render(table))
-    if target:
-        _write_json(table, target)
-
-
-def _subnets_command(values: flags.FlagValues, folders: Sequence[str]) -> None:
-    target, picture = _target(values, "json"), _target(values, "picture")
-    table = compare(folders)
-    print(render_subnets(table))
-    if target:
-        _write_json(table, target)
-    if picture:
-        config = table["config"]
-        title = f"{config['dataset']}, {config['model']}: mean and range over seeds"
-        _write(picture, lambda path: plots.plot_subnets(table["methods"], path, title))
-
-
-_COMMANDS = {"costs": _costs_command, "subnets": _subnets_command}
-
-
-def main(argv: Sequence[str]) -> None:
-    """Runs the command named on the command line."""
-    if len(argv) < 2 or argv[1] not in _COMMANDS:
-        raise app.UsageError(
-            f"A command is needed, one of {', '.join(_COMMANDS)}. Received: {argv[1:]}"
-        )
-    try:
-        _COMMANDS[argv[1]](flags.FLAGS, argv[2:])
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    _define_flags()
-    app.run(main)
+    sys.exit(main())

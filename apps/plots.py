@@ -57,7 +57,7 @@ def plot_subnets(methods: Sequence[Mapping], path: str | os.PathLike, title: str
     A mark is the mean over the seeds, its bar reaches from the lowest to the highest.
 
     Args:
-        methods: a line each, as in "methods" of `apps.compare.compare`.
+        methods: a line each, as in "methods" of `apps.compare_subnets.compare`.
         path: where to write.
         title: text on top.
 

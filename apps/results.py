@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from apps.config import RunConfig
+from spfde_keras.files import replacing
 
 FILES = ("model.keras", "model.tflite", "history.csv", "training.png", "results.json")
 
@@ -83,7 +84,8 @@ class RunFolder:
             if not self.config.resume and self.unfinished.exists():
                 shutil.rmtree(self.unfinished)
             self.unfinished.mkdir(parents=True, exist_ok=True)
-            _replace(self.unfinished / "config.json", self.config.to_json())
+            with replacing(self.unfinished / "config.json") as beside:
+                beside.write_text(self.config.to_json())
         except OSError as error:
             raise ValueError(
                 f"`output_dir` must be a folder that can be written. "
@@ -157,14 +159,11 @@ def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
 
 def write_history(path: str | os.PathLike, rows: Sequence[Mapping[str, float]]) -> None:
     """Writes rows as a `history.csv`, whole numbers as such, and all digits of the others."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f"{path.name}.tmp")
-    with open(temporary, "w", newline="") as file:
+    with replacing(path) as beside, open(beside, "w", newline="") as file:
         writer = csv.DictWriter(file, [name for name in COLUMNS if any(name in r for r in rows)])
         writer.writeheader()
         for row in rows:
             writer.writerow({k: int(v) if v.is_integer() else v for k, v in row.items()})
-    os.replace(temporary, path)
 
 
 def table(results: Mapping) -> str:
@@ -199,9 +198,3 @@ _ON_PHONES = {
     True: "runs sparse, on ARM64, ARM and WebAssembly",
     False: "does not run sparse: `python tflite/inspect_tflite.py` with the file says why",
 }
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -20,10 +20,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from apps import config as run_config
-from apps import datasets, models, phones, plots, results
+from apps import datasets, models, phones, plots, program, results
 from apps.augment import augment, mirrors
-from apps.config import RunConfig
+from apps.config import ALTERNATING, RunConfig
 from spfde_keras import (
     AlternatingSparseTraining,
     DataSieve,
@@ -61,27 +60,22 @@ class Run:
     begun: float
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program.
 
     Args:
-        arguments: command line flags, without the program's name.
+        arguments: command line flags, without the program's name; by default this process's.
 
     Returns:
-        The exit code: 0, or 1 if the input was wrong, which one line on stderr then says.
+        The exit status, as of `program.run`.
     """
-    try:
-        config = run_config.parse(arguments)
-        if isinstance(config, str):
-            print(__doc__, config, sep="\n")
-            return 0
-        run = prepare(config)
-    except ValueError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 1
+    return program.run(_prepare_and_train, RunConfig, __doc__, arguments)
+
+
+def _prepare_and_train(config: RunConfig) -> None:
+    run = prepare(config)
     print(results.table(train(run)))
     print(f"results in {run.folder.path}")
-    return 0
 
 
 def prepare(config: RunConfig) -> Run:
@@ -265,7 +259,7 @@ def _one_or_all(values: tuple | None):
 
 
 def _updater(config: RunConfig) -> updaters.Updater:
-    if config.method in run_config.ALTERNATING:
+    if config.method in ALTERNATING:
         return updaters.PruneAndRegrow(config.initial_density)
     # A dense model has no masks, and nothing to update.
     return updaters.get("static" if config.method == "dense" else config.method)
@@ -340,4 +334,4 @@ def _batches(run: Run) -> tf.data.Dataset:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

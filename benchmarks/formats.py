@@ -9,22 +9,24 @@ well, so that it shrinks the dense file of a sparse model too. A model of severa
 taken as its active one.
 """
 
-import argparse
+import dataclasses
 import json
 import math
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import keras
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from apps import datasets, program  # first: no log of TensorFlow
+
+# isort: split
+import keras
+import numpy as np
+
 import spfde_keras
-from apps import datasets
 from benchmarks import report
 from spfde_keras.export import (
     PRECISIONS,
@@ -42,19 +44,72 @@ CALIBRATION_SAMPLES = 256
 DESKTOP = "desktop"
 
 
-def main(arguments: list[str] | None = None) -> None:
+@dataclasses.dataclass(frozen=True)
+class Options(program.Options):
+    """The options of the benchmark."""
+
+    run: str | None = program.option(None, "output folder of `apps.train`", positional=True)
+    model: str | None = program.option(None, ".keras file, instead of a run")
+    dataset: str | None = program.option(
+        None, "of --model: digits, or a name in tensorflow-datasets"
+    )
+    data_dir: str | None = program.option(
+        None, "where tensorflow-datasets has the data; as in the run if unset"
+    )
+    precisions: tuple[str, ...] = program.option(
+        tuple(PRECISIONS),
+        "several with commas between",
+        choices=tuple(PRECISIONS),
+        several=str,
+    )
+    samples: int = program.option(4, "test samples compared in each runtime", least=1)
+    runtimes: tuple[str, ...] | None = program.option(
+        None,
+        "of the mobile kit, several with commas between; those that are installed if unset",
+        several=str,
+    )
+    json: str | None = program.option(None, "file to write the results to", written=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if (self.run is None) == (self.model is None):
+            raise ValueError(
+                "Either the folder of a run or `model` must be given. Received: "
+                f"{'neither' if self.run is None else 'both'}"
+            )
+        if self.model and not self.dataset:
+            raise ValueError("`dataset` must be given with `model`: the data to test it on")
+        if self.run and self.dataset:
+            raise ValueError(
+                "`dataset` must be left out with a run, which has its own. "
+                f"Received: {self.dataset}"
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status, as of `program.run`."""
+    return program.run(benchmark, Options, __doc__, arguments)
+
+
+def benchmark(options: Options) -> None:
     """Writes the files, runs them everywhere, prints the table and writes the results."""
-    options = parse(arguments)
+    runtimes = available_runtimes() if options.runtimes is None else options.runtimes
+    options = dataclasses.replace(options, runtimes=report.check_installed(runtimes))
     with tempfile.TemporaryDirectory() as folder:
         results = measure(options, Path(folder))
     show(results, options.runtimes)
     if options.json:
-        report.write_json(options.json, results)
+        program.write_json(options.json, results)
 
 
-def measure(options: argparse.Namespace, folder: Path) -> dict:
-    """Returns what each format of the model is worth; a refused one has the reason instead."""
-    dataset, model = options.dataset, options.model
+def measure(options: Options, folder: Path) -> dict:
+    """Returns what each format of the model is worth; a refused one has the reason instead.
+
+    Raises:
+        ValueError: if the model or its data is not there, or they do not fit each other.
+    """
+    source, dataset = read_source(options)
+    model = read_model(source, dataset)
     test_x = np.asarray(dataset.normalize(dataset.test_x))
     representative = np.asarray(dataset.normalize(dataset.train_x[:CALIBRATION_SAMPLES]))
     samples = named_inputs(model, test_x[: options.samples])
@@ -78,7 +133,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
             },
         }
     return {
-        "model": str(options.path),
+        "model": str(source),
         "dataset": dataset.name,
         "keras_accuracy": float(np.mean(predictions == dataset.test_y)),
         "test_samples": len(test_x),
@@ -87,56 +142,23 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
     }
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Reads the command line, or `arguments` if there are any, then the model and its data."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("run", nargs="?", type=Path, help="output folder of `apps.train`")
-    source.add_argument("--model", type=Path, help=".keras file, instead of a run")
-    parser.add_argument("--dataset", help="of --model: digits, or a name in tensorflow-datasets")
-    parser.add_argument("--data_dir", help="where tensorflow-datasets has it; else as in the run")
-    parser.add_argument("--json", type=report.json_path, help="file to write the results to")
-    parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=list(PRECISIONS))
-    parser.add_argument(
-        "--samples", type=report.count, default=4, help="test samples compared in each runtime"
-    )
-    parser.add_argument("--runtimes", nargs="*", help="of the mobile kit; default: installed")
-    options = parser.parse_args(arguments)
-    installed = available_runtimes()
-    options.runtimes = installed if options.runtimes is None else options.runtimes
-    if missing := [name for name in options.runtimes if name not in installed]:
-        parser.error(f"not installed: {', '.join(missing)}. Run `make mobile-kit`")
-    try:
-        options.path, options.dataset = read_source(options)
-        options.model = read_model(options.path, options.dataset)
-    except ValueError as error:
-        parser.error(" ".join(str(error).split()))
-    return options
-
-
-def read_source(options: argparse.Namespace) -> tuple[Path, datasets.Dataset]:
+def read_source(options: Options) -> tuple[Path, datasets.Dataset]:
     """Returns the path of the model and the data it was trained on.
 
     Raises:
-        ValueError: if the run or its data is not there, or options do not go together.
+        ValueError: if the run or its data is not there.
     """
     if options.model:
-        if not options.dataset:
-            raise ValueError("`--dataset` must be given with --model: the data to test it on")
-        return options.model, datasets.load(options.dataset, options.data_dir)
-    if options.dataset:
-        raise ValueError(
-            f"`--dataset` must be left out with a run, which has its own. "
-            f"Received: {options.dataset}"
-        )
+        return Path(options.model), datasets.load(options.dataset, options.data_dir)
+    run = Path(options.run)
     try:
-        config = json.loads((options.run / "results.json").read_text())["config"]
+        config = json.loads((run / "results.json").read_text())["config"]
         names = config["dataset"], options.data_dir or config["data_dir"], config["train_samples"]
     except (OSError, ValueError, LookupError, TypeError):
         raise ValueError(
-            f"`run` must be the folder of a finished run of apps.train. Received: {options.run}"
+            f"`run` must be the folder of a finished run of apps.train. Received: {run}"
         ) from None
-    return options.run / "model.keras", datasets.load(*names)
+    return run / "model.keras", datasets.load(*names)
 
 
 def read_model(path: Path, dataset: datasets.Dataset) -> keras.Model:
@@ -146,19 +168,19 @@ def read_model(path: Path, dataset: datasets.Dataset) -> keras.Model:
         ValueError: if there is none, or it is no classifier of the data's images.
     """
     if not path.is_file():
-        raise ValueError(f"`--model` must be a .keras file. Received: {path}")
+        raise ValueError(f"`model` must be a .keras file. Received: {path}")
     model = spfde_keras.densify(keras.saving.load_model(path, compile=False))
     wanted = [(None, *dataset.input_shape)], [(None, dataset.classes)]
     found = [t.shape for t in model.inputs], [t.shape for t in model.outputs]
     if found != wanted:
         raise ValueError(
-            f"`--model` must take {wanted[0]} and give {wanted[1]} for {dataset.name}. "
+            f"`model` must take {wanted[0]} and give {wanted[1]} for {dataset.name}. "
             f"Received: {found[0]} and {found[1]}"
         )
     return model
 
 
-def formats(precisions: list[str]) -> list[tuple[str, str, bool]]:
+def formats(precisions: Sequence[str]) -> list[tuple[str, str, bool]]:
     """Returns name, precision and encoding of each file; sparse ones where they can be."""
     return [
         (f"{precision}, {'sparse' if sparse else 'dense'}", precision, sparse)
@@ -176,7 +198,7 @@ def sizes(path: Path) -> dict[str, int]:
     return {"bytes": path.stat().st_size, "deflated_bytes": deflated}
 
 
-def runners(runtimes: list[str]) -> dict[str, Callable]:
+def runners(runtimes: Sequence[str]) -> dict[str, Callable]:
     """Returns what runs a file on inputs, by name: here, and in the kit's `runtimes`."""
     return {DESKTOP: run_desktop} | {
         name: lambda path, inputs, name=name: run_sparse_mode(path, inputs, runtime=name)
@@ -216,7 +238,7 @@ def verdict(
     }
 
 
-def show(results: dict, runtimes: list[str]) -> None:
+def show(results: dict, runtimes: Sequence[str]) -> None:
     """Prints the table, and what the numbers are."""
     columns = [DESKTOP, *runtimes]
     headers = ["", "bytes", "deflated", "/ bytes", "accuracy", *columns, "sparse on phones"]
@@ -260,4 +282,4 @@ def _in_words(found: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,18 +5,21 @@ gradients that MEST and RigL look at are random and not part of the time, for a 
 computes them.
 """
 
-import argparse
+import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-
-import keras
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from apps import models, program  # first: no log of TensorFlow
+
+# isort: split
+import keras
+import numpy as np
+
 import spfde_keras
-from apps import models
 from benchmarks import report
 from spfde_keras import schemes, updaters
 from spfde_keras.masking import Mask, find_masks
@@ -28,9 +31,29 @@ CIFAR_SHAPE = (32, 32, 3)
 GOAL_S = 2.0
 
 
-def main(arguments: list[str] | None = None) -> None:
+@dataclasses.dataclass(frozen=True)
+class Options(program.Options):
+    """The options of the benchmark."""
+
+    model: str = program.option("resnet50", "the model", choices=models.names())
+    sparsity: float = program.option(0.9, "share of zeros; not used by N:M", least=0, below=1)
+    updaters: tuple[str, ...] = program.option(
+        tuple(updaters.names()), "with commas between", choices=updaters.names, several=str
+    )
+    schemes: tuple[str, ...] = program.option(
+        SCHEMES, "with commas between", choices=SCHEMES, several=str
+    )
+    repeats: int = program.option(3, "updates of each pair", least=1)
+    json: str | None = program.option(None, "file to write the results to", written=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status, as of `program.run`."""
+    return program.run(benchmark, Options, __doc__, arguments)
+
+
+def benchmark(options: Options) -> None:
     """Times every pair, prints the table and writes the results."""
-    options = parse(arguments)
     keras.utils.set_random_seed(0)
     shape = INPUT_SHAPES.get(options.model, CIFAR_SHAPE)
     dense = models.build(options.model, shape, 1000)
@@ -48,24 +71,11 @@ def main(arguments: list[str] | None = None) -> None:
                 seconds[scheme][name] = time_updates(masks, name, options.repeats)
     show(seconds, weights, options)
     if options.json:
-        settings = {k: v for k, v in vars(options).items() if k != "json"}
-        result = {"settings": settings, "weights": weights, "seconds": seconds}
-        report.write_json(options.json, result)
+        result = {"settings": report.settings(options), "weights": weights, "seconds": seconds}
+        program.write_json(options.json, result)
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Reads the command line, or `arguments` if there are any."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=report.json_path, help="file to write the results to")
-    parser.add_argument("--model", choices=models.names(), default="resnet50")
-    parser.add_argument("--sparsity", type=report.sparsity, default=0.9, help="not used by N:M")
-    parser.add_argument("--updaters", nargs="+", choices=updaters.names(), default=updaters.names())
-    parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=SCHEMES)
-    parser.add_argument("--repeats", type=report.count, default=3, help="updates of each pair")
-    return parser.parse_args(arguments)
-
-
-def by_initial(names: list[str]) -> dict[str, list[str]]:
+def by_initial(names: Sequence[str]) -> dict[str, list[str]]:
     """Groups updaters by the masks they start from."""
     groups: dict[str, list[str]] = {}
     for name in names:
@@ -73,7 +83,7 @@ def by_initial(names: list[str]) -> dict[str, list[str]]:
     return groups
 
 
-def target(scheme: str, options: argparse.Namespace) -> float | None:
+def target(scheme: str, options: Options) -> float | None:
     """The sparsity to reach, or None where the scheme fixes it."""
     return options.sparsity if schemes.get(scheme).density is None else None
 
@@ -101,7 +111,7 @@ def random_gradient(mask: Mask, kind: str | None, rng: np.random.Generator) -> n
     return gradient if kind == "dense" else np.where(mask.read()[1][0], gradient, 0)
 
 
-def show(seconds: dict, weights: int, options: argparse.Namespace) -> None:
+def show(seconds: dict, weights: int, options: Options) -> None:
     """Prints the table and the slowest pair."""
     medians = {
         (scheme, name): float(np.median(times))
@@ -121,4 +131,4 @@ def show(seconds: dict, weights: int, options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

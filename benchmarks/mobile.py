@@ -5,19 +5,21 @@ mobile-kit` installs both. Weights and masks are random: they decide nothing her
 weights are zero.
 """
 
-import argparse
+import dataclasses
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import keras
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from apps import models, program  # first: no log of TensorFlow
+
+# isort: split
+import keras
+import numpy as np
+
 import spfde_keras
-from apps import models
 from benchmarks import arm64_instructions, report
 from spfde_keras.export import export_tflite
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode, run_job
@@ -28,42 +30,51 @@ WARM_UP = 3  # rounds in which WebAssembly is still being compiled
 TOLERANCE = {"float32": 1e-4, "float16": 5e-2}
 
 
-def main(arguments: list[str] | None = None) -> None:
+@dataclasses.dataclass(frozen=True)
+class Options(program.Options):
+    """The options of the benchmark."""
+
+    model: str = program.option("mobilenet_sparse", "the model", choices=models.names())
+    width: float = program.option(1.0, "factor on all channel counts")
+    size: int = program.option(224, "height and width of images", least=1)
+    channels: int = program.option(3, "of the images", least=1)
+    classes: int = program.option(10, "number of classes", least=2)
+    sparsity: tuple[float, ...] = program.option(
+        0.9, "share of zeros; several with commas between", several=float, least=0, below=1
+    )
+    precision: str = program.option("float32", "of the files", choices=tuple(TOLERANCE))
+    rounds: int = program.option(21, "timed runs of each file", least=1)
+    runtimes: tuple[str, ...] | None = program.option(
+        None,
+        "several with commas between; those that are installed if unset",
+        choices=("wasm", "arm64"),
+        several=str,
+    )
+    json: str | None = program.option(None, "file to write the results to", written=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status, as of `program.run`."""
+    return program.run(benchmark, Options, __doc__, arguments)
+
+
+def benchmark(options: Options) -> None:
     """Writes the files, measures them in turns, prints the table and writes the results."""
-    options = parse(arguments)
+    installed = [name for name in MEASURES if name in available_runtimes()]
+    runtimes = report.check_installed(options.runtimes or installed or MEASURES)
+    options = dataclasses.replace(options, runtimes=runtimes)
     with tempfile.TemporaryDirectory() as folder:
         results, files, sample = write_files(options, Path(folder))
         for runtime in options.runtimes:
             MEASURES[runtime](results, files, sample, options)
     show(results, options)
     if options.json:
-        settings = {k: v for k, v in vars(options).items() if k != "json"}
-        report.write_json(options.json, {"settings": settings, "files": results})
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Reads the command line, or `arguments` if there are any."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=report.json_path, help="file to write the results to")
-    parser.add_argument("--model", choices=models.names(), default="mobilenet_sparse")
-    parser.add_argument("--width", type=float, default=1.0, help="factor on all channel counts")
-    parser.add_argument("--size", type=report.count, default=224, help="height and width of images")
-    parser.add_argument("--channels", type=report.count, default=3, help="of the images")
-    parser.add_argument("--classes", type=report.count, default=10)
-    parser.add_argument("--sparsity", type=report.sparsity, nargs="+", default=[0.9])
-    parser.add_argument("--precision", choices=list(TOLERANCE), default="float32")
-    parser.add_argument("--rounds", type=report.count, default=21, help="timed runs of each file")
-    parser.add_argument("--runtimes", choices=list(MEASURES), nargs="+", help="default: installed")
-    options = parser.parse_args(arguments)
-    installed = [name for name in MEASURES if name in available_runtimes()]
-    options.runtimes = options.runtimes or installed
-    if missing := [name for name in options.runtimes or MEASURES if name not in installed]:
-        parser.error(f"not installed: {', '.join(missing)}. Run `make mobile-kit`")
-    return options
+        result = {"settings": report.settings(options), "files": results}
+        program.write_json(options.json, result)
 
 
 def write_files(
-    options: argparse.Namespace, folder: Path
+    options: Options, folder: Path
 ) -> tuple[dict[str, dict], dict[str, Path], dict[str, np.ndarray]]:
     """Exports the nets: results so far and files, both by name, dense first, and one sample."""
     keras.utils.set_random_seed(0)
@@ -118,7 +129,7 @@ def measure_time(
     results: dict[str, dict],
     files: dict[str, Path],
     sample: dict[str, np.ndarray],
-    options: argparse.Namespace,
+    options: Options,
 ) -> None:
     """Adds the milliseconds of each file in WebAssembly; ratios are taken within a round."""
     runs = run_job(list(files.values()), sample, WARM_UP + options.rounds, runtime="wasm")
@@ -133,7 +144,7 @@ def measure_instructions(
     results: dict[str, dict],
     files: dict[str, Path],
     sample: dict[str, np.ndarray],
-    options: argparse.Namespace,
+    options: Options,
 ) -> None:
     """Adds the ARM64 instructions of one inference of each file."""
     for name, result in results.items():
@@ -155,7 +166,7 @@ COLUMNS = [
 ]
 
 
-def show(results: dict[str, dict], options: argparse.Namespace) -> None:
+def show(results: dict[str, dict], options: Options) -> None:
     """Prints the table."""
     print(
         f"{options.model}, width {options.width:g}, {options.size}x{options.size}x"
@@ -172,4 +183,4 @@ def show(results: dict[str, dict], options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,19 +8,21 @@ a step. What layers choose by themselves is measured on its own, as when they ar
 never read from the file that keeps such measurements.
 """
 
-import argparse
 import dataclasses
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from apps import program  # first: no log of TensorFlow
+
+# isort: split
 import numpy as np
 import tensorflow as tf
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import report
 from spfde_keras import kernels
@@ -58,11 +60,25 @@ MORE = (
 )
 
 
-def main(arguments: list[str] | None = None) -> None:
+@dataclasses.dataclass(frozen=True)
+class Options(program.Options):
+    """The options of the benchmark."""
+
+    more: bool = program.option(False, "strides, odd sizes, other batches")
+    rounds: int = program.option(15, "timed runs of each", least=1)
+    largest_batch: int = program.option(128, "no shape has more images", least=1)
+    json: str | None = program.option(None, "file to write the results to", written=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status, as of `program.run`."""
+    return program.run(benchmark, Options, __doc__, arguments)
+
+
+def benchmark(options: Options) -> None:
     """Times every shape at every density, prints the table and writes the results."""
-    options = parse(arguments)
     if kernels.status().library is None:
-        sys.exit(f"The kernels cannot be timed: {kernels.status().reason}.")
+        raise RuntimeError(f"The kernels cannot be timed: {kernels.status().reason}.")
     results = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {
@@ -78,21 +94,9 @@ def main(arguments: list[str] | None = None) -> None:
                 results.append(summarize(convolution, times, memory, kernels.choose(convolution)))
     show(results, options)
     if options.json:
-        settings = {k: v for k, v in vars(options).items() if k != "json"}
+        settings = report.settings(options)
         settings["library"] = Path(kernels.status().library).name
-        report.write_json(options.json, {"settings": settings, "convolutions": results})
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Reads the command line, or `arguments` if there are any."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=report.json_path, help="file to write the results to")
-    parser.add_argument("--more", action="store_true", help="strides, odd sizes, other batches")
-    parser.add_argument("--rounds", type=report.count, default=15, help="timed runs of each")
-    parser.add_argument(
-        "--largest_batch", type=report.count, default=128, help="no shape has more images"
-    )
-    return parser.parse_args(arguments)
+        program.write_json(options.json, {"settings": settings, "convolutions": results})
 
 
 def functions(c: Convolution) -> tuple[dict[str, Function], dict[str, Function]]:
@@ -205,7 +209,7 @@ def summarize(
     }
 
 
-def show(results: list[dict], options: argparse.Namespace) -> None:
+def show(results: list[dict], options: Options) -> None:
     """Prints the table, and the least that the choice gained."""
     print(
         f"Convolutions that skip zeros, speed-up over TensorFlow's, median of {options.rounds} "
@@ -245,4 +249,4 @@ def describe(result: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

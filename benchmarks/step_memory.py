@@ -3,30 +3,55 @@
 Each variant runs in a process of its own, whose largest resident size is taken before and after.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from apps import models, program  # first: no log of TensorFlow
+
+# isort: split
 from benchmarks import report
 
 # What SPFDE_KERNELS is; None is a model without masks.
 VARIANTS = {"dense Keras 3": None, "90% sparse, zeros computed": "dense", "zeros skipped": "sparse"}
 
 
-def main(arguments: list[str] | None = None) -> None:
+@dataclasses.dataclass(frozen=True)
+class Options(program.Options):
+    """The options of the benchmark."""
+
+    model: str = program.option("resnet32", "the model", choices=models.names())
+    width: float = program.option(2.0, "factor on all channel counts")
+    sparsity: float = program.option(0.9, "share of zeros", least=0, below=1)
+    batch_size: int = program.option(64, "samples in a batch", least=1)
+    steps: int = program.option(5, "training steps", least=1)
+    child: str | None = program.option(
+        None, "the only variant, measured in this process", choices=tuple(VARIANTS)
+    )
+    json: str | None = program.option(None, "file to write the results to", written=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status, as of `program.run`."""
+    return program.run(benchmark, Options, __doc__, arguments)
+
+
+def benchmark(options: Options) -> None:
     """Runs each variant in a child process, prints the table and writes the results."""
-    options = parse(arguments)
     if options.child:
         print(json.dumps(measure(options)))
         return
+    settings = {k: v for k, v in report.settings(options).items() if k != "child"}
+    flags = [f"--{name}={value}" for name, value in settings.items()]
     results = {}
     for name, kernels in VARIANTS.items():
-        child = [sys.executable, __file__, "--child", name, *(arguments or sys.argv[1:])]
+        child = [sys.executable, __file__, f"--child={name}", *flags]
         environment = os.environ | ({"SPFDE_KERNELS": kernels} if kernels else {})
         done = subprocess.run(child, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         results[name] = json.loads(done.stdout.splitlines()[-1])
@@ -36,29 +61,14 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     report.print_table(["MiB", "before the first step", "added by the steps"], rows)
     if options.json:
-        settings = {k: v for k, v in vars(options).items() if k not in ("json", "child")}
-        report.write_json(options.json, {"settings": settings, "variants": results})
+        program.write_json(options.json, {"settings": settings, "variants": results})
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Reads the command line, or `arguments` if there are any."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=report.json_path, help="file to write the results to")
-    parser.add_argument("--model", default="resnet32")
-    parser.add_argument("--width", type=float, default=2.0, help="factor on all channel counts")
-    parser.add_argument("--sparsity", type=report.sparsity, default=0.9)
-    parser.add_argument("--batch_size", type=report.count, default=64)
-    parser.add_argument("--steps", type=report.count, default=5)
-    parser.add_argument("--child", choices=list(VARIANTS), help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
-
-
-def measure(options: argparse.Namespace) -> dict[str, int]:
+def measure(options: Options) -> dict[str, int]:
     """Bytes of the largest resident size before the first step, and what the steps add."""
     import keras
 
     import spfde_keras
-    from apps import models
     from benchmarks import step_time
 
     keras.utils.set_random_seed(0)
@@ -85,4 +95,4 @@ def peak() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

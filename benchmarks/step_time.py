@@ -6,7 +6,7 @@ All variants run in one process and in turns, so that a machine that slows down 
 does so for all of them; ratios are medians over the rounds of the ratio within a round.
 """
 
-import argparse
+import dataclasses
 import inspect
 import itertools
 import sys
@@ -14,16 +14,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from apps import models, program  # first: no log of TensorFlow
+
+# isort: split
 import keras
 import numpy as np
 import tensorflow as tf
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import spfde_keras
-from apps import models
 from benchmarks import report
-from spfde_keras import kernels
+from spfde_keras import compat, kernels
 from spfde_keras.alternating import Alternation
 from spfde_keras.cost.model import profile
 from spfde_keras.freezing.blocks import find_blocks
@@ -35,9 +37,25 @@ WARM_UP = 2
 Step = Callable[[Iterator], dict]
 
 
-def main(arguments: list[str] | None = None) -> None:
+@dataclasses.dataclass(frozen=True)
+class Options(program.Options):
+    """The options of the benchmark."""
+
+    model: str = program.option("resnet32", "the model", choices=models.names())
+    width: float = program.option(2.0, "factor on all channel counts")
+    sparsity: float = program.option(0.9, "share of zeros", least=0, below=1)
+    batch_size: int = program.option(64, "samples in a batch", least=1)
+    steps: int = program.option(15, "timed steps of each variant", least=1)
+    json: str | None = program.option(None, "file to write the results to", written=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status, as of `program.run`."""
+    return program.run(benchmark, Options, __doc__, arguments)
+
+
+def benchmark(options: Options) -> None:
     """Builds every variant, times them in turns, prints the table and writes the results."""
-    options = parse(arguments)
     tfmot, tf_keras = baselines()
     keras.utils.set_random_seed(0)
     batch = random_batch(options.batch_size)
@@ -71,20 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
     results = summarize(times, predicted, skipping)
     show(results, options)
     if options.json:
-        settings = {k: v for k, v in vars(options).items() if k != "json"}
-        report.write_json(options.json, {"settings": settings, "variants": results})
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Reads the command line, or `arguments` if there are any."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=report.json_path, help="file to write the results to")
-    parser.add_argument("--model", choices=models.names(), default="resnet32")
-    parser.add_argument("--width", type=float, default=2.0, help="factor on all channel counts")
-    parser.add_argument("--sparsity", type=report.sparsity, default=0.9)
-    parser.add_argument("--batch_size", type=report.count, default=64)
-    parser.add_argument("--steps", type=report.count, default=15, help="timed steps per variant")
-    return parser.parse_args(arguments)
+        result = {"settings": report.settings(options), "variants": results}
+        program.write_json(options.json, result)
 
 
 def random_batch(size: int) -> tf.data.Dataset:
@@ -105,7 +111,7 @@ def train_step(model, library, batch: tf.data.Dataset, callbacks: Sequence = ())
     return model.train_function
 
 
-def alternating(dense: keras.Model, options: argparse.Namespace) -> keras.Model:
+def alternating(dense: keras.Model, options: Options) -> keras.Model:
     """A model that trains three sub-nets in turn and corrects their gradients."""
     shares = [1 - (1 - options.sparsity) / part for part in (1, 2, 5)]
     model = spfde_keras.sparsify(dense, shares, dense=models.dense_layers(options.model))
@@ -135,7 +141,7 @@ def skipping_kernels(model: keras.Model) -> tuple[int, int]:
     """How many kernels skip their zeros in the step traced last, of how many that are masked."""
     choices = [
         getattr(layer, "kernel_choice", None)
-        for layer in model._flatten_layers()
+        for layer in compat.all_layers(model)
         if getattr(layer, "masks", None)
     ]
     return sum(choice is not None and choice.sparse for choice in choices), len(choices)
@@ -147,7 +153,9 @@ def baselines() -> tuple:
         import tensorflow_model_optimization as tfmot
         import tf_keras
     except ImportError as error:
-        sys.exit(f"{error}. Install the baselines: pip install -e '.[baselines]'")
+        raise RuntimeError(
+            f"{error}. Install the baselines: pip install -e '.[baselines]'"
+        ) from error
     return tfmot, tf_keras
 
 
@@ -227,7 +235,7 @@ def summarize(
     return results
 
 
-def show(results: dict[str, dict], options: argparse.Namespace) -> None:
+def show(results: dict[str, dict], options: Options) -> None:
     """Prints the table."""
     print(
         f"{options.model}, width {options.width:g}, batch {options.batch_size}, "
@@ -251,4 +259,4 @@ def show(results: dict[str, dict], options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,26 +5,46 @@ does so for all of them. Time is that of the epochs with all that belongs to the
 measuring which kernels are faster, updates of masks and samples, freezing.
 """
 
-import argparse
 import dataclasses
 import math
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import keras
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from apps import datasets, models, program  # first: no log of TensorFlow
+
+# isort: split
+import keras
+import numpy as np
+
 import spfde_keras
-from apps import datasets, models
 from apps.config import RunConfig
 from apps.train import optimizer
 from benchmarks import report
 from spfde_keras import kernels
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(program.Options):
+    """The options of the benchmark: some of those of `apps.train`."""
+
+    dataset: str = program.option("digits", "as of apps.train")
+    data_dir: str | None = program.option(None, "as of apps.train")
+    train_samples: int | None = program.option(None, "as of apps.train", least=1)
+    model: str = program.option("resnet20", "the model", choices=models.names())
+    width: float = program.option(1.0, "factor on all channel counts")
+    sparsity: float = program.option(0.9, "share of zeros", least=0, below=1)
+    interval: int = program.option(1, "as of apps.train", least=1)
+    freeze_reduction: float = program.option(0.2, "as of apps.train", least=0)
+    sieve_fraction: float = program.option(0.2, "as of apps.train", least=0)
+    epochs: int = program.option(12, "epochs of each", least=1)
+    batch_size: int = program.option(64, "samples in a batch", least=1)
+    seed: int = program.option(0, "seed of everything random", least=0)
+    json: str | None = program.option(None, "file to write the results to", written=True)
 
 
 @dataclasses.dataclass
@@ -92,14 +112,15 @@ class PassOn(keras.callbacks.Callback):
         self._turns.take(self._name)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status, as of `program.run`."""
+    return program.run(benchmark, Options, __doc__, arguments)
+
+
+def benchmark(options: Options) -> None:
     """Trains in every way, prints the table and writes the results."""
-    options = parse(arguments)
-    try:
-        config = RunConfig(**{k: v for k, v in vars(options).items() if k != "json"})
-        dataset = datasets.load(config.dataset, config.data_dir, config.train_samples)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    config = RunConfig(**report.settings(options))
+    dataset = datasets.load(config.dataset, config.data_dir, config.train_samples)
     trainings = {
         "dense Keras": dense(config, dataset),
         "SpFDE": sparse(config, dataset),
@@ -110,29 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
     show(results, config)
     if options.json:
         settings = dataclasses.asdict(config)
-        report.write_json(options.json, {"settings": settings, "variants": results})
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Reads the command line, or `arguments` if there are any."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=report.json_path, help="file to write the results to")
-    for name, kind, default in (
-        ("dataset", str, "digits"),
-        ("data_dir", str, None),
-        ("train_samples", report.count, None),
-        ("model", str, "resnet20"),
-        ("width", float, 1.0),
-        ("sparsity", report.sparsity, 0.9),
-        ("interval", report.count, 1),
-        ("freeze_reduction", float, 0.2),
-        ("sieve_fraction", float, 0.2),
-        ("epochs", report.count, 12),
-        ("batch_size", report.count, 64),
-        ("seed", int, 0),
-    ):
-        parser.add_argument(f"--{name}", type=kind, default=default, help="as of apps.train")
-    return parser.parse_args(arguments)
+        program.write_json(options.json, {"settings": settings, "variants": results})
 
 
 def dense(config: RunConfig, dataset: datasets.Dataset) -> Training:
@@ -277,4 +276,4 @@ def show(results: dict[str, dict], config: RunConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

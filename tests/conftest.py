@@ -3,10 +3,12 @@
 import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # What a test computes must not depend on which kernels are faster here. Children inherit it.
 os.environ["SPFDE_KERNELS"] = "dense"
 
+from apps import quiet  # noqa: F401  before TensorFlow is imported
+
+# isort: split
 import keras
 import pytest
 

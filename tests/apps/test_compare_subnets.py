@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from apps import compare, plots, results, train
+from apps import compare_subnets, plots, results, train
 from apps.config import RunConfig
 
 
@@ -45,7 +45,7 @@ def folders(tmp_path):
 
 
 def test_means_over_seeds_and_sums_over_nets(folders):
-    table = compare.compare(folders)
+    table = compare_subnets.compare(folders)
     ast, joint, separate = table["methods"]
     assert [m["method"] for m in table["methods"]] == ["AST", "joint", "separate"]
     assert (ast["training_flops"], ast["training_time_s"]) == (13.0, 5.5)
@@ -65,7 +65,7 @@ def test_means_over_seeds_and_sums_over_nets(folders):
 def test_runs_without_gradient_correction_are_a_group(folders, tmp_path):
     options = {"gradient_correction": False, "seed": 0}
     folders.append(write(tmp_path / "not", {0.5: 0.6, 0.9: 0.5}, 1.0, **options))
-    methods = {m["method"]: m for m in compare.compare(folders)["methods"]}
+    methods = {m["method"]: m for m in compare_subnets.compare(folders)["methods"]}
     assert list(methods) == ["AST", "AST, uncorrected", "joint", "separate"]
     assert methods["AST"]["subnets"][0]["test_accuracy"] == pytest.approx(0.98)
     assert methods["AST, uncorrected"]["subnets"][0]["test_accuracy"] == 0.6
@@ -76,14 +76,14 @@ def test_schemes_tell_sub_nets_apart(tmp_path):
     one = write(tmp_path / "one", {0.5: 0.9}, scheme="2:4")
     other = write(tmp_path / "other", {0.75: 0.8}, scheme="1:4")
     unstructured = write(tmp_path / "unstructured", {0.75: 0.8})
-    methods = compare.compare([both, one, other])["methods"]
+    methods = compare_subnets.compare([both, one, other])["methods"]
     assert [[s["scheme"] for s in m["subnets"]] for m in methods] == [["2:4", "1:4"]] * 2
     with pytest.raises(ValueError, match="Received: .*both without subnet_75 unstructured$"):
-        compare.compare([both, one, unstructured])
+        compare_subnets.compare([both, one, unstructured])
 
 
 def test_the_table_has_a_line_for_each_sub_net(folders):
-    lines = compare.render(compare.compare(folders)).splitlines()
+    lines = compare_subnets.render(compare_subnets.compare(folders)).splitlines()
     assert lines[0].startswith("digits, small_cnn, 60 epochs")
     assert len(lines) == 3 + 3 * 2
     words = lines[3].split()
@@ -101,25 +101,25 @@ def test_other_options_must_agree(folders, tmp_path):
     folders.append(write(tmp_path / "short", {0.5: 0.9}, epochs=3, batch_size=8, seed=7))
     message = r"--epochs is 60 in .*alone_90, 3 in .*short; --batch_size is 32 in"
     with pytest.raises(ValueError, match=message):
-        compare.compare(folders)
+        compare_subnets.compare(folders)
 
 
 def test_all_must_train_the_same_sub_nets(folders):
     with pytest.raises(ValueError, match="same sub-nets. Received: separate without subnet_90"):
-        compare.compare(folders[1:])
+        compare_subnets.compare(folders[1:])
 
 
 def test_each_run_of_several_must_train_them_all(folders, tmp_path):
     folders.append(write(tmp_path / "three", {0.5: 0.9, 0.9: 0.9, 0.95: 0.9}, seed=5))
     with pytest.raises(ValueError, match="without subnet_95 unstructured$"):
-        compare.compare(folders)
+        compare_subnets.compare(folders)
 
 
 def test_a_seed_must_not_count_twice(folders, tmp_path):
     folders.append(write(tmp_path / "again", {0.9: 0.9}))
     message = "Received: separate, subnet_90 unstructured, seed 0 in .*alone_90 and .*again"
     with pytest.raises(ValueError, match=message):
-        compare.compare(folders)
+        compare_subnets.compare(folders)
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"config": {}}'])
@@ -127,18 +127,18 @@ def test_folders_must_have_results(folders, tmp_path, text):
     if text is not None:
         (tmp_path / "results.json").write_text(text)
     with pytest.raises(ValueError, match="must hold results.json of a finished run. Received: /"):
-        compare.compare([*folders, str(tmp_path)])
+        compare_subnets.compare([*folders, str(tmp_path)])
 
 
 def test_runs_must_be_of_the_methods_compared(folders, tmp_path):
     folders.append(write(tmp_path / "set", {0.9: 0.9}, method="set"))
     with pytest.raises(ValueError, match="must be of method ast or joint. Received: set in"):
-        compare.compare(folders)
+        compare_subnets.compare(folders)
 
 
 def test_at_least_one_folder_is_needed():
     with pytest.raises(ValueError, match="At least one folder"):
-        compare.compare([])
+        compare_subnets.compare([])
 
 
 def test_the_picture_shows_mean_and_range_against_density(folders, tmp_path, monkeypatch):
@@ -148,7 +148,9 @@ def test_the_picture_shows_mean_and_range_against_density(folders, tmp_path, mon
     monkeypatch.setattr(
         plots, "FigureCanvasAgg", lambda figure: drawn.append(figure) or canvas(figure)
     )
-    plots.plot_subnets(compare.compare(folders)["methods"], tmp_path / "subnets.png", "title")
+    plots.plot_subnets(
+        compare_subnets.compare(folders)["methods"], tmp_path / "subnets.png", "title"
+    )
     assert (tmp_path / "subnets.png").read_bytes().startswith(b"\x89PNG")
     (axes,) = drawn[0].axes
     assert axes.get_xscale() == "log"
@@ -162,7 +164,7 @@ def test_the_picture_shows_mean_and_range_against_density(folders, tmp_path, mon
 
 
 def command(*arguments):
-    command = [sys.executable, "-m", "apps.analyze", "subnets", *map(str, arguments)]
+    command = [sys.executable, "-m", "apps.compare_subnets", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -170,16 +172,17 @@ def test_command_prints_writes_and_draws(folders, tmp_path):
     target, picture = tmp_path / "subnets.json", tmp_path / "subnets.png"
     done = command(*folders, f"--json={target}", f"--picture={picture}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == compare.render(compare.compare(folders))
-    assert json.loads(target.read_text()) == compare.compare(folders)
+    assert done.stdout.strip() == compare_subnets.render(compare_subnets.compare(folders))
+    assert json.loads(target.read_text()) == compare_subnets.compare(folders)
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_command_refuses_wrong_input_in_one_line(folders, tmp_path):
     done = command(*folders, f"--picture={tmp_path}/missing/subnets.png")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: `--picture` must be in a folder")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: `picture` must be a file in a folder that can be written")
 
 
 def test_runs_of_the_program_can_be_compared(tmp_path, no_export):
@@ -190,7 +193,7 @@ def test_runs_of_the_program_can_be_compared(tmp_path, no_export):
         options = {"method": method, "sparsity": sparsity, "freeze_reduction": 0}
         config = RunConfig(output_dir=str(tmp_path / name), **(short | options))
         found[name] = train.train(train.prepare(config))
-    ast, separate = compare.compare([tmp_path / name for name in runs])["methods"]
+    ast, separate = compare_subnets.compare([tmp_path / name for name in runs])["methods"]
     assert ast["training_flops"] == found["ast"]["training_flops"]
     assert separate["training_flops"] == sum(
         found[n]["training_flops"] for n in ("dense", "sparse")

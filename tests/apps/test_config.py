@@ -5,13 +5,14 @@ import json
 import pytest
 
 from apps import train
-from apps.config import RunConfig, parse
+from apps.config import RunConfig
+from apps.program import parse
 
 
 def test_flags_come_from_a_file_too(tmp_path):
     flags = tmp_path / "run.cfg"
     flags.write_text("# a run\n--method=set\n--noaugment\n--sparsity=0.8\n")
-    config = parse([f"--flagfile={flags}", "--sparsity=0.7"])
+    config = parse(RunConfig, [f"--flagfile={flags}", "--sparsity=0.7"])
     assert (config.method, config.augment, config.sparsity) == ("set", False, (0.7,))
 
 
@@ -21,9 +22,9 @@ def test_one_sparsity_can_be_given_in_many_ways(given):
 
 
 def test_flags_of_several_values_take_one_or_several():
-    config = parse(["--method=joint", "--sparsity=0.9, 0.95", "--scheme=2:4,1:4"])
+    config = parse(RunConfig, ["--method=joint", "--sparsity=0.9, 0.95", "--scheme=2:4,1:4"])
     assert (config.sparsity, config.scheme) == ((0.9, 0.95), ("2:4", "1:4"))
-    config = parse([])
+    config = parse(RunConfig, [])
     assert (config.sparsity, config.scheme) == (None, ("unstructured",))
 
 

@@ -92,8 +92,9 @@ def test_own_methods_are_trained_by_name(tmp_path, no_export):
     assert kept[kept.size // 2 :].sum() > kept[: kept.size // 2].sum()
 
 
-def test_they_are_listed_where_names_are_asked_for():
-    text = "".join(config.parse(["--help"]).split())  # long lists are wrapped within a name
+def test_they_are_listed_where_names_are_asked_for(capsys):
+    assert train.main(["--help"]) == 0
+    text = "".join(capsys.readouterr().out.split())  # long lists are wrapped within a name
     assert all(name in text for name in OWN.values())
     with pytest.raises(ValueError, match="own_updater"):
         config.RunConfig(method="none_such")

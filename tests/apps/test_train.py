@@ -276,55 +276,54 @@ def unfinished(killed, tmp_path):
     return shutil.copytree(killed, tmp_path / "run")
 
 
+MISUSED = [
+    (
+        ["--sparsity=0.9,much"],
+        "`sparsity` must be numbers with commas between. Received: 0.9,much",
+    ),
+    (["--sparsity="], "`sparsity` must be numbers with commas between."),
+    (
+        ["--sparsity=0.9,0.95"],
+        "`sparsity` must be one value with method mest_ems; several are for ast and joint. "
+        "Received: 0.9,0.95",
+    ),
+    (["--scheme=2:4,1:4", "--method=set"], "`scheme` must be one value with method set"),
+    (["--freeze_reduction=-0.1"], "`freeze_reduction` must be at least 0. Received: -0.1"),
+    (["--epochs=0"], "`epochs` must be at least 1"),
+    (["--epochs=many"], "flag --epochs=many"),
+    (["--model=vgg"], "`model` must be one of small_cnn, "),
+    (["--no_such_flag"], "Unknown command line flag 'no_such_flag'"),
+    (["--flagfile=/no/such"], "/no/such"),
+    (["digits"], "arguments must be flags"),
+]
+FAILING = [
+    (["--sparsity=1.2"], "`sparsity` must be in [0, 1). Received: 1.2"),
+    (["--sparsity=0.9,1.2", "--method=ast"], "`sparsity` must be in [0, 1). Received: 1.2"),
+    (["--sparsity=0.9,0.9", "--method=joint"], "`sparsity` must differ from sub-net to sub-net"),
+    (["--scheme=2:4,", "--method=ast"], "`scheme` must be a Scheme, one of"),
+    (
+        ["--sparsity=0.9,0.8", "--scheme=block,block,block", "--method=ast"],
+        "`scheme` and `sparsity` must each be one for all sub-nets, or one for each",
+    ),
+    (["--initial_density=0", "--method=ast"], "`initial_density` must be in (0, 1]"),
+    (["--scheme=3:7"], "`scheme`|3:7|divide"),
+    (["--freeze_reduction=0.9"], "`reduction` must be at most"),
+    (["--sieve_fraction=1"], "`fraction` must be in [0, 1)"),
+    (["--train_samples=5000"], "`train_samples` must be in [1, 1437]. Received: 5000"),
+    (["--dataset=mnist"], "`data_dir` must be given for dataset `mnist`"),
+    (["--dataset=mnist", "--data_dir=/no/such"], "`data_dir` must be a folder"),
+    (["--resume", "--sparsity=0.8", "--seed=3"], "--sparsity was None, is 0.8; --seed was 0, is 3"),
+]
+
+
 @pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--sparsity=1.2"], "`sparsity` must be in [0, 1). Received: 1.2"),
-        (
-            ["--sparsity=0.9,much"],
-            "`sparsity` must be numbers with commas between. Received: 0.9,much",
-        ),
-        (["--sparsity="], "`sparsity` must be numbers with commas between."),
-        (
-            ["--sparsity=0.9,0.95"],
-            "`sparsity` must be one value with method mest_ems; several are for ast and joint. "
-            "Received: 0.9,0.95",
-        ),
-        (["--scheme=2:4,1:4", "--method=set"], "`scheme` must be one value with method set"),
-        (["--sparsity=0.9,1.2", "--method=ast"], "`sparsity` must be in [0, 1). Received: 1.2"),
-        (
-            ["--sparsity=0.9,0.9", "--method=joint"],
-            "`sparsity` must differ from sub-net to sub-net",
-        ),
-        (["--scheme=2:4,", "--method=ast"], "`scheme` must be a Scheme, one of"),
-        (
-            ["--sparsity=0.9,0.8", "--scheme=block,block,block", "--method=ast"],
-            "`scheme` and `sparsity` must each be one for all sub-nets, or one for each",
-        ),
-        (["--initial_density=0", "--method=ast"], "`initial_density` must be in (0, 1]"),
-        (["--scheme=3:7"], "`scheme`|3:7|divide"),
-        (["--freeze_reduction=0.9"], "`reduction` must be at most"),
-        (["--freeze_reduction=-0.1"], "`freeze_reduction` must be at least 0. Received: -0.1"),
-        (["--sieve_fraction=1"], "`fraction` must be in [0, 1)"),
-        (["--train_samples=5000"], "`train_samples` must be in [1, 1437]. Received: 5000"),
-        (["--dataset=mnist"], "`data_dir` must be given for dataset `mnist`"),
-        (["--dataset=mnist", "--data_dir=/no/such"], "`data_dir` must be a folder"),
-        (["--epochs=0"], "`epochs` must be at least 1"),
-        (["--epochs=many"], "flag --epochs=many"),
-        (["--model=vgg"], "flag --model=vgg: value should be one of <small_cnn|"),
-        (["--no_such_flag"], "Unknown command line flag 'no_such_flag'"),
-        (["--flagfile=/no/such"], "/no/such"),
-        (["digits"], "arguments must be flags"),
-        (
-            ["--resume", "--sparsity=0.8", "--seed=3"],
-            "--sparsity was None, is 0.8; --seed was 0, is 3",
-        ),
-    ],
+    ("status", "flags", "message"),
+    [(2, *case) for case in MISUSED] + [(1, *case) for case in FAILING],
 )
-def test_wrong_input_is_one_line_and_touches_nothing(unfinished, capsys, flags, message):
+def test_wrong_input_is_one_line_and_touches_nothing(unfinished, capsys, status, flags, message):
     before = folder_contents(unfinished)
     short = [f"--{name}={value}" for name, value in SHORT.items()]
-    assert train.main([f"--output_dir={unfinished}", *short, *flags]) == 1
+    assert train.main([f"--output_dir={unfinished}", *short, *flags]) == status
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 1
     assert printed[0].startswith("error: ")

@@ -89,27 +89,25 @@ def test_int8_is_written_densely_only():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "one of the arguments run --model is required"),
+        ([], "the folder of a run or `model` must be given. Received: neither"),
         (["no/run"], "`run` must be the folder of a finished run of apps.train. Received: no/run"),
-        (["--model=a.keras"], "`--dataset` must be given with --model"),
+        (["--model=a.keras"], "`dataset` must be given with `model`"),
         (["--model=a.keras", "--dataset=digits"], "must be a .keras file. Received: a.keras"),
-        (["run", "--dataset=digits"], "`--dataset` must be left out with a run"),
-        (["run", "--model=a.keras"], "not allowed with argument"),
-        (["run", "--runtimes", "wasm"], "not installed: wasm. Run `make mobile-kit`"),
-        (["run", "--samples=0"], "must be an integer of at least 1. Received: 0"),
+        (["run", "--dataset=digits"], "`dataset` must be left out with a run"),
+        (["run", "--model=a.keras"], "must be given. Received: both"),
+        (["run", "--runtimes=wasm"], "not installed: wasm. Run `make mobile-kit`"),
+        (["run", "--samples=0"], "`samples` must be at least 1. Received: 0"),
     ],
 )
 def test_wrong_arguments_are_one_line(no_kit, capsys, arguments, message):
-    with pytest.raises(SystemExit) as ended:
-        formats.main(arguments)
-    assert ended.value.code == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert formats.main(arguments) in (1, 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
 
 
 def test_a_model_of_other_images_is_refused(tmp_path, capsys):
     keras.Sequential([layers.Input((6,)), layers.Dense(10)]).save(tmp_path / "model.keras")
-    with pytest.raises(SystemExit):
-        formats.main([f"--model={tmp_path}/model.keras", "--dataset=digits"])
+    assert formats.main([f"--model={tmp_path}/model.keras", "--dataset=digits"]) == 1
     message = "must take [(None, 8, 8, 1)] and give [(None, 10)] for digits. Received: [(None, 6)]"
     assert message in capsys.readouterr().err.splitlines()[-1]
 
@@ -117,7 +115,7 @@ def test_a_model_of_other_images_is_refused(tmp_path, capsys):
 def test_a_run_of_every_format(path, tmp_path, no_kit, capsys):
     config = {"dataset": "digits", "data_dir": None, "train_samples": 1000}
     (path.parent / "results.json").write_text(json.dumps({"config": config}))
-    formats.main([str(path.parent), f"--json={tmp_path}/formats.json"])
+    assert formats.main([str(path.parent), f"--json={tmp_path}/formats.json"]) == 0
     results = json.loads((tmp_path / "formats.json").read_text())
     files = results["files"]
     assert list(files) == [
@@ -151,7 +149,7 @@ def test_what_cannot_be_exported_is_a_row_with_its_reason(path, no_kit, monkeypa
         return spfde_keras.export_tflite(model, path, precision, sparse, **options)
 
     monkeypatch.setattr(formats, "export_tflite", refuse_sparse)
-    formats.main([f"--model={path}", "--dataset=digits", "--precisions", "float32"])
+    assert formats.main([f"--model={path}", "--dataset=digits", "--precisions=float32"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "float32, sparse: wrong on phones" in lines
     assert [line for line in lines if line.startswith("float32, dense ") and "right" in line]
@@ -173,8 +171,8 @@ def test_a_runtime_of_the_kit(path, tmp_path):
     if not available_runtimes():
         pytest.skip("no runtime is installed: make mobile-kit")
     first = available_runtimes()[0]
-    source = [f"--model={path}", "--dataset=digits", "--samples=2", "--precisions", "float32"]
-    formats.main([*source, "--runtimes", first, f"--json={tmp_path}/formats.json"])
+    source = [f"--model={path}", "--dataset=digits", "--samples=2", "--precisions=float32"]
+    assert formats.main([*source, f"--runtimes={first}", f"--json={tmp_path}/formats.json"]) == 0
     files = json.loads((tmp_path / "formats.json").read_text())["files"]
     assert list(files) == ["float32, dense", "float32, sparse"]
     for file in files.values():

@@ -54,7 +54,7 @@ def test_keras2_twin_is_the_same_function_with_the_same_layers_pruned():
 def test_short_run(tmp_path, capsys, sparse_kernels):
     path = tmp_path / "step.json"
     arguments = ["--model=small_cnn", "--width=0.25", "--batch_size=4", "--steps=2"]
-    step_time.main([*arguments, f"--json={path}"])
+    assert step_time.main([*arguments, f"--json={path}"]) == 0
     variants = json.loads(path.read_text())["variants"]
     assert list(variants) == [
         "dense",

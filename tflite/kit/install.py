@@ -12,34 +12,27 @@ files, or where SPFDE_MOBILE_KIT points, and what is there already is kept:
 QEMU and the ARM64 Python are unpacked from Debian's packages; the system stays as it is.
 """
 
+import dataclasses
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from apps import program  # first: no log of TensorFlow
+
+# isort: split
+from spfde_keras.export.sparse_mode import kit_folder, read_job
+
 HERE = Path(__file__).resolve().parent
-if Path(sys.path[0]).resolve() == HERE:  # a script's own folder, instead of the repository's root
-    sys.path[0] = str(HERE.parents[1])
-
-# At any log level TensorFlow logs to file 2 while it is imported.
-_console = os.dup(2)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-try:
-    from absl import app
-
-    from spfde_keras.export.sparse_mode import kit_folder, read_job
-    from spfde_keras.files import replacing
-finally:
-    os.dup2(_console, 2)
-
 OLDEST_NODE = 20
 # Version 7.2, of Debian 12 itself, crashes in LiteRT for ARM64; 10 comes from its backports. Its
 # programs have no dependencies, so any Debian or Ubuntu that offers the suite runs them.
@@ -69,15 +62,32 @@ class Missing(Exception):
     """What stands in the way of a runtime, and how to get it."""
 
 
-def main(argv: list[str]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Options(program.Options):
+    """The options of the program."""
+
+    runtimes: tuple[str, ...] = program.option(
+        (), "runtimes to install; all if none is named", several=str, positional=True
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status, as of `program.run`."""
+    return program.run(install, Options, __doc__, arguments)
+
+
+def install(options: Options) -> None:
     """Installs the runtimes named, or all, and reports on each.
 
-    Args:
-        argv: the program's name and those of runtimes.
+    Raises:
+        UsageError: if there is no such runtime.
+        RuntimeError: if none of them could be installed.
     """
-    chosen = argv[1:] or list(RUNTIMES)
+    chosen = options.runtimes or tuple(RUNTIMES)
     if unknown := sorted(set(chosen) - RUNTIMES.keys()):
-        raise app.UsageError(f"Runtimes are {', '.join(RUNTIMES)}. Received: {', '.join(unknown)}")
+        raise program.UsageError(
+            f"Runtimes are {', '.join(RUNTIMES)}. Received: {', '.join(unknown)}"
+        )
     kit = kit_folder()
     kit.mkdir(parents=True, exist_ok=True)
     (kit / ".gitignore").write_text("*\n")
@@ -93,7 +103,7 @@ def main(argv: list[str]) -> None:
             print(f"{name}: NOT installed: {reason}")
     register(kit, ready, set(chosen))
     if not ready:
-        sys.exit(1)
+        raise RuntimeError(f"none of {', '.join(chosen)} is installed")
 
 
 def install_wasm(kit: Path) -> list[str]:
@@ -230,8 +240,7 @@ def register(kit: Path, ready: dict[str, list[str]], chosen: set[str]) -> None:
     path = kit / "kit.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     kept = {name: command for name, command in known.items() if name not in chosen} | ready
-    with replacing(path) as beside:
-        beside.write_text(json.dumps({n: kept[n] for n in RUNTIMES if n in kept}, indent=2) + "\n")
+    program.write_json(path, {name: kept[name] for name in RUNTIMES if name in kept})
     print(f"{path}: {', '.join(json.loads(path.read_text())) or 'no runtimes'}")
 
 
@@ -252,4 +261,4 @@ def run(command: list[str], remedy: str, cwd: str | Path | None = None) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

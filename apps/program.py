@@ -1,0 +1,222 @@
+"""What all programs share: options that are flags, and one way to say what is wrong."""
+
+import dataclasses
+import json
+import os
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from absl import flags
+
+from spfde_keras.files import replacing
+
+FAILED, MISUSED = 1, 2
+"""Exit statuses: something a program needs is not right, or its command line is not."""
+
+
+class UsageError(ValueError):
+    """A command line that cannot be understood."""
+
+
+def option(
+    default: Any,
+    help: str | Callable[[], str],
+    *,
+    choices: Sequence[str] | Callable[[], Sequence[str]] = (),
+    least: float | None = None,
+    below: float | None = None,
+    several: type | None = None,
+    written: bool = False,
+    positional: bool = False,
+) -> Any:
+    """Returns a field of `Options`.
+
+    Args:
+        default: the value if none is given; None where the type of the field allows it.
+        help: str, what `--help` says of it, or a function that returns it.
+        choices: the values there are, or a function that returns them; any if empty.
+        least: number, the smallest value there is.
+        below: number, all values are less than it.
+        several: None, or the type of one value of a field that takes several: as a sequence, as
+            text with commas between, or just one. Its value is a tuple.
+        written: bool, whether it is the path of a file to write.
+        positional: bool, whether it is given without a name, behind the flags.
+    """
+    rules = {
+        "help": help,
+        "choices": choices,
+        "least": least,
+        "below": below,
+        "several": several,
+        "written": written,
+        "positional": positional,
+    }
+    return dataclasses.field(default=default, metadata=rules)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options of a program: a dataclass whose fields are made by `option`.
+
+    Raises:
+        ValueError: a value that its field does not allow.
+
+    Example:
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Timing(Options):
+    ...     steps: int = option(15, "timed steps", least=1)
+    >>> parse(Timing, ["--steps", "9"])
+    Timing(steps=9)
+    """
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, rules = getattr(self, field.name), field.metadata
+            if value is None:
+                continue
+            if rules["several"]:
+                value = _several(field.name, value, rules["several"])
+                object.__setattr__(self, field.name, value)
+            for one in value if rules["several"] else [value]:
+                _check(field.name, one, rules)
+
+
+def text(value: Any) -> str:
+    """Returns a value of an option as its flag has it."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+Kind = TypeVar("Kind", bound=Options)
+
+
+def parse(kind: type[Kind], arguments: Sequence[str]) -> Kind:
+    """Returns the options that a command line gives, also by `--flagfile=FILE`.
+
+    Args:
+        kind: the class of the options.
+        arguments: of the command line, without the program's name.
+
+    Raises:
+        UsageError: an unknown flag, or a value that cannot be read or is not allowed.
+    """
+    return _options(kind, *_read(kind, arguments))
+
+
+def run(
+    main: Callable[[Kind], object],
+    kind: type[Kind],
+    description: str,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Runs a program. What is known to go wrong ends it with one line, `error: ...`, on stderr.
+
+    Args:
+        main: the program, a function of its options. Of what it raises, ValueError, RuntimeError
+            and OSError are for the user to read.
+        kind: the class of its options.
+        description: what `--help` prints above the flags.
+        arguments: of the command line, without the program's name; by default this process's.
+
+    Returns:
+        The exit status: 0, `FAILED` or `MISUSED`.
+    """
+    try:
+        values, rest = _read(kind, sys.argv[1:] if arguments is None else arguments)
+        if values.help:
+            print(description, values.get_help(), sep="\n")
+            return 0
+        main(_options(kind, values, rest))
+    except (ValueError, RuntimeError, OSError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return MISUSED if isinstance(error, UsageError) else FAILED
+    return 0
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes a value as JSON; a file that is there already stays until the new one is whole."""
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _several(name: str, given: Any, kind: type) -> tuple:
+    parts = given.split(",") if isinstance(given, str) else given
+    parts = parts if isinstance(parts, (list, tuple)) else [parts]
+    try:
+        return tuple(kind(part.strip() if isinstance(part, str) else part) for part in parts)
+    except ValueError:
+        raise ValueError(
+            f"`{name}` must be numbers with commas between. Received: {text(given)}"
+        ) from None
+
+
+def _now(given: Any) -> Any:
+    """A rule of a field, which may be a function: what is registered later counts, too."""
+    return given() if callable(given) else given
+
+
+def _check(name: str, value: Any, rules: Mapping) -> None:
+    """Raises `ValueError` if an option must not have this value."""
+    least, below, choices = rules["least"], rules["below"], _now(rules["choices"])
+    if choices and value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}. Received: {value}")
+    if least is not None and not value >= least:
+        raise ValueError(f"`{name}` must be at least {least}. Received: {value}")
+    if below is not None and not value < below:
+        raise ValueError(f"`{name}` must be less than {below}. Received: {value}")
+    if rules["written"]:
+        path = Path(value)
+        if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            raise ValueError(
+                f"`{name}` must be a file in a folder that can be written. Received: {value}"
+            )
+
+
+def _read(kind: type[Options], arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
+    """The values of the flags, and what stands on the command line beside them."""
+    # Flags of its own, not absl's global ones: several programs may live in one process.
+    values = flags.FlagValues()
+    flags.DEFINE_boolean("help", False, "print the flags", short_name="h", flag_values=values)
+    for field in dataclasses.fields(kind):
+        if not field.metadata["positional"]:
+            _define(field, values)
+    try:
+        return values, values(["program", *arguments])[1:]
+    except flags.Error as error:
+        raise UsageError(str(error)) from None
+
+
+def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
+    rules = field.metadata
+    types = (str,) if rules["several"] else typing.get_args(field.type) or (field.type,)
+    kind = next(t for t in types if t is not type(None))
+    define = {
+        bool: flags.DEFINE_boolean,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+    }[kind]
+    choices = _now(rules["choices"])
+    help = (f"<{'|'.join(choices)}>: " if choices else "") + _now(rules["help"])
+    default = field.default if kind is not str or field.default is None else text(field.default)
+    define(field.name, default, help, flag_values=values)
+
+
+def _options(kind: type[Kind], values: flags.FlagValues, rest: list[str]) -> Kind:
+    given = {}
+    for field in dataclasses.fields(kind):
+        if not field.metadata["positional"]:
+            given[field.name] = values[field.name].value
+        elif field.metadata["several"]:
+            given[field.name], rest = rest, []
+        elif rest:
+            given[field.name], *rest = rest
+    if rest:
+        raise UsageError(f"arguments must be flags, as --name=value. Received: {' '.join(rest)}")
+    try:
+        return kind(**given)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

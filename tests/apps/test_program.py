@@ -1,0 +1,107 @@
+"""What programs share: options from flags, statuses, one line for an error, whole files."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from apps import program
+from apps.program import Options, option
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing(Options):
+    steps: int = option(15, "timed steps", least=1)
+    share: float | None = option(None, "a share", least=0, below=1)
+    kind: str = option("new", "the kind", choices=("new", "old"))
+    sizes: tuple[int, ...] = option((8, 16), "sizes", several=int, least=2)
+    more: bool = option(False, "more of them")
+    json: str | None = option(None, "the file", written=True)
+    folders: tuple[str, ...] = option((), "folders", several=str, positional=True)
+
+
+def test_flags_are_given_in_each_way(tmp_path):
+    path = tmp_path / "result.json"
+    arguments = ["a", "--steps", "9", "--more", "--share=0", "b", "--sizes=4,2", f"--json={path}"]
+    assert program.parse(Timing, arguments) == Timing(
+        steps=9, more=True, share=0.0, sizes=(4, 2), json=str(path), folders=("a", "b")
+    )
+    assert program.parse(Timing, []) == Timing()
+    assert Timing().sizes == (8, 16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps=0"], "`steps` must be at least 1. Received: 0"),
+        (["--steps=1.5"], "flag --steps=1.5"),
+        (["--share=1"], "`share` must be less than 1. Received: 1.0"),
+        (["--share=-1"], "`share` must be at least 0. Received: -1.0"),
+        (["--share=nan"], "`share` must be at least 0. Received: nan"),
+        (["--share=much"], "flag --share=much"),
+        (["--kind=odd"], "`kind` must be one of new, old. Received: odd"),
+        (["--sizes=2,1"], "`sizes` must be at least 2. Received: 1"),
+        (["--sizes=2,x"], "`sizes` must be numbers with commas between. Received: 2,x"),
+        (["--json=no/such/folder/a.json"], "`json` must be a file in a folder that can be"),
+        (["--json=."], "`json` must be a file in a folder that can be written. Received: ."),
+        (["--unknown"], "Unknown command line flag 'unknown'"),
+    ],
+)
+def test_wrong_command_lines_are_one_line_and_status_2(capsys, arguments, message):
+    assert program.run(pytest.fail, Timing, "", arguments) == program.MISUSED == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+def test_what_is_no_flag_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Plain(Options):
+        run: str | None = option(None, "a folder", positional=True)
+
+    assert program.parse(Plain, ["a"]).run == "a"
+    with pytest.raises(program.UsageError, match="must be flags, as --name=value. Received: b c"):
+        program.parse(Plain, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, FileNotFoundError])
+def test_known_errors_are_one_line_and_status_1(capsys, error):
+    def main(options):
+        raise error("all\n  wrong")
+
+    assert program.run(main, Timing, "", []) == program.FAILED == 1
+    assert capsys.readouterr().err == "error: all wrong\n"
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        program.run(lambda options: 1 / 0, Timing, "", [])
+
+
+def test_help_says_what_the_program_does(capsys):
+    assert program.run(pytest.fail, Timing, "Times steps.", ["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Times steps.")
+    assert "--kind: <new|old>: the kind" in printed and "(default: '8,16')" in printed
+
+
+def test_json_replaces_the_file_and_leaves_nothing_beside_it(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text("old")
+    program.write_json(path, {"a": [1, 2]})
+    assert json.loads(path.read_text()) == {"a": [1, 2]}
+    with pytest.raises(TypeError):
+        program.write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": [1, 2]}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_programs_say_nothing_of_tensorflow():
+    done = subprocess.run(
+        [sys.executable, "-c", "import apps, tensorflow as tf; tf.constant(1.0)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
