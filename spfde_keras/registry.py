@@ -81,10 +81,7 @@ class Registry(Generic[T]):
             self._classes[name] = cls
             if pattern is not None:
                 self._patterns[pattern] = cls
-            if keras.saving.get_registered_name(cls) == cls.__name__:
-                package = cls.__module__.partition(".")[0]
-                keras.saving.register_keras_serializable(package)(cls)
-            return cls
+            return make_serializable(cls)
 
         return add
 
@@ -143,6 +140,18 @@ def _needs_arguments(cls: type) -> bool:
     parameters = inspect.signature(cls).parameters.values()
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return any(p.default is p.empty and p.kind not in optional for p in parameters)
+
+
+def make_serializable(cls: Any) -> Any:
+    """Returns a class after making it known to Keras, so that saved models can name it.
+
+    Keras knows it under its own top-level package, unless it was registered with
+    `keras.saving.register_keras_serializable` before.
+    """
+    if keras.saving.get_registered_name(cls) == cls.__name__:
+        package = cls.__module__.partition(".")[0]
+        keras.saving.register_keras_serializable(package)(cls)
+    return cls
 
 
 def import_all(package: str, path: Iterable[str]) -> None:

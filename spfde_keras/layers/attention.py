@@ -10,7 +10,7 @@ from spfde_keras.masking import Mask
 _PROJECTIONS = ("query", "key", "value", "output")
 
 
-@register_masked(keras.layers.MultiHeadAttention, package="spfde_keras")
+@register_masked(keras.layers.MultiHeadAttention)
 class MaskedMultiHeadAttention(MaskArguments, keras.layers.MultiHeadAttention):
     """`keras.layers.MultiHeadAttention` whose projections are `MaskedEinsumDense`.
 

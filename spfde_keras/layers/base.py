@@ -8,8 +8,8 @@ import keras
 from spfde_keras import compat, schemes
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import Mask, subnet_targets
+from spfde_keras.registry import make_serializable
 
-_PACKAGE = "spfde_keras"
 _MASKED: dict[type, type] = {}
 
 
@@ -115,16 +115,16 @@ class MaskedLayer(MaskArguments):
         return outputs
 
 
-def register_masked(layer_class: type, package: str = "Custom") -> Callable[[type], type]:
+def register_masked(layer_class: type) -> Callable[[type], type]:
     """Class decorator that makes `sparsify` turn `layer_class` into the decorated class.
 
     Args:
         layer_class: the Keras layer class (exact type) to be replaced.
-        package: str, the name of your package. Files of saved models call the decorated class
-            by it and the class's own name, as with `keras.saving.register_keras_serializable`.
 
     Returns:
-        A decorator that registers a `MaskedLayer` subclass, also for saving.
+        A decorator that registers a `MaskedLayer` subclass, also for saving: Keras knows it
+        under its own top-level package, unless it was registered with
+        `keras.saving.register_keras_serializable` before.
 
     Example:
 
@@ -133,7 +133,7 @@ def register_masked(layer_class: type, package: str = "Custom") -> Callable[[typ
     ...         self.w = self.add_weight(shape=(input_shape[-1], 8))
     ...     def call(self, inputs):
     ...         return inputs @ self.w
-    >>> @register_masked(Scale, package="my_package")
+    >>> @register_masked(Scale)
     ... class MaskedScale(MaskedLayer, Scale):
     ...     masked_weights = ("w",)
     ...     def kernel_layout(self, weight):
@@ -142,10 +142,10 @@ def register_masked(layer_class: type, package: str = "Custom") -> Callable[[typ
 
     def register(masked_class: type) -> type:
         _MASKED[layer_class] = masked_class
-        # Files of version 0.1.0 call all masked classes so, whoever they are by.
-        before = f"{_PACKAGE}>{masked_class.__name__}"
+        # Version 0.1.0 saved all masked classes as ours.
+        before = f"spfde_keras>{masked_class.__name__}"
         keras.saving.get_custom_objects().setdefault(before, masked_class)
-        return keras.saving.register_keras_serializable(package)(masked_class)
+        return make_serializable(masked_class)
 
     return register
 

@@ -34,12 +34,12 @@ class _MaskedConv(MaskedLayer):
         return KernelLayout(shape, tuple(range(rank)), (rank,), (rank + 1,))
 
 
-@register_masked(keras.layers.Conv1D, package="spfde_keras")
+@register_masked(keras.layers.Conv1D)
 class MaskedConv1D(_MaskedConv, keras.layers.Conv1D):
     """`keras.layers.Conv1D` with a masked kernel; see `MaskedLayer` for its two arguments."""
 
 
-@register_masked(keras.layers.Conv2D, package="spfde_keras")
+@register_masked(keras.layers.Conv2D)
 class MaskedConv2D(_SkipsZeros, _MaskedConv, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with a masked kernel; see `MaskedLayer` for its two arguments.
 
@@ -73,12 +73,12 @@ class MaskedConv2D(_SkipsZeros, _MaskedConv, keras.layers.Conv2D):
         )
 
 
-@register_masked(keras.layers.Conv3D, package="spfde_keras")
+@register_masked(keras.layers.Conv3D)
 class MaskedConv3D(_MaskedConv, keras.layers.Conv3D):
     """`keras.layers.Conv3D` with a masked kernel; see `MaskedLayer` for its two arguments."""
 
 
-@register_masked(keras.layers.Conv2DTranspose, package="spfde_keras")
+@register_masked(keras.layers.Conv2DTranspose)
 class MaskedConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
     """`keras.layers.Conv2DTranspose` with a masked kernel; see `MaskedLayer`."""
 
@@ -86,7 +86,7 @@ class MaskedConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
         return KernelLayout(tuple(self.kernel.shape), (0, 1), inputs=(3,), outputs=(2,))
 
 
-@register_masked(keras.layers.DepthwiseConv2D, package="spfde_keras")
+@register_masked(keras.layers.DepthwiseConv2D)
 class MaskedDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with a masked kernel; see `MaskedLayer`."""
 
@@ -95,7 +95,7 @@ class MaskedDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
         return KernelLayout(tuple(self.kernel.shape), (0, 1), inputs=(), outputs=(2, 3))
 
 
-@register_masked(keras.layers.SeparableConv2D, package="spfde_keras")
+@register_masked(keras.layers.SeparableConv2D)
 class MaskedSeparableConv2D(_MaskedConv, keras.layers.SeparableConv2D):
     """`keras.layers.SeparableConv2D` with two masked kernels; see `MaskedLayer`."""
 
@@ -107,7 +107,7 @@ class MaskedSeparableConv2D(_MaskedConv, keras.layers.SeparableConv2D):
         return KernelLayout(tuple(self.depthwise_kernel.shape), (0, 1), (), (2, 3))
 
 
-@register_masked(keras.layers.Dense, package="spfde_keras")
+@register_masked(keras.layers.Dense)
 class MaskedDense(_SkipsZeros, MaskedLayer, keras.layers.Dense):
     """`keras.layers.Dense` with a masked kernel; see `MaskedLayer` for its two arguments.
 
@@ -130,7 +130,7 @@ class MaskedDense(_SkipsZeros, MaskedLayer, keras.layers.Dense):
         return outputs if self.activation is None else self.activation(outputs)
 
 
-@register_masked(keras.layers.EinsumDense, package="spfde_keras")
+@register_masked(keras.layers.EinsumDense)
 class MaskedEinsumDense(MaskedLayer, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` with a masked kernel; see `MaskedLayer`."""
 

@@ -267,7 +267,7 @@ class Noisy(keras.layers.Layer):
         return super().get_config() | {"units": self.units}
 
 
-@register_masked(Noisy, package="test_masked")
+@register_masked(Noisy)
 class MaskedNoisy(MaskedLayer, Noisy):
     masked_weights = ("w",)
 
@@ -303,23 +303,24 @@ def test_a_custom_layer_trains_in_a_model(tmp_path):
 
 
 def test_a_custom_layer_is_saved_under_its_own_package():
-    assert keras.saving.get_registered_name(MaskedNoisy) == "test_masked>MaskedNoisy"
+    assert keras.saving.get_registered_name(MaskedNoisy) == "tests>MaskedNoisy"
     assert keras.saving.get_registered_name(layers.MaskedDense) == "spfde_keras>MaskedDense"
 
     class Own(keras.layers.Dense):
         pass
 
     @register_masked(Own)
+    @keras.saving.register_keras_serializable("mine")
     class MaskedOwn(layers.MaskedDense):
         pass
 
-    assert keras.saving.get_registered_name(MaskedOwn) == "Custom>MaskedOwn"
+    assert keras.saving.get_registered_name(MaskedOwn) == "mine>MaskedOwn"
 
 
 def test_a_custom_layer_of_an_older_file_loads(tmp_path):
     model = keras.Sequential([keras.Input((3,)), MaskedNoisy(4, sparsity=0.5, name="noisy")])
     text = model.to_json()
-    older = text.replace("test_masked>MaskedNoisy", "spfde_keras>MaskedNoisy")
+    older = text.replace("tests>MaskedNoisy", "spfde_keras>MaskedNoisy")
     assert older != text
     assert isinstance(keras.models.model_from_json(older).layers[0], MaskedNoisy)
 
