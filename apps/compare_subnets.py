@@ -167,7 +167,8 @@ def _check_options(runs: Mapping[str, Mapping]) -> None:
 
 
 def _check_subnets(runs: Mapping[str, Mapping]) -> None:
-    trained, by_method = {}, {}
+    trained: dict[tuple, str] = {}
+    by_method: dict[str, set] = {}
     for folder, run in runs.items():
         method, seed = _method(run), run["config"]["seed"]
         for subnet in _subnets(run):
@@ -218,7 +219,7 @@ def _summary(method: str, runs: Sequence[Mapping]) -> dict:
 
 def _total(runs: Sequence[Mapping], quantity: str) -> float:
     """The sum over the runs that together train all sub-nets, each averaged over seeds."""
-    groups = {}
+    groups: dict[frozenset, list[float]] = {}
     for run in runs:
         groups.setdefault(frozenset(_subnets(run)), []).append(run[quantity])
     return float(sum(np.mean(values) for values in groups.values()))

@@ -99,7 +99,7 @@ class RunConfig(Options):
     output_dir: str | None = option(None, "results; runs/DATASET-MODEL-METHOD if unset")
     resume: bool = option(False, "continue the killed run of the same options in output_dir")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("sparsity", "scheme"):
             values = getattr(self, name) or ()
@@ -110,12 +110,11 @@ class RunConfig(Options):
                 )
         if not self.learning_rate > 0:
             raise ValueError(f"`learning_rate` must be positive. Received: {self.learning_rate}")
-        if self.warmup_epochs is None:
-            object.__setattr__(self, "warmup_epochs", self.epochs // 20)
-        if self.warmup_epochs >= self.epochs:
+        warmup = self.epochs // 20 if self.warmup_epochs is None else self.warmup_epochs
+        object.__setattr__(self, "warmup_epochs", warmup)
+        if warmup >= self.epochs:
             raise ValueError(
-                f"`warmup_epochs` must be less than `epochs`, {self.epochs}. "
-                f"Received: {self.warmup_epochs}"
+                f"`warmup_epochs` must be less than `epochs`, {self.epochs}. Received: {warmup}"
             )
 
     @property

@@ -75,7 +75,7 @@ def costs(
     width: float = 1.0,
     classes: int = 10,
     epochs: int = 160,
-    input_shape: Sequence[int] = (32, 32, 3),
+    input_shape: tuple[int, int, int] = (32, 32, 3),
     samples: int = 50_000,
     batch_size: int = 64,
     interval: int = 5,
@@ -121,7 +121,7 @@ def costs(
         if not 0 < sparsity < 1:
             raise ValueError(f"`sparsities` must be in (0, 1). Received: {sparsity}")
 
-    dense_model = models.build(model, tuple(input_shape), classes, width)
+    dense_model = models.build(model, input_shape, classes, width)
     sparse_model = sparsify(dense_model, 0.9, dense=models.dense_layers(model))
     cost = profile(sparse_model)
     run = {"epochs": epochs, "interval": interval, "samples": samples, "batch_size": batch_size}

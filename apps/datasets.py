@@ -2,9 +2,11 @@
 
 import dataclasses
 import os
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 _STATISTICS_SAMPLES = 10_000  # enough for mean and deviation, without a float copy of all images
 
@@ -35,8 +37,10 @@ class Dataset:
     test_x: np.ndarray
     test_y: np.ndarray
     classes: int
+    mean: np.ndarray = dataclasses.field(init=False)
+    std: np.ndarray = dataclasses.field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for split in ("train", "test"):
             images, labels = getattr(self, f"{split}_x"), getattr(self, f"{split}_y")
             where = f"dataset `{self.name}`, split `{split}`"
@@ -72,7 +76,7 @@ class Dataset:
         """(height, width, channels) of one image."""
         return self.train_x.shape[1:]
 
-    def normalize(self, images):
+    def normalize(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         """Returns `images` as float32 with mean 0 and deviation 1 per channel; a tensor."""
         return (keras.ops.cast(images, "float32") - self.mean) / self.std
 
@@ -151,6 +155,8 @@ def _tfds(name: str, data_dir: str | None) -> Dataset:
             f"Received: {name} with {', '.join(splits)}"
         )
     keys = builder.info.supervised_keys or ()
+    image: Any
+    label: Any
     image, label = (features[key] for key in keys) if len(keys) == 2 else (None, None)
     if not (hasattr(label, "num_classes") and len(image.shape or ()) == 3):
         raise ValueError(f"`dataset` must be one of images with class labels. Received: {name}")

@@ -10,6 +10,7 @@ even image with explicit symmetric padding. So here
   into three by a 1x1 convolution that is learnt (`stem_rgb`).
 """
 
+import keras
 from keras import layers
 
 from apps.model_parts import Channels, conv, norm, norm_relu
@@ -29,7 +30,7 @@ VERSION2_STAGES = (
 )
 
 
-def version1(x, channels: Channels):
+def version1(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
     """MobileNet v1: depthwise and 1x1 convolutions in turn."""
     x = norm_relu(_stem(x, channels(32), "mobilenet_sparse"), "stem")
     for stage, widths in enumerate(VERSION1_STAGES, start=1):
@@ -42,7 +43,7 @@ def version1(x, channels: Channels):
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
-def version2(x, channels: Channels):
+def version2(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
     """MobileNet v2: inverted residuals with linear bottlenecks."""
     x = norm_relu(_stem(x, channels(32), "mobilenetv2_sparse"), "stem", 6)
     for stage, (expansion, filters, blocks, strides) in enumerate(VERSION2_STAGES, start=1):
@@ -54,7 +55,9 @@ def version2(x, channels: Channels):
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
-def _inverted_residual(x, expansion: int, filters: int, halve: bool, name: str):
+def _inverted_residual(
+    x: keras.KerasTensor, expansion: int, filters: int, halve: bool, name: str
+) -> keras.KerasTensor:
     """1x1 to `expansion` times the channels, depthwise, 1x1 without activation; added to `x`."""
     y = x
     if expansion > 1:
@@ -65,7 +68,7 @@ def _inverted_residual(x, expansion: int, filters: int, halve: bool, name: str):
     return layers.Add(name=f"{name}_add")([x, y]) if x.shape == y.shape else y
 
 
-def _stem(x, filters: int, model: str):
+def _stem(x: keras.KerasTensor, filters: int, model: str) -> keras.KerasTensor:
     """A 3x3 convolution that halves the image, behind whatever gives it three channels."""
     height, width = x.shape[1:3]
     if height % 2 or width % 2:
@@ -82,7 +85,7 @@ def _stem(x, filters: int, model: str):
     return conv(x, filters, 3, "stem_conv", 2, "valid")
 
 
-def _depthwise(x, halve: bool, name: str):
+def _depthwise(x: keras.KerasTensor, halve: bool, name: str) -> keras.KerasTensor:
     """A 3x3 depthwise convolution; `halve` is a wish, which the image must allow."""
     height, width = x.shape[1:3]
     halve = halve and height % 2 == 0 and width % 2 == 0 and min(height, width) >= 8

@@ -76,7 +76,7 @@ def _check_name(name: str) -> None:
         raise ValueError(f"`model` must be one of {', '.join(_FEATURES)}. Received: {name}")
 
 
-def _small_cnn(x, channels: Channels):
+def _small_cnn(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
     """Four 3x3 convolutions, 32-64-128-128 channels, halving the image twice."""
     x = norm_relu(conv(x, channels(32), 3, "stem_conv"), "stem")
     for index, (filters, strides) in enumerate([(64, 1), (128, 2), (128, 1)], start=1):
@@ -85,7 +85,7 @@ def _small_cnn(x, channels: Channels):
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
-def _mlp(x, channels: Channels):
+def _mlp(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
     """Two hidden layers of 512 and 256 units."""
     x = layers.Flatten(name="flatten")(x)
     for index, units in enumerate((512, 256), start=1):
@@ -97,7 +97,9 @@ def _mlp(x, channels: Channels):
     return x
 
 
-def _residual(x, block: Callable, stages: list[tuple[int, int]], channels: Channels):
+def _residual(
+    x: keras.KerasTensor, block: Callable, stages: list[tuple[int, int]], channels: Channels
+) -> keras.KerasTensor:
     """Stages of (blocks, filters); every stage but the first halves the image."""
     for stage, (blocks, filters) in enumerate(stages, start=1):
         for index in range(blocks):
@@ -106,7 +108,9 @@ def _residual(x, block: Callable, stages: list[tuple[int, int]], channels: Chann
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
-def _join(x, residual, strides: int, name: str):
+def _join(
+    x: keras.KerasTensor, residual: keras.KerasTensor, strides: int, name: str
+) -> keras.KerasTensor:
     """Adds the shortcut: the identity, or a 1x1 convolution where the shape changes."""
     if x.shape != residual.shape:
         x = conv(x, residual.shape[-1], 1, f"{name}_shortcut", strides)
@@ -115,13 +119,15 @@ def _join(x, residual, strides: int, name: str):
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _basic_block(x, filters: int, strides: int, name: str):
+def _basic_block(x: keras.KerasTensor, filters: int, strides: int, name: str) -> keras.KerasTensor:
     y = norm_relu(conv(x, filters, 3, f"{name}_conv1", strides), f"{name}_conv1")
     y = conv(y, filters, 3, f"{name}_conv2")
     return _join(x, norm(y, f"{name}_conv2"), strides, name)
 
 
-def _bottleneck_block(x, filters: int, strides: int, name: str):
+def _bottleneck_block(
+    x: keras.KerasTensor, filters: int, strides: int, name: str
+) -> keras.KerasTensor:
     """1x1, 3x3, 1x1 (four times as wide); the stride is in the 3x3 (8.2e9 FLOPs at 224x224)."""
     y = norm_relu(conv(x, filters, 1, f"{name}_conv1"), f"{name}_conv1")
     y = norm_relu(conv(y, filters, 3, f"{name}_conv2", strides), f"{name}_conv2")
@@ -132,14 +138,14 @@ def _bottleneck_block(x, filters: int, strides: int, name: str):
 def _cifar_resnet(blocks: int) -> Callable:
     """The ResNets for 32x32 images (He et al. 2016, section 4.2), shortcuts of type B."""
 
-    def features(x, channels: Channels):
+    def features(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
         x = norm_relu(conv(x, channels(16), 3, "stem_conv"), "stem")
         return _residual(x, _basic_block, [(blocks, 16), (blocks, 32), (blocks, 64)], channels)
 
     return features
 
 
-def _resnet50(x, channels: Channels):
+def _resnet50(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
     """ResNet-50 for ImageNet (He et al. 2016, table 1)."""
     x = layers.ZeroPadding2D(3, name="stem_pad")(x)
     x = norm_relu(conv(x, channels(64), 7, "stem_conv", 2, "valid"), "stem")

@@ -44,7 +44,7 @@ def sparse_mode_accuracies(
     """
     spread = slice(None, None, math.ceil(x.nbytes / _MOST_BYTES))
     inputs, labels = named_inputs(model, x[spread]), y[spread]
-    accuracies = []
+    accuracies: list[float | None] = []
     try:
         for signature in signatures:
             (logits,) = run_sparse_mode(path, inputs, signature).values()

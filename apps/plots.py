@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-_PANELS = {
+_PANELS: dict[str, dict[str, str | None]] = {
     "accuracy": {"accuracy": "training", "val_accuracy": "test"},
     "sparsity": {"sparsity": None},
     "frozen blocks": {"frozen_blocks": None},

@@ -73,7 +73,7 @@ class Options:
     Timing(steps=9)
     """
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, rules = getattr(self, field.name), field.metadata
             if value is None:

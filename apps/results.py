@@ -119,29 +119,29 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self._path = pathlib.Path(path)
         self._begun = self._validation = 0.0
-        self.rows = []
+        self.rows: list[dict[str, float]] = []
         """One dictionary per epoch, with those of `COLUMNS` the run has; epochs count from 1."""
         self.seconds_before = 0.0
         """Training time of the epochs before the run was resumed."""
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         if self._path.is_file():
             self.rows = read_history(self._path)
         self.seconds_before = sum(row["seconds"] for row in self.rows)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # A run may be killed when an epoch has its row but no backup yet.
         del self.rows[epoch:]
         self._validation = 0.0
         self._begun = time.perf_counter()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict | None = None) -> None:
         self._validation -= time.perf_counter()
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict | None = None) -> None:
         self._validation += time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         seconds = time.perf_counter() - self._begun - self._validation
         values = {**(logs or {}), "epoch": epoch + 1, "seconds": round(seconds, 3)}
         self.rows.append({name: float(values[name]) for name in COLUMNS if name in values})

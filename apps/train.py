@@ -14,7 +14,8 @@ import math
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -253,7 +254,7 @@ def _model(config: RunConfig, dataset: datasets.Dataset) -> SparseModel:
     )
 
 
-def _one_or_all(values: tuple | None):
+def _one_or_all(values: tuple | None) -> Any:
     # What is given once holds for all sub-nets: one value to the library, not a sequence of one.
     return values[0] if values and len(values) == 1 else values
 
@@ -267,13 +268,13 @@ def _updater(config: RunConfig) -> updaters.Updater:
 
 def _training(config: RunConfig, sieve: DataSieve) -> SparseTraining:
     freezing = config.freeze_reduction > 0
-    callback = {
+    callbacks: dict[str, Callable[..., SparseTraining]] = {
         "ast": functools.partial(
             AlternatingSparseTraining, gradient_correction=config.gradient_correction
         ),
         "joint": JointSparseTraining,
-    }.get(config.method, SpFDE)
-    return callback(
+    }
+    return callbacks.get(config.method, SpFDE)(
         epochs=config.epochs,
         updater=_updater(config),
         interval=config.interval,
@@ -300,7 +301,7 @@ def optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
     >>> round(float(optimizer(RunConfig(learning_rate=0.05), 40).momentum), 1)
     0.9
     """
-    warmup = config.warmup_epochs * steps
+    warmup = (config.warmup_epochs or 0) * steps
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else config.learning_rate,
         warmup_target=config.learning_rate if warmup else None,
@@ -317,7 +318,7 @@ def _batches(run: Run) -> tf.data.Dataset:
     """Batches from the sieve: augmented if asked for, and normalized, after the sieve."""
     config, dataset, sieve = run.config, run.dataset, run.sieve
 
-    def prepared(x, y):
+    def prepared(x: Identified, y: tf.Tensor) -> tuple[Identified, tf.Tensor]:
         images = x.inputs
         if config.augment:
             images = augment(

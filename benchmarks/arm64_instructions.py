@@ -20,7 +20,7 @@ from spfde_keras.export.sparse_mode import read_job, write_job
 MEMORY = {"QEMU_RESERVED_VA": "0x200000000"}
 
 
-def count(path, sample: dict[str, np.ndarray]) -> int:
+def count(path: str | os.PathLike, sample: dict[str, np.ndarray]) -> int:
     """Returns how many instructions LiteRT executes for one inference, on one thread.
 
     Args:
@@ -68,7 +68,12 @@ def executed(log: Iterable[bytes]) -> int:
     return total
 
 
-def _run(path, sample: dict[str, np.ndarray], rounds: int, variables: dict[str, str]) -> tuple:
+def _run(
+    path: str | os.PathLike,
+    sample: dict[str, np.ndarray],
+    rounds: int,
+    variables: dict[str, str],
+) -> tuple[int, dict]:
     """Runs a job; returns the instructions of its log, and its result.json."""
     with tempfile.TemporaryDirectory() as scratch:
         folder, words = Path(scratch), Path(scratch, "stderr.txt")
@@ -80,6 +85,7 @@ def _run(path, sample: dict[str, np.ndarray], rounds: int, variables: dict[str, 
                 command, stdout=subprocess.PIPE, stderr=stderr, env=variables
             ) as process,
         ):
+            assert process.stdout is not None  # it is a pipe
             total = executed(process.stdout)
         read_job(folder, process.returncode, words.read_text(errors="replace"))
         return total, json.loads((folder / "result.json").read_text())

@@ -70,7 +70,7 @@ class Options(program.Options):
     )
     json: str | None = program.option(None, "file to write the results to", written=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if (self.run is None) == (self.model is None):
             raise ValueError(
@@ -93,16 +93,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def benchmark(options: Options) -> None:
     """Writes the files, runs them everywhere, prints the table and writes the results."""
-    runtimes = available_runtimes() if options.runtimes is None else options.runtimes
-    options = dataclasses.replace(options, runtimes=report.check_installed(runtimes))
+    wanted = available_runtimes() if options.runtimes is None else options.runtimes
+    runtimes = report.check_installed(wanted)
     with tempfile.TemporaryDirectory() as folder:
-        results = measure(options, Path(folder))
-    show(results, options.runtimes)
+        results = measure(options, runtimes, Path(folder))
+    show(results, runtimes)
     if options.json:
         program.write_json(options.json, results)
 
 
-def measure(options: Options, folder: Path) -> dict:
+def measure(options: Options, runtimes: Sequence[str], folder: Path) -> dict:
     """Returns what each format of the model is worth; a refused one has the reason instead.
 
     Raises:
@@ -115,7 +115,8 @@ def measure(options: Options, folder: Path) -> dict:
     samples = named_inputs(model, test_x[: options.samples])
     expected = reference(model, samples)
     predictions = model.predict(test_x, verbose=0).argmax(-1)
-    path, files = folder / "model.tflite", {}
+    path = folder / "model.tflite"
+    files: dict[str, dict] = {}
     for name, precision, sparse in formats(options.precisions):
         try:
             exported = export_tflite(
@@ -129,7 +130,7 @@ def measure(options: Options, folder: Path) -> dict:
             "runs_sparse": inspect_tflite(path).sparse_on_arm64,
             "runtimes": {
                 runtime: verdict(run, path, samples, expected, exported.tolerance)
-                for runtime, run in runners(options.runtimes).items()
+                for runtime, run in runners(runtimes).items()
             },
         }
     return {
@@ -148,9 +149,9 @@ def read_source(options: Options) -> tuple[Path, datasets.Dataset]:
     Raises:
         ValueError: if the run or its data is not there.
     """
-    if options.model:
+    if options.model and options.dataset:
         return Path(options.model), datasets.load(options.dataset, options.data_dir)
-    run = Path(options.run)
+    run = Path(options.run or "")
     try:
         config = json.loads((run / "results.json").read_text())["config"]
         names = config["dataset"], options.data_dir or config["data_dir"], config["train_samples"]
@@ -208,7 +209,8 @@ def runners(runtimes: Sequence[str]) -> dict[str, Callable]:
 
 def run_desktop(path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Runs a classifier's file in this process."""
-    return {"output_0": run_tflite(path, inputs)}
+    outputs = run_tflite(path, inputs)
+    return outputs if isinstance(outputs, dict) else {"output_0": outputs}
 
 
 def verdict(

@@ -124,7 +124,7 @@ def show(seconds: dict, weights: int, options: Options) -> None:
     )
     rows = [[s, *[f"{medians[s, name]:.2f}" for name in options.updaters]] for s in seconds]
     report.print_table(["", *options.updaters], rows)
-    slowest = max(medians, key=medians.get)
+    slowest = max(medians, key=lambda pair: medians[pair])
     print(
         f"slowest: {' with '.join(reversed(slowest))}, {medians[slowest]:.2f} s (goal {GOAL_S:g} s)"
     )

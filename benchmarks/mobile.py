@@ -62,19 +62,19 @@ def benchmark(options: Options) -> None:
     """Writes the files, measures them in turns, prints the table and writes the results."""
     installed = [name for name in MEASURES if name in available_runtimes()]
     runtimes = report.check_installed(options.runtimes or installed or MEASURES)
-    options = dataclasses.replace(options, runtimes=runtimes)
     with tempfile.TemporaryDirectory() as folder:
-        results, files, sample = write_files(options, Path(folder))
-        for runtime in options.runtimes:
+        results, files, sample = write_files(options, runtimes, Path(folder))
+        for runtime in runtimes:
             MEASURES[runtime](results, files, sample, options)
     show(results, options)
     if options.json:
-        result = {"settings": report.settings(options), "files": results}
+        settings = report.settings(options) | {"runtimes": runtimes}
+        result = {"settings": settings, "files": results}
         program.write_json(options.json, result)
 
 
 def write_files(
-    options: Options, folder: Path
+    options: Options, runtimes: Sequence[str], folder: Path
 ) -> tuple[dict[str, dict], dict[str, Path], dict[str, np.ndarray]]:
     """Exports the nets: results so far and files, both by name, dense first, and one sample."""
     keras.utils.set_random_seed(0)
@@ -111,7 +111,7 @@ def write_files(
                     TOLERANCE[options.precision],
                     runtime=runtime,
                 )
-                for runtime in options.runtimes
+                for runtime in runtimes
             ),
         }
     return results, files, sample

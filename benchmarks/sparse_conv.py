@@ -36,7 +36,15 @@ PARTS = ("forward", "input_gradient", "kernel_gradient", "both_gradients", "step
 Function = Callable[[], object]
 
 
-def shape(batch, height, width, inputs, outputs, kernel=3, stride=1) -> Convolution:
+def shape(
+    batch: int,
+    height: int,
+    width: int,
+    inputs: int,
+    outputs: int,
+    kernel: int = 3,
+    stride: int = 1,
+) -> Convolution:
     """A convolution padded to "same", of a density to be set."""
     return Convolution(
         batch, height, width, inputs, outputs, (kernel, kernel), stride, "same", density=1.0
@@ -77,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def benchmark(options: Options) -> None:
     """Times every shape at every density, prints the table and writes the results."""
-    if kernels.status().library is None:
+    library = kernels.status().library
+    if library is None:
         raise RuntimeError(f"The kernels cannot be timed: {kernels.status().reason}.")
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +104,7 @@ def benchmark(options: Options) -> None:
     show(results, options)
     if options.json:
         settings = report.settings(options)
-        settings["library"] = Path(kernels.status().library).name
+        settings["library"] = Path(library).name
         program.write_json(options.json, {"settings": settings, "convolutions": results})
 
 
@@ -119,24 +128,25 @@ def parts(convolve: Callable, images: tf.Tensor, kernel: tf.Tensor) -> dict[str,
 
     def derive(of: tuple[int, ...]) -> Callable:
         # The outputs are not asked for, so that the graph has the gradients only.
-        def gradients(*tensors):
-            *tensors, gradient = tensors
+        def gradients(*tensors: tf.Tensor) -> list[tf.Tensor]:
+            *given, gradient = tensors
+            sources = [given[i] for i in of]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch([tensors[i] for i in of])
-                outputs = convolve(*tensors)
-            return tape.gradient(outputs, [tensors[i] for i in of], output_gradients=gradient)
+                tape.watch(sources)
+                outputs = convolve(*given)
+            return tape.gradient(outputs, sources, output_gradients=gradient)
 
         return gradients
 
-    def step(*tensors):
-        *tensors, gradient = tensors
+    def step(*tensors: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        *given, gradient = tensors
         with tf.GradientTape() as tape:
-            tape.watch(tensors)
-            outputs = convolve(*tensors)
+            tape.watch(given)
+            outputs = convolve(*given)
         # As in training, where gradients come when the outputs are there.
         with tf.control_dependencies([outputs]):
             gradient = tf.identity(gradient)
-        return outputs, tape.gradient(outputs, tensors, output_gradients=gradient)
+        return outputs, tape.gradient(outputs, given, output_gradients=gradient)
 
     found = (lambda images, kernel, _: convolve(images, kernel), *map(derive, [(0,), (1,), (0, 1)]))
     tensors = (images, kernel, gradient)
@@ -150,7 +160,7 @@ def repeated(compute: Callable, tensors: tuple[tf.Tensor, ...]) -> Function:
     """Computes from tensors REPEATS times, each time when the last one has ended."""
 
     @tf.function
-    def graph(*tensors):
+    def graph(*tensors: tf.Tensor) -> object:
         results = compute(*tensors)
         # Results that are not handed on would be left out of the graph.
         for _ in tf.range(REPEATS - 1):

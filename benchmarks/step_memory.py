@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def benchmark(options: Options) -> None:
     """Runs each variant in a child process, prints the table and writes the results."""
     if options.child:
-        print(json.dumps(measure(options)))
+        print(json.dumps(measure(options, VARIANTS[options.child] is not None)))
         return
     settings = {k: v for k, v in report.settings(options).items() if k != "child"}
     flags = [f"--{name}={value}" for name, value in settings.items()]
@@ -64,7 +64,7 @@ def benchmark(options: Options) -> None:
         program.write_json(options.json, {"settings": settings, "variants": results})
 
 
-def measure(options: Options) -> dict[str, int]:
+def measure(options: Options, masked: bool) -> dict[str, int]:
     """Bytes of the largest resident size before the first step, and what the steps add."""
     import keras
 
@@ -75,7 +75,7 @@ def measure(options: Options) -> dict[str, int]:
     model = models.build(
         options.model, step_time.INPUT_SHAPE, step_time.CLASSES, width=options.width
     )
-    if VARIANTS[options.child]:
+    if masked:
         dense = models.dense_layers(options.model)
         model = spfde_keras.sparsify(model, options.sparsity, dense=dense)
     batch = step_time.random_batch(options.batch_size)

@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -101,7 +103,9 @@ def random_batch(size: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensors((images, labels)).repeat()
 
 
-def train_step(model, library, batch: tf.data.Dataset, callbacks: Sequence = ()) -> Step:
+def train_step(
+    model: Any, library: ModuleType, batch: tf.data.Dataset, callbacks: Sequence = ()
+) -> Step:
     """The compiled training step of a Keras 2 or 3 model, built by `fit` as a user would."""
     model.compile(
         optimizer=library.optimizers.SGD(0.1, momentum=0.9),
@@ -147,7 +151,7 @@ def skipping_kernels(model: keras.Model) -> tuple[int, int]:
     return sum(choice is not None and choice.sparse for choice in choices), len(choices)
 
 
-def baselines() -> tuple:
+def baselines() -> tuple[ModuleType, ModuleType]:
     """The modules of tfmot and of Keras 2, which are no dependency of the library."""
     try:
         import tensorflow_model_optimization as tfmot
@@ -164,12 +168,14 @@ def masked_layers(model: keras.Model) -> set[str]:
     return {mask.kernel_path.split("/")[-2] for mask in find_masks(model)}
 
 
-def prune(model, layers: set[str], sparsity: float, tfmot, tf_keras):
+def prune(
+    model: Any, layers: set[str], sparsity: float, tfmot: ModuleType, tf_keras: ModuleType
+) -> Any:
     """The Keras 2 model with tfmot's pruning wrapped around the layers of these names."""
     # Masks are set in the first step, which is not timed, and every 100 steps from there.
     schedule = tfmot.sparsity.keras.ConstantSparsity(sparsity, begin_step=1)
 
-    def wrap(layer):
+    def wrap(layer: Any) -> Any:
         if layer.name not in layers:
             return layer
         return tfmot.sparsity.keras.prune_low_magnitude(layer, schedule)
@@ -177,7 +183,7 @@ def prune(model, layers: set[str], sparsity: float, tfmot, tf_keras):
     return tf_keras.models.clone_model(model, clone_function=wrap)
 
 
-def keras2_twin(model: keras.Model, tf_keras):
+def keras2_twin(model: keras.Model, tf_keras: ModuleType) -> Any:
     """The same functional model in Keras 2, with the same weights."""
     tensors = {}
     for layer in model.layers:
@@ -202,7 +208,7 @@ def keras2_twin(model: keras.Model, tf_keras):
 def measure(steps: dict[str, Step], batch: tf.data.Dataset, rounds: int) -> dict[str, list]:
     """Seconds of every step in every round, after untimed rounds to warm up."""
     iterators = {name: iter(batch) for name in steps}
-    times = {name: [] for name in steps}
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(WARM_UP + rounds):
         for name, step in steps.items():
             start = time.perf_counter()

@@ -72,7 +72,7 @@ class Turns:
     """
 
     def __init__(self, names: list[str]):
-        self.seconds = {name: [] for name in names}
+        self.seconds: dict[str, list[float]] = {name: [] for name in names}
         self._waiting = list(names)
         self._turn = threading.Condition()
         self._begun = time.perf_counter()
@@ -105,7 +105,7 @@ class PassOn(keras.callbacks.Callback):
         super().__init__()
         self._turns, self._name = turns, name
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._turns.pass_on(self._name)
         seconds = self._turns.seconds[self._name][-1]
         print(f"{self._name}: epoch {epoch + 1}, {seconds:.1f} s", file=sys.stderr)
@@ -123,12 +123,14 @@ def benchmark(options: Options) -> None:
     dataset = datasets.load(config.dataset, config.data_dir, config.train_samples)
     trainings = {
         "dense Keras": dense(config, dataset),
-        "SpFDE": sparse(config, dataset),
-        "SpFDE, zeros computed": dataclasses.replace(sparse(config, dataset), skips=False),
+        "SpFDE": sparse(config, options.sparsity, dataset),
+        "SpFDE, zeros computed": dataclasses.replace(
+            sparse(config, options.sparsity, dataset), skips=False
+        ),
     }
     seconds = train(trainings)
     results = summarize(trainings, seconds, dataset)
-    show(results, config)
+    show(results, options)
     if options.json:
         settings = dataclasses.asdict(config)
         program.write_json(options.json, {"settings": settings, "variants": results})
@@ -142,7 +144,7 @@ def dense(config: RunConfig, dataset: datasets.Dataset) -> Training:
     compile_model(model, plain, math.ceil(len(dataset.train_x) / config.batch_size))
     x = np.asarray(dataset.normalize(dataset.train_x))
 
-    def fit(callbacks):
+    def fit(callbacks: list) -> None:
         model.fit(
             x,
             dataset.train_y,
@@ -156,12 +158,12 @@ def dense(config: RunConfig, dataset: datasets.Dataset) -> Training:
     return Training(model, fit, lambda: step * len(x) * config.epochs)
 
 
-def sparse(config: RunConfig, dataset: datasets.Dataset) -> Training:
+def sparse(config: RunConfig, sparsity: float, dataset: datasets.Dataset) -> Training:
     """SpFDE with EM&S updates; the first layer and the classifier stay dense."""
     keras.utils.set_random_seed(config.seed)
     model = spfde_keras.sparsify(
         build(config, dataset),
-        config.sparsity[0],
+        sparsity,
         dense=models.dense_layers(config.model),
         seed=config.seed,
     )
@@ -177,7 +179,7 @@ def sparse(config: RunConfig, dataset: datasets.Dataset) -> Training:
         seed=config.seed,
     )
 
-    def fit(callbacks):
+    def fit(callbacks: list) -> None:
         model.fit(
             sieve.batches(config.batch_size),
             epochs=config.epochs,
@@ -252,12 +254,12 @@ def summarize(
     return results
 
 
-def show(results: dict[str, dict], config: RunConfig) -> None:
+def show(results: dict[str, dict], options: Options) -> None:
     """Prints the table."""
     print(
-        f"{config.model}, width {config.width:g}, {config.dataset}, {config.epochs} epochs, "
-        f"{config.sparsity[0]:.0%} sparse, {config.freeze_reduction:.0%} of the FLOPs saved by "
-        f"freezing, {config.sieve_fraction:.0%} of the samples resting"
+        f"{options.model}, width {options.width:g}, {options.dataset}, {options.epochs} epochs, "
+        f"{options.sparsity:.0%} sparse, {options.freeze_reduction:.0%} of the FLOPs saved by "
+        f"freezing, {options.sieve_fraction:.0%} of the samples resting"
     )
     report.print_table(
         ["", "seconds", "times faster", "FLOPs", "accuracy"],

@@ -5,7 +5,8 @@ All as seen in Keras 3.15.1; tests/test_compat.py says what each relies on.
 
 import collections
 import functools
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -98,10 +99,13 @@ def slots(
             yield values[index], start
 
 
+Block = TypeVar("Block", bound=Hashable)
+
+
 def scale_updates(
     optimizer: keras.optimizers.Optimizer,
-    block_of: Callable[[keras.Variable], Hashable],
-    factor: Callable[[Hashable], tf.Tensor],
+    block_of: Callable[[keras.Variable], Block],
+    factor: Callable[[Block], tf.Tensor],
 ) -> None:
     """Multiplies the rate of each variable by the factor of its block, also where it decays.
 
@@ -112,14 +116,16 @@ def scale_updates(
     update_step, apply_decay = optimizer.update_step, optimizer._apply_weight_decay
     current_rate = optimizer._get_current_learning_rate
 
-    def scaled_update_step(gradient, variable, learning_rate):
+    def scaled_update_step(
+        gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> Any:
         scale = tf.cast(factor(block_of(variable)), learning_rate.dtype)
         return update_step(gradient, variable, learning_rate * scale)
 
-    def scaled_rate(block):
+    def scaled_rate(block: Block) -> tf.Tensor:
         return current_rate() * factor(block)
 
-    def scaled_decay(variables):
+    def scaled_decay(variables: Iterable[keras.Variable]) -> None:
         blocks = collections.defaultdict(list)
         for variable in variables:
             blocks[block_of(variable)].append(variable)

@@ -1,5 +1,7 @@
 """What is saved with a model but is not part of it."""
 
+from typing import Any
+
 import keras
 
 
@@ -19,7 +21,7 @@ class SavedState(keras.layers.Layer):
     (False, [])
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(trainable=False, **kwargs)
         self.built = True
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,13 +29,13 @@ class SparseModel(keras.Model):
     says which of them a step trains.
     """
 
-    monitor = None
-    sieve = None
-    alternation = None
-    freezer = None
-    switch = None
+    monitor: "Monitor | None" = None
+    sieve: DataSieve | None = None
+    alternation: Any = None
+    freezer: Any = None
+    switch: SubnetSwitch | None = None
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if len(self.subnets) > 1:
             self._share_switch()
@@ -94,7 +96,7 @@ class SparseModel(keras.Model):
         """The index of the active sub-net."""
         return 0 if self.switch is None else int(self.switch.active.numpy())
 
-    def at(self, subnet):
+    def at(self, subnet: int | tf.Tensor) -> contextlib.AbstractContextManager:
         """Returns a context in which sub-net `subnet`, int or int32 tensor, is the model.
 
         It holds for calls of the model, and for functions traced in it. `predict`, `evaluate`
@@ -102,7 +104,12 @@ class SparseModel(keras.Model):
         """
         return contextlib.nullcontext() if self.switch is None else self.switch.at(subnet)
 
-    def attach(self, monitor=None, sieve: DataSieve | None = None, alternation=None) -> None:
+    def attach(
+        self,
+        monitor: "Monitor | None" = None,
+        sieve: DataSieve | None = None,
+        alternation: Any = None,
+    ) -> None:
         """Attaches observers, or detaches them with None; what saves weights saves them, too."""
         compat.set_untracked(self, monitor=monitor, sieve=sieve, alternation=alternation)
 
@@ -115,19 +122,21 @@ class SparseModel(keras.Model):
     def left_dense(self, reasons: dict[str, str]) -> None:
         self._left_dense = dict(reasons)
 
-    def summary(self, *args, print_fn=None, **kwargs) -> None:
+    def summary(
+        self, *args: Any, print_fn: Callable[[str], object] | None = None, **kwargs: Any
+    ) -> None:
         """Prints Keras' summary, then what is sparse, what was left dense, and why."""
         super().summary(*args, print_fn=print_fn, **kwargs)
         sparsity_summary.summary(self, print_fn or print)
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(strip_ids(inputs), *args, **kwargs)
 
-    def export(self, *args, **kwargs):
+    def export(self, *args: Any, **kwargs: Any) -> Any:
         with kernels.disabled():  # whoever loads what is exported may not have them
             return super().export(*args, **kwargs)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict:
         if self.monitor is not None:
             x, *_ = keras.utils.unpack_x_y_sample_weight(data)
             if isinstance(x, Identified) != (self.sieve is not None):
@@ -141,12 +150,12 @@ class SparseModel(keras.Model):
             return self.alternation.train_step(self, functools.partial(super().train_step, data))
         return super().train_step(data)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict:
         # Without ids: what is only evaluated is not visited.
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         return super().test_step((strip_ids(x), y, sample_weight))
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
         if self.sieve is not None and isinstance(x, Identified):
             from_logits = getattr(self.loss, "from_logits", False)
             self.sieve.record(x.sample_id, y, y_pred, from_logits=from_logits)
@@ -156,7 +165,7 @@ class SparseModel(keras.Model):
         return super().get_config() | {"left_dense": self.left_dense}
 
     @classmethod
-    def from_config(cls, config: dict, custom_objects=None) -> "SparseModel":
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SparseModel":
         config = dict(config)
         left_dense = config.pop("left_dense", {})
         model = super().from_config(config, custom_objects=custom_objects)
@@ -172,16 +181,16 @@ class Monitor(SavedState):
         keep_batch: bool, whether the last training batch is kept for gradients at a boundary.
     """
 
-    def __init__(self, keep_batch: bool = False, **kwargs):
+    def __init__(self, keep_batch: bool = False, **kwargs: Any):
         super().__init__(name="monitor", **kwargs)
         self.samples = self.variable("samples", (), "int64")
         self.completed = self.variable("completed_epochs", (), "int64")
         self.totals = self.variable("totals", (2,), "float64")
         self._keep_batch = keep_batch
-        self._batch = None
+        self._batch: list[tf.Variable] | None = None
         self._structure = None
 
-    def observe(self, data) -> None:
+    def observe(self, data: Any) -> None:
         """Counts and keeps one batch; called while the train step is traced."""
         leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
         self.samples.assign_add(tf.shape(leaves[0], out_type=tf.int64)[0])
@@ -194,7 +203,7 @@ class Monitor(SavedState):
         for variable, leaf in zip(self._batch, leaves, strict=True):
             variable.assign(leaf)
 
-    def last_batch(self):
+    def last_batch(self) -> Any:
         """Returns the last training batch, in the structure `fit` was given."""
         if self._batch is None:
             raise RuntimeError("The monitor has seen no batch yet.")
@@ -212,7 +221,7 @@ def _growing_variable(leaf: tf.Tensor) -> tf.Variable:
 
 
 def kernel_gradients(
-    model: keras.Model, data, masks: list[Mask], dense: bool = False
+    model: keras.Model, data: Any, masks: list[Mask], dense: bool = False
 ) -> dict[str, np.ndarray]:
     """Returns the loss gradient of masked kernels on one batch, changing nothing in the model.
 

@@ -41,7 +41,7 @@ class Alternation(SavedState):
         """Runs `train`, Keras' train step, with the sub-net whose turn it is."""
         turn = self.step.value % self._subnets
 
-        def receive(pairs, apply):
+        def receive(pairs: list, apply: Callable) -> None:
             apply([(self._corrected(gradient, kernel, turn), kernel) for gradient, kernel in pairs])
 
         with model.at(tf.cast(turn, tf.int32)), intercepted(model.optimizer, receive):
@@ -49,7 +49,9 @@ class Alternation(SavedState):
         self.step.assign_add(1)
         return logs
 
-    def _corrected(self, gradient, kernel: keras.Variable, turn):
+    def _corrected(
+        self, gradient: tf.Tensor | None, kernel: keras.Variable, turn: tf.Tensor
+    ) -> tf.Tensor | None:
         if id(kernel) not in self._previous or gradient is None:
             return gradient
         mask, stored = self._previous[id(kernel)]

@@ -1,5 +1,7 @@
 """Attention whose projections are masked."""
 
+from typing import Any
+
 import keras
 
 from spfde_keras import compat
@@ -30,11 +32,11 @@ class MaskedMultiHeadAttention(MaskArguments, keras.layers.MultiHeadAttention):
     """
 
     @property
-    def masked_weights(self) -> tuple[str, ...]:
+    def masked_weights(self) -> tuple[str, ...]:  # type: ignore[override]
         """The names of the projections."""
         return _PROJECTIONS + (("gate",) if compat.has_gate(self) else ())
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         # Keras makes the projections in `build`: masked here, before they get any weights.
         projection = compat.projection_of_attribute(name)
         if type(value) is keras.layers.EinsumDense and projection in self.sparsity:

@@ -1,19 +1,24 @@
 """How a Keras layer becomes a masked one, and which layers can."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
 from spfde_keras import compat, schemes
 from spfde_keras.layout import KernelLayout
-from spfde_keras.masking import Mask, subnet_targets
+from spfde_keras.masking import Mask, SchemeLike, subnet_targets
 from spfde_keras.registry import make_serializable
 
-_MASKED: dict[type, type] = {}
+_MASKED: dict[type, type[keras.layers.Layer]] = {}
 
 
-class MaskArguments:
+# Any, as what a mixin calls is that of the layer class behind it.
+MixinBase: Any = object
+
+
+class MaskArguments(MixinBase):
     """Mixin, in front of a Keras layer class, that adds `scheme` and `sparsity` to its arguments.
 
     Args:
@@ -30,7 +35,13 @@ class MaskArguments:
 
     masked_weights: tuple[str, ...] = ("kernel",)
 
-    def __init__(self, *args, scheme="unstructured", sparsity=0.0, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        scheme: SchemeLike | Sequence[SchemeLike] = "unstructured",
+        sparsity: float | Sequence[float] | dict[str, float | Sequence[float]] = 0.0,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.scheme = _each(schemes.get, scheme)
         if not isinstance(sparsity, dict):
@@ -52,7 +63,7 @@ class MaskArguments:
         return config
 
 
-def _each(function, one_or_several):
+def _each(function: Callable, one_or_several: Any) -> Any:
     if isinstance(one_or_several, (list, tuple)):
         return [function(one) for one in one_or_several]
     return function(one_or_several)
@@ -68,7 +79,7 @@ class MaskedLayer(MaskArguments):
         *args, **kwargs: as of `MaskArguments`.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
         for weight, sparsity in self.sparsity.items():
             mask = Mask(self.scheme, sparsity, name=f"{weight}_mask", dtype="float32")
@@ -84,7 +95,7 @@ class MaskedLayer(MaskArguments):
         """The masks of this layer's kernels."""
         return [getattr(self, f"{weight}_mask") for weight in self.sparsity]
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         plain = getattr(super(), "call", None)
         if plain is None or "call" in cls.__dict__:
@@ -92,12 +103,12 @@ class MaskedLayer(MaskArguments):
 
         # Keras reads off the signature whether to pass `training` and the like: keep it.
         @functools.wraps(plain)
-        def call(self, *args, **kwargs):
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             return self._call_masked(plain, *args, **kwargs)
 
         cls.call = call
 
-    def _call_masked(self, call, *args, **kwargs):
+    def _call_masked(self, call: Callable, *args: Any, **kwargs: Any) -> Any:
         # A stateless scope answers for every variable read in it, so it gets them all.
         values = {id(v): (v, v.value) for v in compat.own_variables(self)}
         for mask in self.masks:
@@ -129,7 +140,7 @@ def register_masked(layer_class: type) -> Callable[[type], type]:
     Example:
 
     >>> class Scale(keras.layers.Layer):
-    ...     def build(self, input_shape):
+    ...     def build(self, input_shape: Sequence[int | None]) -> None:
     ...         self.w = self.add_weight(shape=(input_shape[-1], 8))
     ...     def call(self, inputs):
     ...         return inputs @ self.w
@@ -150,11 +161,11 @@ def register_masked(layer_class: type) -> Callable[[type], type]:
     return register
 
 
-def masked_class(layer: keras.layers.Layer) -> type | None:
+def masked_class(layer: keras.layers.Layer) -> type[keras.layers.Layer] | None:
     """Returns the masked class for a layer, None if it has none."""
     return _MASKED.get(type(layer))
 
 
-def plain_class(layer: keras.layers.Layer) -> type | None:
+def plain_class(layer: keras.layers.Layer) -> type[keras.layers.Layer] | None:
     """Returns the Keras class behind a masked layer, None if it is not one."""
     return next((plain for plain, masked in _MASKED.items() if masked is type(layer)), None)

@@ -1,5 +1,7 @@
 """Batch normalization that computes what Keras' does with TensorFlow's fused kernel."""
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -41,7 +43,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     Reference: Ioffe and Szegedy, "Batch Normalization", 2015, algorithms 1 and 2.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
         self.supports_jit = not kernels.status().active  # XLA has no kernels but its own
 
@@ -63,13 +65,29 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             self._average(self.moving_variance, variance, new_variance)
         return ops.cast(outputs, self.compute_dtype)
 
-    def _with_own_kernels(self, inputs, mean, variance, gamma, beta, use_batch: bool):
+    def _with_own_kernels(
+        self,
+        inputs: tf.Tensor,
+        mean: tf.Tensor,
+        variance: tf.Tensor,
+        gamma: tf.Tensor,
+        beta: tf.Tensor,
+        use_batch: bool,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         if use_batch:
             mean, variance = kernels.moments(inputs)
         outputs = kernels.normalize(inputs, mean, variance, gamma, beta, self.epsilon, use_batch)
         return outputs, mean, variance
 
-    def _with_tensorflow(self, inputs, mean, variance, gamma, beta, use_batch: bool):
+    def _with_tensorflow(
+        self,
+        inputs: tf.Tensor,
+        mean: tf.Tensor,
+        variance: tf.Tensor,
+        gamma: tf.Tensor,
+        beta: tf.Tensor,
+        use_batch: bool,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
             scale=gamma,

@@ -1,23 +1,27 @@
 """Keras' layers with masked kernels."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from spfde_keras import kernels
-from spfde_keras.layers.base import MaskedLayer, register_masked
+from spfde_keras.layers.base import MaskedLayer, MixinBase, register_masked
 from spfde_keras.layout import KernelLayout
 
 
-class _SkipsZeros:
+class _SkipsZeros(MixinBase):
     """Mixin of layers with one masked kernel that CPU kernels can take."""
 
     kernel_choice: kernels.Choice | None = None
     """How the layer computed when it was called, or traced, last."""
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
         self.supports_jit = not kernels.status().active  # XLA has no kernels but its own
 
-    def _chooses_sparse(self, inputs, **options) -> bool:
+    def _chooses_sparse(self, inputs: tf.Tensor, **options: Any) -> bool:
         if kernels.are_disabled():
             return False
         convolution = None
@@ -53,13 +57,13 @@ class MaskedConv2D(_SkipsZeros, _MaskedConv, keras.layers.Conv2D):
     (9, 4, 8)
     """
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         if not self._skips_zeros(inputs):
             return super().convolution_op(inputs, kernel)
         mask = self.masks[0].running
         return kernels.sparse_conv2d(inputs, kernel, mask, self.strides[0], self.padding)
 
-    def _skips_zeros(self, inputs) -> bool:
+    def _skips_zeros(self, inputs: tf.Tensor) -> bool:
         return (
             self.data_format == "channels_last"
             and not self.lora_enabled
@@ -121,7 +125,7 @@ class MaskedDense(_SkipsZeros, MaskedLayer, keras.layers.Dense):
     def kernel_layout(self, weight: str) -> KernelLayout:
         return KernelLayout(tuple(self.kernel.shape), (), inputs=(0,), outputs=(1,))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if self.quantization_mode or self.lora_enabled or not self._chooses_sparse(inputs):
             return self._call_masked(keras.layers.Dense.call, inputs, training=training)
         outputs = kernels.sparse_matmul(inputs, self.kernel, self.masks[0].running)
@@ -137,7 +141,7 @@ class MaskedEinsumDense(MaskedLayer, keras.layers.EinsumDense):
     def kernel_layout(self, weight: str) -> KernelLayout:
         terms, result = self.equation.replace(" ", "").split("->")
         source, labels = (term.replace(".", "") for term in terms.split(","))
-        axes = {"spatial": [], "inputs": [], "outputs": []}
+        axes: dict[str, list[int]] = {"spatial": [], "inputs": [], "outputs": []}
         for axis, label in enumerate(labels):
             # A label in all three terms indexes separate matrices, as a position does.
             role = "inputs" if label not in result else "outputs"

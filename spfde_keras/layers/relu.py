@@ -6,7 +6,7 @@ import tensorflow as tf
 from spfde_keras import compat, kernels
 
 
-class _Folds:
+class _Folds(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if not kernels.are_used():
             return super().call(inputs)

@@ -1,6 +1,8 @@
 """Batch normalization that keeps apart what the sub-nets of one model see."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -47,7 +49,7 @@ class SwitchableBatchNormalization(keras.layers.Layer):
     switch: SubnetSwitch | None = None
     """Tells which sub-net runs; without it the first one does."""
 
-    def __init__(self, subnets: int, normalization: dict, **kwargs):
+    def __init__(self, subnets: int, normalization: dict, **kwargs: Any):
         kwargs = {key: normalization[key] for key in ("name", "trainable", "dtype")} | kwargs
         super().__init__(**kwargs)
         self.subnets = subnets
@@ -67,10 +69,10 @@ class SwitchableBatchNormalization(keras.layers.Layer):
         return [stacked.value[self._index] for stacked in self._stacked]
 
     @property
-    def _index(self):
+    def _index(self) -> tf.Tensor | int:
         return 0 if self.switch is None else self.switch.index
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         self.single.build(input_shape)
         self._stacked = [
             self.add_weight(
@@ -86,7 +88,7 @@ class SwitchableBatchNormalization(keras.layers.Layer):
             for variable in self.single.variables
         ]
 
-    def _of_running(self, regularizer):
+    def _of_running(self, regularizer: Callable | None) -> Callable | None:
         # What another sub-net has is not part of this one's loss.
         return regularizer and (lambda stacked: regularizer(stacked[self._index]))
 
@@ -103,7 +105,7 @@ class SwitchableBatchNormalization(keras.layers.Layer):
                 stacked.assign(rows)
         return outputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return self.single.compute_output_shape(input_shape)
 
     def get_config(self) -> dict:
@@ -111,12 +113,12 @@ class SwitchableBatchNormalization(keras.layers.Layer):
         return super().get_config() | {"subnets": self.subnets, "normalization": normalization}
 
 
-def _repeated(variable: keras.Variable):
-    def initializer(shape, dtype=None):
+def _repeated(variable: keras.Variable) -> Callable:
+    def initializer(shape: Sequence[int], dtype: str | None = None) -> tf.Tensor:
         return keras.ops.broadcast_to(keras.ops.cast(variable.value, dtype), shape)
 
     return initializer
 
 
-def _of_each(constraint):
+def _of_each(constraint: Callable | None) -> Callable | None:
     return constraint and (lambda stacked: keras.ops.stack([constraint(row) for row in stacked]))

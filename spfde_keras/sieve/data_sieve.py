@@ -83,7 +83,7 @@ class DataSieve(SavedState):
         self._buffer = self.total if in_memory else min(self.total, _SHUFFLE_BUFFER)
         # In a function, so that neither Keras nor TensorFlow tries to save the data.
         self._numbered = dataset.enumerate
-        self._batching = None
+        self._batching: tuple[int, bool] | None = None
         self._create_state(round(fraction * self.total))
 
     def _create_state(self, removed: int) -> None:
@@ -189,7 +189,7 @@ class DataSieve(SavedState):
     def _epochs(self, buffer: int) -> tf.data.Dataset:
         numbered = self._numbered()
 
-        def epoch(_):
+        def epoch(_: tf.Tensor) -> tf.data.Dataset:
             # Sets the seed of this function's graph only, which pairs with the shuffle's. Of 0,
             # TensorFlow would ask whether the shuffle's, a tensor, is 0 as well.
             tf.random.set_seed(self.seed + 1)
@@ -216,7 +216,7 @@ class DataSieve(SavedState):
         """
         self.iteration.assign(epoch)
 
-    def record(self, sample_id, y, y_pred, from_logits: bool = False) -> None:
+    def record(self, sample_id: tf.Tensor, y: Any, y_pred: Any, from_logits: bool = False) -> None:
         """Counts forgetting events of a batch; called in the train step, compiled with it.
 
         Args:
@@ -276,7 +276,7 @@ class DataSieve(SavedState):
         return member
 
 
-def _preprocessed(preprocess: Callable, sample_id, sample) -> tuple:
+def _preprocessed(preprocess: Callable, sample_id: tf.Tensor, sample: tuple) -> tuple:
     result = preprocess(*sample)
     if not isinstance(result, tuple) or len(result) not in (2, 3):
         raise ValueError(
@@ -285,6 +285,6 @@ def _preprocessed(preprocess: Callable, sample_id, sample) -> tuple:
     return sample_id, result
 
 
-def _identified(sample_id, sample) -> tuple:
+def _identified(sample_id: tf.Tensor, sample: tuple) -> tuple:
     x, *rest = sample
     return Identified(x, sample_id), *rest
