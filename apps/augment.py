@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-# Mirrored, these show something else.
+# Data sets whose images mean something else when mirrored.
 _WRITTEN = ("digits", "mnist", "emnist", "kmnist", "svhn_cropped")
 
 

@@ -20,7 +20,7 @@ from spfde_keras.files import replacing
 
 _METHODS = ("AST", "AST, uncorrected", "joint", "separate")
 
-# In these, runs that are compared may differ.
+# Options in which the runs compared may differ.
 _FREE = (
     "method",
     "sparsity",
@@ -62,7 +62,7 @@ def _print_comparison(options: Options) -> None:
 
 
 def compare(folders: Sequence[str | os.PathLike]) -> dict:
-    """Returns how accurate sub-nets are and what they cost, by the way they were trained.
+    """Returns how accurate sub-nets are and what they cost, for each way of training them.
 
     Args:
         folders: those of finished runs of methods "ast" and "joint", of any seeds. A run with
@@ -178,7 +178,7 @@ def _check_subnets(runs: Mapping[str, Mapping]) -> None:
                     f"A sub-net must have one run for each method and seed. Received: {method}, "
                     f"{' '.join(subnet)}, seed {seed} in {twin} and {folder}"
                 )
-        # What is trained separately is complete only with all its runs.
+        # Only all separate runs together train all sub-nets.
         source = method if method == "separate" else folder
         by_method.setdefault(source, set()).update(_subnets(run))
     everything = set().union(*by_method.values())

@@ -10,7 +10,7 @@ from spfde_keras import distributions, schemes, updaters
 from spfde_keras.freezing import schemes as freezing_schemes
 from spfde_keras.sieve import policies
 
-# These train several sub-nets in one run, or one by the same rules.
+# Methods that can train several sub-nets in one run.
 ALTERNATING = ("ast", "joint")
 
 
@@ -19,7 +19,7 @@ def methods() -> list[str]:
     return ["dense", *updaters.names(), *ALTERNATING]
 
 
-# A resumed run may live in another place, but must not differ in anything else.
+# A resumed run may differ from the one before in these only.
 _NOT_COMPARED = ("data_dir", "output_dir", "resume")
 
 

@@ -1,4 +1,4 @@
-"""What training a model costs with each method, told without training it.
+"""What training a model would cost with each method.
 
     python -m apps.costs --model=resnet32 --width=2 --classes=100 --epochs=160 [--json=FILE]
 

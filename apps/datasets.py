@@ -67,7 +67,7 @@ class Dataset:
             )
         sample = self.train_x[:_STATISTICS_SAMPLES].astype(np.float32)
         object.__setattr__(self, "mean", sample.mean(axis=(0, 1, 2)))
-        # A channel that never varies is only shifted.
+        # A constant channel is shifted, but not scaled.
         std = sample.std(axis=(0, 1, 2))
         object.__setattr__(self, "std", np.where(std > 0, std, 1).astype(np.float32))
 

@@ -1,4 +1,4 @@
-"""What phones make of a run's file: its accuracy with XNNPACK's sparse kernels on."""
+"""The accuracy that a run's file has on phones, with XNNPACK's sparse kernels on."""
 
 import math
 import os
@@ -10,7 +10,7 @@ import numpy as np
 from spfde_keras.export.sparse_mode import run_sparse_mode
 from spfde_keras.export.verification import named_inputs
 
-# Of test samples, 256 MiB: all of small images, some hundreds of large ones, which take longer.
+# At most 256 MiB of test samples: all small images, or some hundreds of large ones.
 _MOST_BYTES = 2**28
 
 
@@ -51,7 +51,7 @@ def sparse_mode_accuracies(
             accuracies.append(float(np.mean(logits.argmax(axis=-1) == labels)))
         samples = len(labels)
     except RuntimeError as error:
-        # No runtime, or one that fails: training must not end in that.
+        # A missing or failing runtime must not end the run.
         print(f"accuracy in sparse mode not measured: {error}")
         accuracies, samples = [None] * len(signatures), 0
     return [

@@ -30,7 +30,7 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: str | os.PathLike, t
     >>> rows = [{"epoch": e, "accuracy": 0.9, "sparsity": 0.9} for e in (1, 2)]
     >>> plot_history(rows, "training.png", "digits")
     """
-    # A figure of its own, not pyplot's: no window system, no global state.
+    # Not made by pyplot: needs no window system, and changes no global state.
     figure = Figure(figsize=(10, 7), layout="constrained")
     figure.suptitle(title)
     epochs = [row["epoch"] for row in rows]

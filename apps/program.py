@@ -177,7 +177,7 @@ def _check(name: str, value: Any, rules: Mapping) -> None:
 
 def _read(kind: type[Options], arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     """The values of the flags, and what stands on the command line beside them."""
-    # Flags of its own, not absl's global ones: several programs may live in one process.
+    # Not absl's global flags: several programs may run in one process.
     values = flags.FlagValues()
     flags.DEFINE_boolean("help", False, "print the flags", short_name="h", flag_values=values)
     for field in dataclasses.fields(kind):

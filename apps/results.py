@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it while the run goes on, and how the results get their names."""
+"""The folder of a run: its files while it goes on, and how finished results are published."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 class RunFolder:
-    """The output folder. All is written in its subfolder `unfinished` and renamed at the end.
+    """The output folder. Files are written to its subfolder `unfinished` and moved at the end.
 
     So a killed run can be resumed from there, and the results of an earlier run stay whole
     until those of a new one are.
@@ -53,7 +53,7 @@ class RunFolder:
         self.unfinished = self.path / "unfinished"
 
     def check(self) -> None:
-        """Looks whether the run may write here and can be resumed, and changes nothing.
+        """Checks whether the run may write here and can be resumed, without changing anything.
 
         Raises:
             ValueError: the folder cannot be written, there is nothing to resume, or what is
@@ -100,7 +100,7 @@ class RunFolder:
 
 
 class Recorder(keras.callbacks.Callback):
-    """Writes a row of `history.csv` after each epoch; a resumed run goes on with the file.
+    """Writes a row of `history.csv` after each epoch; a resumed run appends to the file.
 
     Must stand behind the callbacks whose logs it writes and in front of the one that backs up
     the epoch, so that no epoch that was backed up lacks its row.
@@ -130,7 +130,7 @@ class Recorder(keras.callbacks.Callback):
         self.seconds_before = sum(row["seconds"] for row in self.rows)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        # A run may be killed when an epoch has its row but no backup yet.
+        # A run may have been killed after the row of an epoch was written, before its backup.
         del self.rows[epoch:]
         self._validation = 0.0
         self._begun = time.perf_counter()

@@ -3,8 +3,8 @@
     python -m apps.train [--flag=value ...] [--flagfile=FILE]
 
 Without flags: SpFDE on the handwritten digits at 90 % sparsity, a fifth of the training FLOPs
-saved by freezing and a fifth of the samples resting. `--help` lists the flags; `--flagfile`
-reads them from a file, one a line.
+saved by freezing and a fifth of the samples left out at a time. `--help` lists the flags;
+`--flagfile` reads them from a file, one per line.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ from spfde_keras.sieve.identified import Identified
 from spfde_keras.sparse_training import SparseTraining
 from spfde_keras.sparsity_summary import mask_overlap, subnet_sparsities
 
-# So many test samples are enough for the curve; the result is measured on all.
+# Test samples used for the curve; the result is measured on all.
 _CURVE_SAMPLES = 2000
 
 
@@ -122,7 +122,7 @@ def prepare(config: RunConfig) -> Run:
     backup = keras.callbacks.BackupAndRestore(
         folder.unfinished / "backup", double_checkpoint=True, delete_checkpoint=False
     )
-    # Made here and not by `fit`: meeting the model, the callback checks it and plans the run.
+    # Made here, not by `fit`: when it is given the model, the callback checks it and plans the run.
     callbacks = keras.callbacks.CallbackList(
         [training, recorder, backup],
         add_history=True,
@@ -154,7 +154,7 @@ def train(run: Run) -> dict:
         validation_data=(test_x[curve], dataset.test_y[curve]),
         validation_batch_size=256,
         callbacks=run.callbacks,
-        shuffle=False,  # the sieve does
+        shuffle=False,  # the sieve shuffles
         verbose=2,
     )
     new = run.folder.unfinished
@@ -208,7 +208,7 @@ def train(run: Run) -> dict:
 
 
 def _evaluate(model: SparseModel, path: pathlib.Path, x: np.ndarray, y: np.ndarray) -> list[dict]:
-    """What each sub-net, in Keras and in the file at `path`, makes of the test samples."""
+    """The results on test samples of each sub-net, in Keras and in the file at `path`."""
     names, sparsities = model.subnets or ["dense"], subnet_sparsities(model) or [0.0]
     signatures = names if len(names) > 1 else [None]
     on_phones = phones.sparse_mode_accuracies(model, path, x, y, signatures)
@@ -234,7 +234,7 @@ def _export(model: SparseModel, path: pathlib.Path, samples: np.ndarray) -> Expo
     try:
         return export_tflite(model, path, representative_data=samples)
     except RuntimeError as error:
-        # The converter's sparse encoding fails for some shapes: training must not end in that.
+        # The converter's sparse encoding fails for some shapes, which must not end the run.
         print(f"written without sparse encoding: {error}")
         return export_tflite(model, path, sparse=False, representative_data=samples)
 
@@ -255,7 +255,7 @@ def _model(config: RunConfig, dataset: datasets.Dataset) -> SparseModel:
 
 
 def _one_or_all(values: tuple | None) -> Any:
-    # What is given once holds for all sub-nets: one value to the library, not a sequence of one.
+    # A single value holds for all sub-nets; a sequence of one would mean a single sub-net.
     return values[0] if values and len(values) == 1 else values
 
 
@@ -286,11 +286,11 @@ def _training(config: RunConfig, sieve: DataSieve) -> SparseTraining:
 
 
 def optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
-    """Returns SGD with momentum, warm-up and cosine; kernels alone decay.
+    """Returns SGD with momentum, warm-up and a cosine; only kernels decay.
 
-    With freezing the callback multiplies in a cosine for each block, so the rate stays constant
-    after warm-up. Where a policy removes samples later on, the run has fewer steps than `steps`
-    says and the cosine ends above 0.
+    With freezing, the callback multiplies the rate of each block by a cosine, so the schedule
+    stays constant after warm-up. If a policy removes samples later on, the run has fewer steps
+    than `steps` says, and the cosine ends above 0.
 
     Args:
         config: the options.

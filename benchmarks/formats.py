@@ -1,4 +1,4 @@
-"""Shows what each file format of a trained model costs and is worth, and where it runs.
+"""Shows the size and accuracy of a trained model in each file format, and where it runs.
 
     python benchmarks/formats.py RUN_FOLDER
     python benchmarks/formats.py --model model.keras --dataset digits
@@ -40,7 +40,7 @@ from spfde_keras.export import (
 from spfde_keras.export.verification import largest_error, named_inputs, reference
 
 CALIBRATION_SAMPLES = 256
-# On this machine's processor; the others are those of the mobile kit.
+# This machine's processor; the other runtimes are those of the mobile kit.
 DESKTOP = "desktop"
 
 
@@ -103,7 +103,7 @@ def benchmark(options: Options) -> None:
 
 
 def measure(options: Options, runtimes: Sequence[str], folder: Path) -> dict:
-    """Returns what each format of the model is worth; a refused one has the reason instead.
+    """Returns the results of each format of the model, or the reason why it is refused.
 
     Raises:
         ValueError: if the model or its data is not there, or they do not fit each other.
@@ -216,7 +216,7 @@ def run_desktop(path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarr
 def verdict(
     run: Callable, path: Path, inputs: dict, expected: dict, tolerance: float
 ) -> dict[str, str | float | None]:
-    """Tells whether a runtime gives what is expected of a file.
+    """Returns whether a runtime computes what is expected of a file.
 
     Args:
         run: (path, inputs) -> outputs by name.

@@ -1,8 +1,8 @@
 """Measures sparse files against their dense twin with XNNPACK's sparse kernels on.
 
 WebAssembly's wall time is taken in Node, ARM64 instructions are counted in an emulator: `make
-mobile-kit` installs both. Weights and masks are random: they decide nothing here but how many
-weights are zero.
+mobile-kit` installs both. Weights and masks are random: here only the number of zeros
+matters.
 """
 
 import dataclasses
@@ -102,7 +102,7 @@ def write_files(
             "sparsity": sparsity,
             "bytes": exported.bytes,
             "gzip_bytes": exported.gzip_bytes,
-            # A wrong file is not worth its time.
+            # A wrong file must not be timed.
             "error": max(
                 check_sparse_mode(
                     files[name],

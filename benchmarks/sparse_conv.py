@@ -127,7 +127,7 @@ def parts(convolve: Callable, images: tf.Tensor, kernel: tf.Tensor) -> dict[str,
     gradient = tf.random.stateless_normal(convolve(images, kernel).shape, (0, 0))
 
     def derive(of: tuple[int, ...]) -> Callable:
-        # The outputs are not asked for, so that the graph has the gradients only.
+        # The outputs are not returned, so that the graph computes the gradients only.
         def gradients(*tensors: tf.Tensor) -> list[tf.Tensor]:
             *given, gradient = tensors
             sources = [given[i] for i in of]
@@ -143,7 +143,7 @@ def parts(convolve: Callable, images: tf.Tensor, kernel: tf.Tensor) -> dict[str,
         with tf.GradientTape() as tape:
             tape.watch(given)
             outputs = convolve(*given)
-        # As in training, where gradients come when the outputs are there.
+        # As in training, where the gradient is computed after the outputs.
         with tf.control_dependencies([outputs]):
             gradient = tf.identity(gradient)
         return outputs, tape.gradient(outputs, given, output_gradients=gradient)
@@ -157,12 +157,12 @@ def parts(convolve: Callable, images: tf.Tensor, kernel: tf.Tensor) -> dict[str,
 
 
 def repeated(compute: Callable, tensors: tuple[tf.Tensor, ...]) -> Function:
-    """Computes from tensors REPEATS times, each time when the last one has ended."""
+    """Computes from tensors REPEATS times, one after the other."""
 
     @tf.function
     def graph(*tensors: tf.Tensor) -> object:
         results = compute(*tensors)
-        # Results that are not handed on would be left out of the graph.
+        # Unused results would be pruned from the graph.
         for _ in tf.range(REPEATS - 1):
             results = compute(*tensors)
         return results

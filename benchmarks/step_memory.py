@@ -89,7 +89,7 @@ def measure(options: Options, masked: bool) -> dict[str, int]:
 
 def peak() -> int:
     """The largest resident size of this program so far, in bytes (Linux)."""
-    # getrusage would count that of the process that started this one, too.
+    # getrusage would include the process that started this one.
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 

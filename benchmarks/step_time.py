@@ -96,7 +96,7 @@ def benchmark(options: Options) -> None:
 
 
 def random_batch(size: int) -> tf.data.Dataset:
-    """The same batch of CIFAR-like noise, for ever."""
+    """An endless dataset of one batch of CIFAR-like noise."""
     random = np.random.default_rng(0)
     images = random.normal(size=(size, *INPUT_SHAPE)).astype("float32")
     labels = random.integers(0, CLASSES, size)
@@ -124,9 +124,9 @@ def alternating(dense: keras.Model, options: Options) -> keras.Model:
 
 
 def retraced_step(model: keras.Model, batch: tf.data.Dataset) -> Step:
-    """Another step of a compiled model, as the model and the kernels allowed are now."""
+    """The step of a compiled model, traced again for its present state and kernels."""
     model.make_train_function(force=True)
-    # Traced here, because tracing reads which layers are trainable and what they choose.
+    # Traced now, since tracing reads which layers are trainable and which kernels they use.
     model.train_function(iter(batch))
     return model.train_function
 
@@ -172,7 +172,7 @@ def prune(
     model: Any, layers: set[str], sparsity: float, tfmot: ModuleType, tf_keras: ModuleType
 ) -> Any:
     """The Keras 2 model with tfmot's pruning wrapped around the layers of these names."""
-    # Masks are set in the first step, which is not timed, and every 100 steps from there.
+    # Masks are set in the first step, which is not timed, and every 100 steps after it.
     schedule = tfmot.sparsity.keras.ConstantSparsity(sparsity, begin_step=1)
 
     def wrap(layer: Any) -> Any:
@@ -192,7 +192,7 @@ def keras2_twin(model: keras.Model, tf_keras: ModuleType) -> Any:
             continue
         twin_class = getattr(tf_keras.layers, type(layer).__name__)
         known = {*inspect.signature(twin_class).parameters, "name"}
-        # Nested configurations are initializers, whose work is done: weights are copied.
+        # Nested configurations are initializers, which are not needed: weights are copied.
         config = {
             key: value
             for key, value in layer.get_config().items()

@@ -1,6 +1,6 @@
-"""What the package uses of Keras that is not public, one function for each.
+"""Everything the package uses of Keras that is not public, each behind a function.
 
-All as seen in Keras 3.15.1; tests/test_compat.py says what each relies on.
+As seen in Keras 3.15.1. tests/test_compat.py names what each function relies on.
 """
 
 import collections
@@ -15,7 +15,7 @@ _EPOCH_DONE = "epoch done"
 
 
 def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Returns the layers directly inside a layer; publicly, only models list theirs."""
+    """Returns the layers directly inside a layer; only models have a public list of them."""
     return list(layer._layers)
 
 
@@ -25,17 +25,17 @@ def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
 
 
 def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
-    """Returns a layer's variables without those of the layers inside it, as `variables` has."""
+    """Returns a layer's variables; `Layer.variables` has those of the layers inside it, too."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def sequential_graph(model: keras.Sequential) -> keras.Function | None:
-    """Returns the graph of a Sequential model, None until its input is known; it hides its own."""
+    """Returns the graph of a Sequential model, which has no public one; None until it is built."""
     return model._functional
 
 
 def times_used(layer: keras.layers.Layer) -> int:
-    """Returns how many layers of a model take a layer's output, which only its nodes tell."""
+    """Returns how often a layer's output is used in a model; there is no public list of uses."""
     return len(layer._outbound_nodes)
 
 
@@ -55,18 +55,18 @@ def attention_projection(layer: keras.layers.Layer, name: str) -> keras.layers.L
 def projection_of_attribute(attribute: str) -> str:
     """Returns the name of the projection that attention keeps in an attribute.
 
-    Attention makes its projections in `build`, and can be given others only as it sets them.
+    Attention makes its projections in `build`; the only chance to replace one is when it is set.
     """
     return attribute.removeprefix("_").removesuffix("_dense")
 
 
 def has_gate(layer: keras.layers.MultiHeadAttention) -> bool:
-    """Returns whether attention was made with `use_gate=True`, which it only keeps privately."""
+    """Returns whether attention was made with `use_gate=True`, which only `_use_gate` tells."""
     return layer._use_gate
 
 
 def replace_methods(instance: object, **methods: Callable) -> None:
-    """Gives one object other methods; its class, which is what gets saved, stays the user's."""
+    """Gives one object other methods; its class, which is what gets saved, stays unchanged."""
     instance.__dict__.update(methods)
 
 
@@ -86,7 +86,7 @@ def slots(
 ) -> Iterator[tuple[keras.Variable, float]]:
     """Yields what a built optimizer keeps for a variable, each with the value it starts from.
 
-    Optimizers have lists parallel to their variables; what is in them they do not say publicly.
+    Optimizers keep lists parallel to their variables; there is no public way to them.
     """
     index, count = variable_index(optimizer, variable), len(optimizer._trainable_variables)
     for name, values in vars(optimizer).items():
@@ -109,8 +109,8 @@ def scale_updates(
 ) -> None:
     """Multiplies the rate of each variable by the factor of its block, also where it decays.
 
-    Optimizers have one rate for all variables, which they hand to `update_step` and ask for
-    themselves when they decay weights.
+    Optimizers have one rate for all variables. It is passed to `update_step`, and read again when
+    weights decay.
     """
     restore_updates(optimizer)
     update_step, apply_decay = optimizer.update_step, optimizer._apply_weight_decay
@@ -144,26 +144,26 @@ def restore_updates(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def forget_train_function(model: keras.Model) -> None:
-    """Makes the next `fit` compile its step anew; publicly, only compiling the model does."""
+    """Makes the next `fit` compile its step again; the public way, `compile`, forgets much more."""
     model.train_function = None
 
 
 def end_epoch(model: keras.Model) -> None:
     """Ends the epoch of `fit` before its next step.
 
-    `fit` leaves the epoch where `stop_training` is true, in whatever form, and ends training only
-    if it is still true behind the epoch. Other callbacks set it to True, which stays.
+    `fit` leaves an epoch as soon as `stop_training` is true in any form, and ends training only if
+    it is still true after the epoch. A True set by another callback is left alone.
     """
     if not model.stop_training:
         model.stop_training = _EPOCH_DONE
 
 
 def go_on_after_epoch(model: keras.Model) -> None:
-    """Keeps `fit` from ending training behind an epoch that `end_epoch` ended."""
+    """Keeps `fit` from ending training after an epoch that `end_epoch` ended."""
     if model.stop_training is _EPOCH_DONE:
         model.stop_training = False
 
 
 def dataset_sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
-    """Returns the datasets that a dataset was made of; TensorFlow does not say it publicly."""
+    """Returns the datasets that a dataset was made from, which TensorFlow does not publish."""
     return list(dataset._inputs())

@@ -23,10 +23,10 @@ from spfde_keras.subnets import SubnetSwitch, check_subnet, subnet_name
 class SparseModel(keras.Model):
     """A functional model, made by `sparsify` or `wrap`, that can be sieved, frozen and mutated.
 
-    It takes `Identified(inputs, sample_id)` wherever it takes inputs. The callback attaches
-    for the time of a `fit`: `monitor`, shown each training batch; `sieve`, told which samples
-    were classified correctly; and, where there are several sub-nets, `alternation`, which
-    says which of them a step trains.
+    It takes `Identified(inputs, sample_id)` wherever it takes inputs. During `fit` the
+    callback attaches `monitor`, which sees each training batch; `sieve`, which learns which
+    samples were classified correctly; and, with several sub-nets, `alternation`, which says
+    which of them a step trains.
     """
 
     monitor: "Monitor | None" = None
@@ -39,8 +39,8 @@ class SparseModel(keras.Model):
         super().__init__(*args, **kwargs)
         if len(self.subnets) > 1:
             self._share_switch()
-        # Keras turns XLA on by itself on GPUs; XLA has no variables of changing shape, which
-        # hold the last batch.
+        # On GPUs Keras turns XLA on by itself. XLA does not support variables of changing shape,
+        # which hold the last batch.
         self.supports_jit = False
 
     def _share_switch(self) -> None:
@@ -66,9 +66,9 @@ class SparseModel(keras.Model):
         return [subnet_name(share) for share in np.average(shares, axis=0, weights=sizes)]
 
     def activate(self, subnet: int) -> None:
-        """Chooses the sub-net that the model is, in everything but training.
+        """Chooses the sub-net that the model runs as, in everything but training.
 
-        Nothing is built or compiled anew.
+        Nothing is rebuilt or recompiled.
 
         Args:
             subnet: int, index in `subnets`.
@@ -110,7 +110,7 @@ class SparseModel(keras.Model):
         sieve: DataSieve | None = None,
         alternation: Any = None,
     ) -> None:
-        """Attaches observers, or detaches them with None; what saves weights saves them, too."""
+        """Attaches observers, or detaches them with None; they are saved with the weights."""
         compat.set_untracked(self, monitor=monitor, sieve=sieve, alternation=alternation)
 
     @property
@@ -133,7 +133,7 @@ class SparseModel(keras.Model):
         return super().__call__(strip_ids(inputs), *args, **kwargs)
 
     def export(self, *args: Any, **kwargs: Any) -> Any:
-        with kernels.disabled():  # whoever loads what is exported may not have them
+        with kernels.disabled():  # where the export is loaded they may be missing
             return super().export(*args, **kwargs)
 
     def train_step(self, data: Any) -> dict:
@@ -151,7 +151,7 @@ class SparseModel(keras.Model):
         return super().train_step(data)
 
     def test_step(self, data: Any) -> dict:
-        # Without ids: what is only evaluated is not visited.
+        # Without ids: evaluating a sample is not a visit.
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         return super().test_step((strip_ids(x), y, sample_weight))
 
@@ -175,7 +175,7 @@ class SparseModel(keras.Model):
 
 @keras.saving.register_keras_serializable("spfde_keras")
 class Monitor(SavedState):
-    """Counts the samples of an epoch, keeps its last batch, and the totals of a run.
+    """Counts the samples of an epoch, and keeps its last batch and the totals of a run.
 
     Args:
         keep_batch: bool, whether the last training batch is kept for gradients at a boundary.
@@ -239,13 +239,13 @@ def kernel_gradients(
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     masked = [mask(mask.kernel.value) for mask in masks]
-    # In a stateless scope, Keras asks the scope for the weights it regularizes.
+    # In a stateless scope, Keras reads the weights it regularizes from the scope.
     values = [(variable, variable.value) for variable in model.trainable_variables]
     values += [(mask.kernel, kernel) for mask, kernel in zip(masks, masked, strict=True)]
     if dense:
-        # Masked beforehand, all masks can be open: what another sub-net keeps is zero in this one.
+        # Kernels are masked above, so all masks can be open: weights of other sub-nets are zero.
         values += [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks]
-    # As in the train step: half-precision gradients are too small to be told apart unscaled.
+    # As in the train step: unscaled, small gradients vanish in half precision.
     scale = ops.convert_to_tensor(model.optimizer.scale_loss(1.0), "float32")
     skipping = kernels.disabled() if dense else contextlib.nullcontext()
     with keras.StatelessScope(state_mapping=values, collect_losses=True), skipping:
@@ -260,7 +260,7 @@ def kernel_gradients(
     if not dense:
         gradients = [mask(gradient) for mask, gradient in zip(masks, gradients, strict=True)]
     return {
-        # A weight must not win or lose by overflow.
+        # An overflow must not decide which weights are kept.
         mask.kernel_path: np.nan_to_num(ops.convert_to_numpy(gradient / scale))
         for mask, gradient in zip(masks, gradients, strict=True)
     }

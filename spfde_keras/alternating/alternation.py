@@ -13,7 +13,7 @@ from spfde_keras.state import SavedState
 
 @keras.saving.register_keras_serializable("spfde_keras")
 class Alternation(SavedState):
-    """Trains one sub-net a step, in turn, and corrects gradients within each round.
+    """Trains one sub-net per step, in turn, and corrects gradients within each round.
 
     Args:
         model: the `SparseModel` with several sub-nets.
@@ -27,7 +27,7 @@ class Alternation(SavedState):
         self._subnets = max(1, len(model.subnets))
         self.step = self.variable("step", (), "int64")
         self.corrections = self.variable("corrections", (), "int64")
-        # By the place of the mask in the model: Keras saves variables, not dictionaries of them.
+        # Named by the index of the mask: Keras saves variables, but not dictionaries of them.
         masks = find_masks(model) if correction and self._subnets > 1 else []
         self._previous = {
             id(mask.kernel): (
@@ -57,7 +57,7 @@ class Alternation(SavedState):
         mask, stored = self._previous[id(kernel)]
         gradient = mask(tf.convert_to_tensor(gradient))
         corrected, conflict = correct(gradient, tf.cast(stored.value, gradient.dtype), mask.running)
-        # The first of a round has no one before it to agree with.
+        # The first sub-net of a round has no predecessor to conflict with.
         conflict &= turn > 0
         self.corrections.assign_add(tf.cast(conflict, tf.int64))
         stored.assign(gradient)

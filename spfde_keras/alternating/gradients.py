@@ -1,4 +1,4 @@
-"""A way in between Keras' gradients and their use."""
+"""A hook between the computation of gradients and their use."""
 
 import contextlib
 from collections.abc import Callable, Iterator

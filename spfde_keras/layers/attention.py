@@ -37,7 +37,7 @@ class MaskedMultiHeadAttention(MaskArguments, keras.layers.MultiHeadAttention):
         return _PROJECTIONS + (("gate",) if compat.has_gate(self) else ())
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Keras makes the projections in `build`: masked here, before they get any weights.
+        # Keras makes the projections in `build`. They are replaced before they have weights.
         projection = compat.projection_of_attribute(name)
         if type(value) is keras.layers.EinsumDense and projection in self.sparsity:
             arguments = {"scheme": self.scheme, "sparsity": self.sparsity[projection]}

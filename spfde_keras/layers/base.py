@@ -14,7 +14,7 @@ from spfde_keras.registry import make_serializable
 _MASKED: dict[type, type[keras.layers.Layer]] = {}
 
 
-# Any, as what a mixin calls is that of the layer class behind it.
+# Any: a mixin calls methods of the layer class that it is combined with.
 MixinBase: Any = object
 
 
@@ -72,8 +72,8 @@ def _each(function: Callable, one_or_several: Any) -> Any:
 class MaskedLayer(MaskArguments):
     """Mixin, in front of a Keras layer class, that runs the layer with masked kernels.
 
-    A subclass names its kernels in `masked_weights` and tells their axes in
-    `kernel_layout`. The layer's own `call` stays as it is: it reads masked values.
+    A subclass names its kernels in `masked_weights` and returns their axes from
+    `kernel_layout`. The layer's own `call` is unchanged: it reads masked values.
 
     Args:
         *args, **kwargs: as of `MaskArguments`.
@@ -101,7 +101,7 @@ class MaskedLayer(MaskArguments):
         if plain is None or "call" in cls.__dict__:
             return
 
-        # Keras reads off the signature whether to pass `training` and the like: keep it.
+        # Keras decides by the signature whether to pass `training` and the like: keep it.
         @functools.wraps(plain)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             return self._call_masked(plain, *args, **kwargs)
@@ -109,14 +109,14 @@ class MaskedLayer(MaskArguments):
         cls.call = call
 
     def _call_masked(self, call: Callable, *args: Any, **kwargs: Any) -> Any:
-        # A stateless scope answers for every variable read in it, so it gets them all.
+        # In a stateless scope every variable is read from the scope, so it gets them all.
         values = {id(v): (v, v.value) for v in compat.own_variables(self)}
         for mask in self.masks:
             values[id(mask.kernel)] = (mask.kernel, mask(mask.kernel.value))
         with keras.StatelessScope(values.values(), collect_losses=True) as scope:
             given = dict(scope.state_mapping)
             outputs = call(self, *args, **kwargs)
-        # What the layer did to its state (random seeds, statistics) and losses must last.
+        # Changes of state (random seeds, statistics) and losses must outlast the scope.
         for variable in self.variables:
             value = scope.get_current_value(variable)
             if value is not given.get(id(variable)):

@@ -1,4 +1,4 @@
-"""Batch normalization that computes what Keras' does with TensorFlow's fused kernel."""
+"""Batch normalization like Keras', computed by one fused kernel."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` in one kernel instead of a dozen.
 
     Weights, configuration and results are those of `keras.layers.BatchNormalization`, moving
-    statistics included, so either layer can take the other's place. Inputs that the kernel does
+    statistics included, so that the two are interchangeable. Inputs that the kernel does
     not take (other ranks or axes, float64, a mask, renormalization, statistics synchronized
     over replicas) are left to Keras. In inference, frozen layers included, TensorFlow merges
     the kernel with the convolution in front of it.
@@ -97,7 +97,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=use_batch,
         )
-        # The kernel returns the sample variance (n - 1); Keras averages the population's (n).
+        # The kernel returns the variance over n - 1; Keras averages that over n.
         count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), "float32")
         return outputs, mean, tf.math.multiply_no_nan(variance, (count - 1.0) / count)
 

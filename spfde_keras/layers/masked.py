@@ -12,10 +12,10 @@ from spfde_keras.layout import KernelLayout
 
 
 class _SkipsZeros(MixinBase):
-    """Mixin of layers with one masked kernel that CPU kernels can take."""
+    """Mixin for layers with one masked kernel, whose zeros the CPU kernels can skip."""
 
     kernel_choice: kernels.Choice | None = None
-    """How the layer computed when it was called, or traced, last."""
+    """How the layer computed when it was last called or traced."""
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
@@ -95,7 +95,7 @@ class MaskedDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with a masked kernel; see `MaskedLayer`."""
 
     def kernel_layout(self, weight: str) -> KernelLayout:
-        # Each output sees one input only.
+        # Each output depends on one input only.
         return KernelLayout(tuple(self.kernel.shape), (0, 1), inputs=(), outputs=(2, 3))
 
 
@@ -143,7 +143,7 @@ class MaskedEinsumDense(MaskedLayer, keras.layers.EinsumDense):
         source, labels = (term.replace(".", "") for term in terms.split(","))
         axes: dict[str, list[int]] = {"spatial": [], "inputs": [], "outputs": []}
         for axis, label in enumerate(labels):
-            # A label in all three terms indexes separate matrices, as a position does.
+            # A label in all three terms indexes separate matrices, like a position.
             role = "inputs" if label not in result else "outputs"
             axes["spatial" if label in source and label in result else role].append(axis)
         return KernelLayout(

@@ -1,4 +1,4 @@
-"""ReLUs that are computed together with the batch normalization in front of them."""
+"""ReLUs that are computed together with the batch normalization before them."""
 
 import keras
 import tensorflow as tf
@@ -17,7 +17,7 @@ class _Folds(keras.layers.Layer):
 class FusedReLU(_Folds, keras.layers.ReLU):
     """`keras.layers.ReLU`, in one kernel with a batch normalization and an addition before it.
 
-    Results are those of `keras.layers.ReLU` with its default arguments; others are not taken.
+    Results are those of `keras.layers.ReLU` with its default arguments, the only ones allowed.
 
     Example:
 
@@ -38,7 +38,7 @@ class FusedReLUActivation(_Folds, keras.layers.Activation):
 
 
 def fused_relu(layer: keras.layers.Layer) -> keras.layers.Layer | None:
-    """Returns a layer to take the place of a plain ReLU; None for any other layer."""
+    """Returns the fused layer that replaces a plain ReLU; None for any other layer."""
     if type(layer) is keras.layers.ReLU:
         plain = layer.max_value is None and not layer.negative_slope and not layer.threshold
         return FusedReLU.from_config(layer.get_config()) if plain else None
@@ -48,7 +48,7 @@ def fused_relu(layer: keras.layers.Layer) -> keras.layers.Layer | None:
 
 
 def plain_relu(layer: keras.layers.Layer) -> keras.layers.Layer | None:
-    """Returns Keras' own layer in place of a fused one; None for any other layer."""
+    """Returns Keras' own layer that replaces a fused one; None for any other layer."""
     for fused, plain in (
         (FusedReLU, keras.layers.ReLU),
         (FusedReLUActivation, keras.layers.Activation),

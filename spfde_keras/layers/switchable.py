@@ -1,4 +1,4 @@
-"""Batch normalization that keeps apart what the sub-nets of one model see."""
+"""Batch normalization with separate weights and statistics for each sub-net."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from spfde_keras.subnets import SubnetSwitch
 
 @dataclasses.dataclass(frozen=True)
 class _Single:
-    # Keras would count the weights of a layer held as an attribute; it does not look in here.
+    # Keras counts the weights of a layer that is an attribute; it does not look in here.
     layer: FusedBatchNormalization
 
 
@@ -21,8 +21,8 @@ class _Single:
 class SwitchableBatchNormalization(keras.layers.Layer):
     """A `keras.layers.BatchNormalization` for each sub-net, in one layer.
 
-    Sub-nets of different density have activations of different scale, which shared statistics
-    would fit to none of them. Each weight of the batch normalization (scale, offset, moving
+    Sub-nets of different density have activations of different scale, so shared statistics would
+    fit none of them. Each weight of the batch normalization (scale, offset, moving
     statistics) gets a leading axis, one entry for each sub-net; the one that runs is used and
     trained.
 
@@ -47,20 +47,20 @@ class SwitchableBatchNormalization(keras.layers.Layer):
     """
 
     switch: SubnetSwitch | None = None
-    """Tells which sub-net runs; without it the first one does."""
+    """Says which sub-net runs; without it the first one does."""
 
     def __init__(self, subnets: int, normalization: dict, **kwargs: Any):
         kwargs = {key: normalization[key] for key in ("name", "trainable", "dtype")} | kwargs
         super().__init__(**kwargs)
         self.subnets = subnets
-        # Whether it trains is this layer's to say.
+        # This layer alone decides whether it trains.
         trainable = normalization | {"trainable": True}
         self._single = _Single(FusedBatchNormalization.from_config(trainable))
         self.supports_masking = True
 
     @property
     def single(self) -> FusedBatchNormalization:
-        """The batch normalization of one sub-net, whose own weights are not in use."""
+        """The batch normalization of one sub-net, whose own weights are not used."""
         return self._single.layer
 
     @property
@@ -89,7 +89,7 @@ class SwitchableBatchNormalization(keras.layers.Layer):
         ]
 
     def _of_running(self, regularizer: Callable | None) -> Callable | None:
-        # What another sub-net has is not part of this one's loss.
+        # Weights of other sub-nets are not part of the loss.
         return regularizer and (lambda stacked: regularizer(stacked[self._index]))
 
     def call(

@@ -1,4 +1,4 @@
-"""Data sieving: train on the samples that are still hard, and let the others rest."""
+"""Data sieving: train on the samples that are still hard, and leave the others out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ class DataSieve(SavedState):
     """Chooses the samples to train on by how often the model forgets them.
 
     A forgetting event is a sample classified correctly at one visit and wrongly at the next.
-    At each update the samples with the fewest events are exchanged against removed ones; a
+    At each update the samples with the fewest events are exchanged for removed ones; a
     sample that was never classified correctly is not easy and stays. Ties break at random.
 
     Its state is saved and restored with the model it is attached to.
@@ -81,7 +81,7 @@ class DataSieve(SavedState):
         self.total = int(dataset.cardinality())
         in_memory = isinstance(samples, tuple)
         self._buffer = self.total if in_memory else min(self.total, _SHUFFLE_BUFFER)
-        # In a function, so that neither Keras nor TensorFlow tries to save the data.
+        # A function, so that neither Keras nor TensorFlow tries to save the data.
         self._numbered = dataset.enumerate
         self._batching: tuple[int, bool] | None = None
         self._create_state(round(fraction * self.total))
@@ -117,13 +117,13 @@ class DataSieve(SavedState):
 
     @property
     def epoch_steps(self) -> int:
-        """Number of batches in an epoch, at present, of the dataset `batches` made last."""
+        """Current number of batches in an epoch of the dataset that `batches` last made."""
         if self._batching is None:
             raise ValueError("`DataSieve.batches` must be called before `epoch_steps` is known.")
         return self.steps(*self._batching)
 
     def steps(self, batch_size: int, drop_remainder: bool = False) -> int:
-        """Returns the number of batches in an epoch, at present.
+        """Returns the current number of batches in an epoch.
 
         Args:
             batch_size: int, samples per batch.
@@ -190,8 +190,8 @@ class DataSieve(SavedState):
         numbered = self._numbered()
 
         def epoch(_: tf.Tensor) -> tf.data.Dataset:
-            # Sets the seed of this function's graph only, which pairs with the shuffle's. Of 0,
-            # TensorFlow would ask whether the shuffle's, a tensor, is 0 as well.
+            # The seed of this function's graph only, which TensorFlow combines with that of
+            # the shuffle. It must not be 0: TensorFlow would test the other, a tensor, for 0.
             tf.random.set_seed(self.seed + 1)
             iteration = self.iteration.value.read_value()
             with tf.control_dependencies([iteration]):
@@ -203,13 +203,13 @@ class DataSieve(SavedState):
                 return chosen
             return chosen.shuffle(buffer, seed=iteration, reshuffle_each_iteration=False)
 
-        # Runs at each iteration's first element: Keras also makes iterators it never reads.
+        # Runs when an iteration's first element is read: Keras makes iterators it never reads.
         return tf.data.Dataset.from_tensors(0).flat_map(epoch)
 
     def start_epoch(self, epoch: int) -> None:
-        """Lets the next iteration over `batches` have the order of samples of this epoch.
+        """Gives the next iteration over `batches` the order of samples of this epoch.
 
-        Without it each iteration has the order that follows the last one's.
+        Without it, each iteration takes the next order.
 
         Args:
             epoch: int >= 0, number of the epoch.
@@ -255,7 +255,7 @@ class DataSieve(SavedState):
         """
         rng = generator(self.seed, event, "sieve/update")
         member, queue = self.member.numpy(), self.queue.numpy()
-        # Never learned is hardest; a stable sort of shuffled ids breaks ties at random.
+        # Samples never learned are hardest; a stable sort of shuffled ids breaks ties at random.
         hardness = np.where(self.learned.numpy(), self.forgets.numpy(), np.iinfo(np.int64).max)
         ids = rng.permutation(np.flatnonzero(member))
         easiest = ids[np.argsort(hardness[ids], kind="stable")]
