@@ -12,14 +12,14 @@ def padding(size: int, kernel: int, stride: int, name: str) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def convolve(images, kernel, gradient, stride, name):
+def convolve(images, kernel, gradient, stride, pads):
     """Returns outputs, and the gradients of images and kernel for a `gradient` of the outputs.
 
-    `gradient` is a function of the outputs' shape, or an array.
+    `gradient` is a function of the outputs' shape, or an array; `pads` are the pixels in front and
+    behind, of rows and of columns.
     """
     images, kernel = np.float64(images), np.float64(kernel)
     rows, columns, inputs, outputs = kernel.shape
-    pads = [padding(images.shape[1 + i], kernel.shape[i], stride, name) for i in (0, 1)]
     padded = np.pad(images, [(0, 0), *pads, (0, 0)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, (rows, columns), axis=(1, 2))
     windows = np.moveaxis(windows[:, ::stride, ::stride], 3, 5)

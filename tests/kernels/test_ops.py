@@ -13,6 +13,7 @@ from tests.kernels import reference
 
 pytestmark = pytest.mark.usefixtures("sparse_kernels")
 
+InvalidArgumentError = tf.errors.InvalidArgumentError
 TOLERANCE = 1e-5  # of the largest value
 CASES = 100
 
@@ -37,14 +38,14 @@ class Case:
             return gradient[0]
 
         outputs, of_images, of_kernel = reference.convolve(
-            self.images, self.masked, draw, self.stride, self.padding
+            self.images, self.masked, draw, self.stride, self.pads
         )
         return outputs, of_images, np.where(self.mask, of_kernel, 0), gradient[0]
 
     @property
     def pads(self):
         sizes = zip(self.images.shape[1:3], self.kernel.shape[:2], strict=True)
-        return [p for size in sizes for p in reference.padding(*size, self.stride, self.padding)]
+        return [reference.padding(*size, self.stride, self.padding) for size in sizes]
 
 
 def case(random, batch=3, size=(7, 6), kernel=(3, 3), channels=(5, 6), density=0.3, **options):
@@ -107,7 +108,7 @@ def test_random_shapes_on_each_instruction_set(isa):
     module, random = operators(), np.random.default_rng(sum(map(ord, isa)))
     for _ in range(CASES):
         c = random_case(random)
-        options = {"mask": c.mask, "stride": c.stride, "pad": c.pads, "isa": isa}
+        options = {"mask": c.mask, "stride": c.stride, "pad": [*c.pads[0], *c.pads[1]], "isa": isa}
         images = {"images": c.images, "normalization": []}
         outputs, of_images, of_kernel, gradient = c.expected(random)
         asked = options | {"gradient": gradient, "derivation": []}
@@ -343,11 +344,11 @@ def test_matmul_of_an_unknown_batch(random):
         ((IMAGES, KERNEL, MASK, 3), ValueError, "`stride` must be 1 or 2. Received: 3"),
         ((IMAGES, KERNEL, MASK, 1, "full"), ValueError, "`padding` must be .* Received: 'full'"),
         ((tf.constant(1, shape=(2, 6, 6, 4)), KERNEL, MASK), ValueError, "dtype float32"),
-        ((IMAGES[..., :3], KERNEL, MASK), tf.errors.InvalidArgumentError, "do not fit"),
-        ((IMAGES[:, :2], KERNEL, MASK), tf.errors.InvalidArgumentError, "do not fit"),
-        ((IMAGES[0], KERNEL, MASK), tf.errors.InvalidArgumentError, "do not fit"),
-        ((IMAGES, KERNEL, MASK[:2]), tf.errors.InvalidArgumentError, "do not fit"),
-        ((IMAGES, KERNEL[0], MASK), tf.errors.InvalidArgumentError, "do not fit"),
+        ((IMAGES[..., :3], KERNEL, MASK), InvalidArgumentError, "`images` must have the channels"),
+        ((IMAGES[:, :2], KERNEL, MASK), InvalidArgumentError, "`kernel` must not be larger"),
+        ((IMAGES[0], KERNEL, MASK), InvalidArgumentError, "`images` must have 4 dimensions"),
+        ((IMAGES, KERNEL, MASK[:2]), InvalidArgumentError, "`kernel` must have shape .2,2,4,8."),
+        ((IMAGES, KERNEL[0], MASK), InvalidArgumentError, "`kernel` must have shape .3,2,4,8."),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, error, message):

@@ -128,7 +128,8 @@ void add_up(const Isa& isa, const Normalization& normalization, bool of_batch, c
       for (int i = 0; i < 2 * channels; ++i) total[i] += piece[i];
     });
   });
-  const double share = of_batch ? 1.0 / double(normalization.rows) : 0.0;
+  const bool shared = of_batch && normalization.rows > 0;
+  const double share = shared ? 1.0 / double(normalization.rows) : 0.0;
   for (int c = 0; c < channels; ++c) {
     double sum = 0, product = 0;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {

@@ -4,13 +4,13 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tensorflow_inputs.h"
+#include "tensorflow_kernel.h"
 #include "tensorflow_threads.h"
 
 namespace spfde {
 namespace {
 
 using tensorflow::DEVICE_CPU;
-using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
@@ -18,58 +18,47 @@ using tensorflow::TensorShape;
 using tensorflow::errors::InvalidArgument;
 using tensorflow::shape_inference::InferenceContext;
 
-// What the operators share.
-class NormalizationKernel : public OpKernel {
+// Operators that know how a normalization is to be computed.
+class NormalizationKernel : public Kernel {
  public:
-  explicit NormalizationKernel(OpKernelConstruction* context) : OpKernel(context) {
-    isa_ = isa_of(context);
-    if (isa_ == nullptr) return;
-    if (context->HasAttr("epsilon")) {
-      OP_REQUIRES_OK(context, context->GetAttr("epsilon", &epsilon_));
-      OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_));
-      OP_REQUIRES_OK(context, context->GetAttr("of_batch", &of_batch_));
-      OP_REQUIRES_OK(context, context->GetAttr("residuals", &residuals_));
-      int added = 0;
-      if (context->HasAttr("added")) OP_REQUIRES_OK(context, context->GetAttr("added", &added));
-      OP_REQUIRES(context, residuals_ == 0 || (residuals_ == 1 && relu_),
-                  InvalidArgument("`residuals` must be 0, or 1 with `relu`"));
-      OP_REQUIRES(context, added <= residuals_,
-                  InvalidArgument("`added` must be 0, or 1 with a residual"));
-    }
+  explicit NormalizationKernel(OpKernelConstruction* context) : Kernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("epsilon", &epsilon_));
+    OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_));
+    OP_REQUIRES_OK(context, context->GetAttr("of_batch", &of_batch_));
+    OP_REQUIRES_OK(context, context->GetAttr("residuals", &residuals_));
+    int added = 0;
+    if (context->HasAttr("added")) OP_REQUIRES_OK(context, context->GetAttr("added", &added));
+    OP_REQUIRES(context, residuals_ == 0 || (residuals_ == 1 && relu_),
+                InvalidArgument("`residuals` must be 0, or 1 with `relu`"));
+    OP_REQUIRES(context, added <= residuals_,
+                InvalidArgument("`added` must be 0, or 1 with a residual"));
   }
 
  protected:
-  // Describes a normalization whose inputs mean, variance, gamma and beta start at `first`, and
-  // checks that all fit; an error ends the operator.
-  bool describe(OpKernelContext* context, const Tensor& x, int first, Normalization* found) {
-    if (!read_normalization(context, x, first, epsilon_, relu_, found)) return false;
-    bool fits = true;
-    for (int i = 0; i < context->num_inputs(); ++i)
-      fits = fits && ((i >= first && i < first + 4) || context->input(i).shape() == x.shape());
-    if (!fits)
-      context->CtxFailure(InvalidArgument("inputs do not fit x, ", x.shape().DebugString()));
-    return fits;
+  // The data of an input that must have the shape of x; null if there is no such input.
+  static const float* beside(OpKernelContext* context, const Tensor& x, int index,
+                             const char* name) {
+    if (index >= context->num_inputs()) return nullptr;
+    require_shape(name, context->input(index).shape(), x.shape());
+    return context->input(index).flat<float>().data();
   }
 
-  const Isa* isa_;
   float epsilon_ = 0;
   int residuals_ = 0;
   bool relu_ = false, of_batch_ = false;
 };
 
-class Moments : public NormalizationKernel {
+class Moments : public Kernel {
  public:
-  using NormalizationKernel::NormalizationKernel;
+  using Kernel::Kernel;
 
-  void Compute(OpKernelContext* context) override {
+  void compute(OpKernelContext* context) override {
     const Tensor& x = context->input(0);
-    OP_REQUIRES(context, x.dims() > 0 && x.dim_size(x.dims() - 1) > 0,
-                InvalidArgument("x must have channels: ", x.shape().DebugString()));
-    const int64_t channels = x.dim_size(x.dims() - 1);
+    const int channels = channels_of(x);
     Tensor *mean, *variance;
     OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({channels}), &mean));
     OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({channels}), &variance));
-    moments(*isa_, x.flat<float>().data(), x.NumElements() / channels, int(channels),
+    moments(isa(), x.flat<float>().data(), x.NumElements() / channels, channels,
             mean->flat<float>().data(), variance->flat<float>().data(), threads_of(context));
   }
 };
@@ -78,16 +67,14 @@ class Normalize : public NormalizationKernel {
  public:
   using NormalizationKernel::NormalizationKernel;
 
-  void Compute(OpKernelContext* context) override {
+  void compute(OpKernelContext* context) override {
     const Tensor& x = context->input(0);
-    const Tensor* residual = context->num_inputs() > 5 ? &context->input(5) : nullptr;
-    Normalization normalization;
-    if (!describe(context, x, 1, &normalization)) return;
+    const Normalization n = read_normalization(context, x, 1, epsilon_, relu_);
+    const float* residual = beside(context, x, 5, "residual");
     const float* from = x.flat<float>().data();
-    const float* added = residual ? residual->flat<float>().data() : nullptr;
     Tensor* y;
     OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, x.shape(), &y));
-    normalize(*isa_, normalization, from, added, y->flat<float>().data(), threads_of(context));
+    normalize(isa(), n, from, residual, y->flat<float>().data(), threads_of(context));
   }
 };
 
@@ -95,20 +82,17 @@ class NormalizeSums : public NormalizationKernel {
  public:
   using NormalizationKernel::NormalizationKernel;
 
-  void Compute(OpKernelContext* context) override {
-    const Tensor &gradient = context->input(0), &x = context->input(1);
-    const float* y = residuals_ ? context->input(6).flat<float>().data() : nullptr;
-    const int added = 6 + residuals_;
-    const float* more =
-        context->num_inputs() > added ? context->input(added).flat<float>().data() : nullptr;
-    Normalization normalization;
-    if (!describe(context, x, 2, &normalization)) return;
-    const float* of_y = gradient.flat<float>().data();
+  void compute(OpKernelContext* context) override {
+    const Tensor& x = context->input(1);
+    const Normalization n = read_normalization(context, x, 2, epsilon_, relu_);
+    const float* of_y = beside(context, x, 0, "gradient");
+    // Without a residual there is neither.
+    const float* y = beside(context, x, 6, "y");
+    const float* more = beside(context, x, 7, "more");
     float* by_channel[7];
     for (int i = 0; i < 7; ++i) {
       Tensor* output;
-      OP_REQUIRES_OK(context, context->allocate_output(
-                                  i, TensorShape({normalization.channels}), &output));
+      OP_REQUIRES_OK(context, context->allocate_output(i, TensorShape({n.channels}), &output));
       by_channel[i] = output->flat<float>().data();
     }
     Tensor* of_residual = nullptr;
@@ -117,27 +101,26 @@ class NormalizeSums : public NormalizationKernel {
                      context->forward_input_or_allocate_output({0}, 7, x.shape(), &of_residual));
     const NormalizationGradients found{by_channel[0], by_channel[1], by_channel[2], by_channel[3],
                                        by_channel[4], by_channel[5], by_channel[6]};
-    add_up(*isa_, normalization, of_batch_, x.flat<float>().data(), y, of_y, more,
+    add_up(isa(), n, of_batch_, x.flat<float>().data(), y, of_y, more,
            of_residual ? of_residual->flat<float>().data() : nullptr, found, threads_of(context));
   }
 };
 
-class Derive : public NormalizationKernel {
+class Derive : public Kernel {
  public:
-  explicit Derive(OpKernelConstruction* context) : NormalizationKernel(context) {
+  explicit Derive(OpKernelConstruction* context) : Kernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("passing", &passing_));
   }
 
-  void Compute(OpKernelContext* context) override {
+  void compute(OpKernelContext* context) override {
     const Tensor& gradient = context->input(0);
-    Source source(nullptr);
-    if (!read_derived(context, gradient, 1, passing_, &source)) return;
+    const int channels = channels_of(gradient);
+    const Source source = read_derived(context, gradient, 1, passing_);
     Tensor* of_x;
     OP_REQUIRES_OK(context,
                    context->forward_input_or_allocate_output({0}, 0, gradient.shape(), &of_x));
-    const int64_t channels = gradient.dim_size(gradient.dims() - 1);
-    copy(*isa_, source, gradient.NumElements() / channels, int(channels),
-         of_x->flat<float>().data(), threads_of(context));
+    copy(isa(), source, gradient.NumElements() / channels, channels, of_x->flat<float>().data(),
+         threads_of(context));
   }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <new>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -20,7 +21,9 @@ class Scratch {
     const size_t bytes = (floats * sizeof(float) + kHugePage - 1) / kHugePage * kHugePage;
     if (bytes > bytes_) {
       std::free(memory_);
+      bytes_ = 0;
       memory_ = static_cast<float*>(std::aligned_alloc(kHugePage, bytes));
+      if (memory_ == nullptr) throw std::bad_alloc();
       bytes_ = bytes;
 #ifdef MADV_HUGEPAGE
       madvise(memory_, bytes, MADV_HUGEPAGE);

@@ -1,10 +1,15 @@
 // The TensorFlow operators: a convolution whose kernel is mostly zero, and its gradients.
+#include <algorithm>
+#include <array>
 #include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "run.h"
 #include "tensorflow_inputs.h"
+#include "tensorflow_kernel.h"
 #include "tensorflow_threads.h"
-#include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
@@ -13,7 +18,6 @@ namespace spfde {
 namespace {
 
 using tensorflow::DEVICE_CPU;
-using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
@@ -22,16 +26,15 @@ using tensorflow::errors::InvalidArgument;
 using tensorflow::shape_inference::InferenceContext;
 
 // What the operators share.
-class ConvolutionKernel : public OpKernel {
+class ConvolutionKernel : public Kernel {
  public:
-  explicit ConvolutionKernel(OpKernelConstruction* context) : OpKernel(context) {
+  explicit ConvolutionKernel(OpKernelConstruction* context) : Kernel(context) {
+    std::vector<int> pad;
     OP_REQUIRES_OK(context, context->GetAttr("stride", &stride_));
-    OP_REQUIRES_OK(context, context->GetAttr("pad", &pad_));
-    isa_ = isa_of(context);
-    if (isa_ == nullptr) return;
-    OP_REQUIRES(context, pad_.size() == 4, InvalidArgument("`pad` must have 4 entries"));
-    OP_REQUIRES(context, stride_ == 1 || stride_ == 2,
-                InvalidArgument("`stride` must be 1 or 2. Received: ", stride_));
+    OP_REQUIRES_OK(context, context->GetAttr("pad", &pad));
+    OP_REQUIRES(context, pad.size() == pad_.size(),
+                InvalidArgument("`pad` must have 4 entries. Received: ", pad.size()));
+    std::copy(pad.begin(), pad.end(), pad_.begin());
     if (context->HasAttr("normalized")) {
       OP_REQUIRES_OK(context, context->GetAttr("normalized", &normalized_));
       OP_REQUIRES_OK(context, context->GetAttr("epsilon", &epsilon_));
@@ -42,82 +45,68 @@ class ConvolutionKernel : public OpKernel {
     }
     OP_REQUIRES(context,
                 (normalized_ == 0 || normalized_ == 4) && (derived_ == 0 || derived_ == 7),
-                InvalidArgument("`normalized` must be 0 or 4, `derived` 0 or 7"));
+                InvalidArgument("`normalized` must be 0 or 4, `derived` 0 or 7. Received: ",
+                                normalized_, " and ", derived_));
   }
 
  protected:
-  // Describes the convolution of images and a mask of these shapes, and checks that a kernel and a
-  // gradient of the outputs, where there are any, fit; an error ends the operator.
-  bool describe(OpKernelContext* context, const TensorShape& images, const Tensor& mask,
-                const Tensor* kernel, const Tensor* gradient, Geometry* geometry) {
-    Geometry& g = *geometry;
-    bool fits = images.dims() == 4 && mask.dims() == 4 && mask.NumElements() > 0 &&
-                images.dim_size(3) == mask.dim_size(2);
-    if (fits) {
-      g.batch = images.dim_size(0);
-      g.height = int(images.dim_size(1));
-      g.width = int(images.dim_size(2));
-      g.kernel_height = int(mask.dim_size(0));
-      g.kernel_width = int(mask.dim_size(1));
-      g.inputs = int(mask.dim_size(2));
-      g.outputs = int(mask.dim_size(3));
-      g.stride = stride_;
-      g.pad_top = pad_[0];
-      g.pad_left = pad_[2];
-      const int room_y = g.height + pad_[0] + pad_[1] - g.kernel_height;
-      const int room_x = g.width + pad_[2] + pad_[3] - g.kernel_width;
-      g.out_height = room_y / stride_ + 1;
-      g.out_width = room_x / stride_ + 1;
-      fits = room_y >= 0 && room_x >= 0 && (!kernel || kernel->shape() == mask.shape()) &&
-             (!gradient || gradient->shape() == outputs(g));
-    }
-    if (!fits)
-      context->CtxFailure(InvalidArgument(
-          "images ", images.DebugString(), ", mask ", mask.shape().DebugString(),
-          kernel ? ", kernel " + kernel->shape().DebugString() : "",
-          gradient ? ", gradient " + gradient->shape().DebugString() : "", " do not fit"));
-    return fits;
+  // The convolution of images and a mask of these shapes; throws if a kernel or a gradient of the
+  // outputs, where there are any, do not fit.
+  Geometry geometry(const TensorShape& images, const Tensor& mask, const Tensor* kernel,
+                    const Tensor* gradient) const {
+    const Geometry g = make_geometry(four_sizes("images", images), four_sizes("mask", mask.shape()),
+                                     stride_, pad_);
+    if (kernel) require_shape("kernel", kernel->shape(), mask.shape());
+    if (gradient) require_shape("gradient", gradient->shape(), outputs(g));
+    return g;
   }
 
   static TensorShape outputs(const Geometry& g) {
-    return TensorShape({g.batch, g.out_height, g.out_width, g.outputs});
+    TensorShape shape;
+    const absl::Status status =
+        TensorShape::BuildTensorShape({g.batch, g.out_height, g.out_width, g.outputs}, &shape);
+    if (!status.ok()) throw std::length_error(std::string(status.message()));
+    return shape;
   }
 
   std::shared_ptr<const Structure> structure(StructureCache* cache, const Geometry& geometry,
                                              const Tensor& mask) {
-    const int lanes = choose_lanes(geometry.samples(), isa_->lanes);
+    const int lanes = choose_lanes(geometry.samples(), isa().lanes);
     return cache->get(geometry, lanes, mask.flat<bool>().data());
   }
 
-  // Images, normalized on the way if inputs from `first` on say so; false after an error. `line`
-  // must live as long as what is found.
-  bool read_images(OpKernelContext* context, const Tensor& images, int first,
-                   std::optional<Line>* line, Source* found) const {
-    found->data = images.flat<float>().data();
-    if (normalized_ == 0) return true;
-    Normalization normalization;
-    if (!read_normalization(context, images, first, epsilon_, true, &normalization)) return false;
-    line->emplace(normalization);
-    found->reading = Reading::kNormalized;
-    found->scale = (*line)->scale.data();
-    found->shift = (*line)->shift.data();
-    return true;
+  // Images, normalized on the way if inputs from `first` on say so. `line` must live as long as
+  // what is found.
+  Source read_images(OpKernelContext* context, const Tensor& images, int first,
+                     std::optional<Line>* line) const {
+    Source found(images.flat<float>().data());
+    if (normalized_ == 0) return found;
+    line->emplace(read_normalization(context, images, first, epsilon_, true));
+    found.reading = Reading::kNormalized;
+    found.scale = (*line)->scale.data();
+    found.shift = (*line)->shift.data();
+    return found;
   }
 
   // The gradient of the outputs, derived on the way if inputs from `first` on say so.
-  bool read_gradient(OpKernelContext* context, const Tensor& gradient, int first,
-                     Source* found) const {
-    found->data = gradient.flat<float>().data();
-    return derived_ == 0 || read_derived(context, gradient, first, passing_, found);
+  Source read_gradient(OpKernelContext* context, const Tensor& gradient, int first) const {
+    if (derived_ == 0) return gradient.flat<float>().data();
+    return read_derived(context, gradient, first, passing_);
   }
 
-  const Isa* isa_;
   int normalized_ = 0, derived_ = 0;
   StructureCache forward_{Kind::kForward}, backward_{Kind::kInputGradient};
 
  private:
+  static std::array<int64_t, 4> four_sizes(const std::string& name, const TensorShape& shape) {
+    if (shape.dims() != 4)
+      throw std::invalid_argument("`" + name + "` must have 4 dimensions. Received: " +
+                                  shape.DebugString());
+    return {shape.dim_size(0), shape.dim_size(1), shape.dim_size(2), shape.dim_size(3)};
+  }
+
   int stride_;
-  std::vector<int> pad_;
+  std::array<int64_t, 4> pad_;
   float epsilon_ = 0;
   bool passing_ = false;
 };
@@ -126,18 +115,16 @@ class SparseConv2D : public ConvolutionKernel {
  public:
   using ConvolutionKernel::ConvolutionKernel;
 
-  void Compute(OpKernelContext* context) override {
+  void compute(OpKernelContext* context) override {
     const Tensor &images = context->input(0), &kernel = context->input(1), &mask = context->input(2);
-    Geometry g;
+    const Geometry g = geometry(images.shape(), mask, &kernel, nullptr);
     std::optional<Line> line;
-    Source source(nullptr);
-    if (!describe(context, images.shape(), mask, &kernel, nullptr, &g) ||
-        !read_images(context, images, 3, &line, &source))
-      return;
+    const Source source = read_images(context, images, 3, &line);
+    const auto forward = structure(&forward_, g, mask);
     Tensor* result;
     OP_REQUIRES_OK(context, context->allocate_output(0, outputs(g), &result));
-    convolve(*isa_, *structure(&forward_, g, mask), g, kernel.flat<float>().data(),
-             source, result->flat<float>().data(), threads_of(context));
+    convolve(isa(), *forward, g, kernel.flat<float>().data(), source,
+             result->flat<float>().data(), threads_of(context));
   }
 };
 
@@ -145,21 +132,19 @@ class SparseConv2DInputGradient : public ConvolutionKernel {
  public:
   using ConvolutionKernel::ConvolutionKernel;
 
-  void Compute(OpKernelContext* context) override {
+  void compute(OpKernelContext* context) override {
     const Tensor &sizes = context->input(0), &kernel = context->input(1), &mask = context->input(2);
     const Tensor& gradient = context->input(3);
     TensorShape shape;
     OP_REQUIRES_OK(context, tensorflow::TensorShapeUtils::MakeShape(
                                 sizes.flat<int32_t>().data(), sizes.NumElements(), &shape));
-    Geometry g;
-    Source source(nullptr);
-    if (!describe(context, shape, mask, &kernel, &gradient, &g) ||
-        !read_gradient(context, gradient, 4, &source))
-      return;
+    const Geometry g = geometry(shape, mask, &kernel, &gradient);
+    const Source source = read_gradient(context, gradient, 4);
+    const auto backward = structure(&backward_, g, mask);
     Tensor* result;
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &result));
-    convolve(*isa_, *structure(&backward_, g, mask), g, kernel.flat<float>().data(),
-             source, result->flat<float>().data(), threads_of(context));
+    convolve(isa(), *backward, g, kernel.flat<float>().data(), source,
+             result->flat<float>().data(), threads_of(context));
   }
 };
 
@@ -167,20 +152,18 @@ class SparseConv2DKernelGradient : public ConvolutionKernel {
  public:
   using ConvolutionKernel::ConvolutionKernel;
 
-  void Compute(OpKernelContext* context) override {
+  void compute(OpKernelContext* context) override {
     const Tensor &images = context->input(0), &mask = context->input(1);
     const Tensor& gradient = context->input(2);
-    Geometry g;
+    const Geometry g = geometry(images.shape(), mask, nullptr, &gradient);
     std::optional<Line> line;
-    Source source(nullptr), of_outputs(nullptr);
-    if (!describe(context, images.shape(), mask, nullptr, &gradient, &g) ||
-        !read_images(context, images, 3, &line, &source) ||
-        !read_gradient(context, gradient, 3 + normalized_, &of_outputs))
-      return;
+    const Source source = read_images(context, images, 3, &line);
+    const Source of_outputs = read_gradient(context, gradient, 3 + normalized_);
+    const auto forward = structure(&forward_, g, mask);
     Tensor* result;
     OP_REQUIRES_OK(context, context->allocate_output(0, mask.shape(), &result));
-    correlate(*isa_, *structure(&forward_, g, mask), g, source, of_outputs,
-              result->flat<float>().data(), threads_of(context));
+    correlate(isa(), *forward, g, source, of_outputs, result->flat<float>().data(),
+              threads_of(context));
   }
 };
 
@@ -188,21 +171,18 @@ class SparseConv2DGradients : public ConvolutionKernel {
  public:
   using ConvolutionKernel::ConvolutionKernel;
 
-  void Compute(OpKernelContext* context) override {
+  void compute(OpKernelContext* context) override {
     const Tensor &images = context->input(0), &kernel = context->input(1), &mask = context->input(2);
     const Tensor& gradient = context->input(3);
-    Geometry g;
+    const Geometry g = geometry(images.shape(), mask, &kernel, &gradient);
     std::optional<Line> line;
-    Source source(nullptr), of_outputs(nullptr);
-    if (!describe(context, images.shape(), mask, &kernel, &gradient, &g) ||
-        !read_images(context, images, 4, &line, &source) ||
-        !read_gradient(context, gradient, 4 + normalized_, &of_outputs))
-      return;
+    const Source source = read_images(context, images, 4, &line);
+    const Source of_outputs = read_gradient(context, gradient, 4 + normalized_);
+    const auto forward = structure(&forward_, g, mask), backward = structure(&backward_, g, mask);
     Tensor *of_images, *of_kernel;
     OP_REQUIRES_OK(context, context->allocate_output(0, images.shape(), &of_images));
     OP_REQUIRES_OK(context, context->allocate_output(1, mask.shape(), &of_kernel));
-    differentiate(*isa_, *structure(&forward_, g, mask), *structure(&backward_, g, mask), g,
-                  kernel.flat<float>().data(), source, of_outputs,
+    differentiate(isa(), *forward, *backward, g, kernel.flat<float>().data(), source, of_outputs,
                   of_images->flat<float>().data(), of_kernel->flat<float>().data(),
                   threads_of(context));
   }

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <string>
 #include <tuple>
 
 namespace spfde {
@@ -12,7 +15,29 @@ namespace {
 constexpr int64_t kTileBytes = 32 << 10, kMostTileBytes = 64 << 10;
 constexpr int64_t kRun = 8;  // weights of an output channel and block worth having
 
+// Sums of a few sizes up to this one fit into an int.
+constexpr int64_t kMostExtent = 1 << 29;
+constexpr int64_t kMostSamples = int64_t(1) << 36;  // rows of pointwise_columns() fit into an int
+constexpr int64_t kMostOffsets = 1 << 29;           // 2 GiB
+constexpr int64_t kMostInt32 = std::numeric_limits<int32_t>::max();
+
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The product of numbers that are not negative, or `most + 1` if it is larger than `most`.
+int64_t product_up_to(int64_t most, std::initializer_list<int64_t> factors) {
+  int64_t product = 1;
+  for (int64_t factor : factors) {
+    if (__builtin_mul_overflow(product, factor, &product)) product = most + 1;
+    product = std::min(product, most + 1);
+  }
+  return product;
+}
+
+std::string shown(const std::array<int64_t, 4>& sizes) {
+  std::string text;
+  for (int64_t size : sizes) text += (text.empty() ? "(" : ", ") + std::to_string(size);
+  return text + ")";
+}
 
 // Columns of the grid in which pointwise convolutions arrange vectors of pixels.
 int pointwise_columns(const Geometry& geometry, int lanes) {
@@ -58,6 +83,53 @@ bool Geometry::operator==(const Geometry& other) const {
                     g.kernel_width, g.stride, g.pad_top, g.pad_left, g.out_height, g.out_width);
   };
   return tied(*this) == tied(other);
+}
+
+Geometry make_geometry(const std::array<int64_t, 4>& images, const std::array<int64_t, 4>& kernel,
+                       int64_t stride, const std::array<int64_t, 4>& pad) {
+  const std::string received = ". Received: images " + shown(images) + ", kernel " +
+                               shown(kernel) + ", stride " + std::to_string(stride) + ", pad " +
+                               shown(pad);
+  auto require = [&](bool right, const char* rule) {
+    if (!right) throw std::invalid_argument(rule + received);
+  };
+  require(stride == 1 || stride == 2, "`stride` must be 1 or 2");
+  require(images[0] >= 0 && images[1] > 0 && images[2] > 0,
+          "`images` must have pixels");
+  require(*std::min_element(kernel.begin(), kernel.end()) > 0, "`kernel` must have weights");
+  require(images[3] == kernel[2], "`images` must have the channels that `kernel` takes");
+  int64_t out[2];
+  for (int axis = 0; axis < 2; ++axis) {
+    const int64_t size = images[1 + axis], extent = kernel[axis];
+    const int64_t before = pad[2 * axis], behind = pad[2 * axis + 1];
+    // More would add outputs that see no pixel.
+    require(before >= 0 && before < extent && behind >= 0 && behind < extent,
+            "`pad` must be at least 0 and less than the kernel's size");
+    if (size > kMostExtent || extent > kMostExtent)
+      throw std::length_error("images and kernel must not be larger than 2^29" + received);
+    require(extent <= size + before + behind, "`kernel` must not be larger than padded `images`");
+    out[axis] = (size + before + behind - extent) / stride + 1;
+  }
+  if (product_up_to(kMostInt32, {kernel[0], kernel[1], kernel[2], kernel[3]}) > kMostInt32 ||
+      std::max(kernel[2], kernel[3]) > kMostExtent)
+    throw std::length_error("`kernel` must not have more than 2^31 - 1 weights or 2^29 channels" +
+                            received);
+  if (product_up_to(kMostSamples, {images[0], images[1], images[2]}) > kMostSamples)
+    throw std::length_error("`images` must not have more than 2^36 pixels" + received);
+  Geometry g;
+  g.batch = images[0];
+  g.height = int(images[1]);
+  g.width = int(images[2]);
+  g.kernel_height = int(kernel[0]);
+  g.kernel_width = int(kernel[1]);
+  g.inputs = int(kernel[2]);
+  g.outputs = int(kernel[3]);
+  g.stride = int(stride);
+  g.pad_top = int(pad[0]);
+  g.pad_left = int(pad[2]);
+  g.out_height = int(out[0]);
+  g.out_width = int(out[1]);
+  return g;
 }
 
 int choose_lanes(int64_t samples, int most) {
@@ -113,6 +185,12 @@ void Structure::lay_out() {
   int width = forward ? g.out_width : int(divide_up(g.width, step_));
   if (g.pointwise()) width = pointwise_columns(g, lanes_);
   columns_ = (width - 1) * stride + extent_x_;
+  if (product_up_to(kMostInt32, {source_channels_, extent_y_, columns_ + int64_t(1), lanes_}) >
+      kMostInt32)
+    throw std::length_error(
+        "what a row of outputs sees must not have more than 2^31 - 1 values: " +
+        std::to_string(extent_y_) + " rows of " + std::to_string(columns_) + " pixels with " +
+        std::to_string(source_channels_) + " channels, of " + std::to_string(lanes_) + " images");
   // Planes an odd number of vectors apart do not compete for the same lines of the cache.
   plane_ = (ptrdiff_t(extent_y_) * columns_ | 1) * lanes_;
   const int64_t vector_bytes = int64_t(lanes_) * sizeof(float);
@@ -151,7 +229,11 @@ void Structure::place_entries() {
     size_ += divide_up(run.count, kGroup) * kGroup;
     run.count = 0;
   }
+  if (product_up_to(kMostOffsets, {size_, extent_y_}) > kMostOffsets)
+    throw std::length_error("kept weights times rows of the kernel must not be more than 2^29: " +
+                            std::to_string(size_) + " times " + std::to_string(extent_y_));
   offsets_.assign(size_t(extent_y_) * size_, 0);
+  places_.reserve(std::count(mask_.begin(), mask_.end(), 1));
   std::vector<int32_t> entries(mask_.size());
   each([&](Run& run, int source, const Tap& tap, int32_t weight) {
     const int32_t entry = entries[weight] = run.begin + run.count++;

@@ -2,6 +2,7 @@
 #ifndef SPFDE_STRUCTURE_H_
 #define SPFDE_STRUCTURE_H_
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -27,6 +28,12 @@ struct Geometry {
   bool operator==(const Geometry& other) const;
 };
 
+// Returns the convolution of images (batch, height, width, inputs) with a kernel (rows, columns,
+// inputs, outputs), where `pad` pixels are added at the top, bottom, left and right. Throws
+// std::invalid_argument if these do not go together, std::length_error if they are too large.
+Geometry make_geometry(const std::array<int64_t, 4>& images, const std::array<int64_t, 4>& kernel,
+                       int64_t stride, const std::array<int64_t, 4>& pad);
+
 // Which of the passes a structure is for.
 enum class Kind { kForward, kInputGradient };
 
@@ -37,7 +44,8 @@ int choose_lanes(int64_t samples, int most);
 class Structure {
  public:
   // `mask` has the kernel's shape. With kForward the passes are that of outputs from inputs, and
-  // that of the kernel's gradient; with kInputGradient, that of the inputs' gradient.
+  // that of the kernel's gradient; with kInputGradient, that of the inputs' gradient. Throws
+  // std::length_error if offsets would not fit into 32 bits, or are too many.
   Structure(const Geometry& geometry, Kind kind, int lanes, const bool* mask);
 
   // Whether it holds for this convolution and mask, too: the batch may be another.

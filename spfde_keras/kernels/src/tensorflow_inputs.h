@@ -2,76 +2,72 @@
 #ifndef SPFDE_TENSORFLOW_INPUTS_H_
 #define SPFDE_TENSORFLOW_INPUTS_H_
 
+#include <array>
+#include <stdexcept>
+#include <string>
+
 #include "normalization.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace spfde {
 
-// The instruction set that an operator's attribute asks for, or the best one; null if this
-// processor does not have it, and then an error ends the operator's construction.
-inline const Isa* isa_of(tensorflow::OpKernelConstruction* context) {
-  std::string name;
-  const absl::Status status = context->GetAttr("isa", &name);
-  const Isa* isa = name.empty() ? usable_isas().front() : find_isa(name);
-  if (!status.ok())
-    context->CtxFailure(status);
-  else if (isa == nullptr)
-    context->CtxFailure(tensorflow::errors::InvalidArgument("this processor has no ", name));
-  return isa;
+// The number of channels; throws std::invalid_argument if there are none.
+inline int channels_of(const tensorflow::Tensor& data) {
+  const int64_t channels = data.dims() > 0 ? data.dim_size(data.dims() - 1) : 0;
+  if (channels < 1 || channels > 1 << 24)
+    throw std::invalid_argument("there must be 1 to 2^24 channels. Received: " +
+                                data.shape().DebugString());
+  return int(channels);
 }
 
-// Floats of inputs [first, first + count) by channel of `like`; false if one has another shape,
-// and then an error ends the operator.
-inline bool by_channel(tensorflow::OpKernelContext* context, const tensorflow::Tensor& like,
-                       int first, int count, const float** found) {
-  const int64_t channels = like.dims() > 0 ? like.dim_size(like.dims() - 1) : 0;
-  for (int i = 0; i < count; ++i) {
-    const tensorflow::Tensor& input = context->input(first + i);
-    if (channels == 0 || input.shape() != tensorflow::TensorShape({channels})) {
-      context->CtxFailure(tensorflow::errors::InvalidArgument(
-          "input ", first + i, ", ", input.shape().DebugString(), ", does not fit channels of ",
-          like.shape().DebugString()));
-      return false;
-    }
+// Throws std::invalid_argument if `shape` is not `right`.
+inline void require_shape(const std::string& name, const tensorflow::TensorShape& shape,
+                          const tensorflow::TensorShape& right) {
+  if (shape != right)
+    throw std::invalid_argument("`" + name + "` must have shape " + right.DebugString() +
+                                ". Received: " + shape.DebugString());
+}
+
+// The data of inputs [first, first + N), which must have one float for each of `channels`.
+template <size_t N>
+std::array<const float*, N> by_channel(tensorflow::OpKernelContext* context, int channels,
+                                       int first, const std::array<const char*, N>& names) {
+  std::array<const float*, N> found;
+  for (size_t i = 0; i < N; ++i) {
+    const tensorflow::Tensor& input = context->input(first + int(i));
+    require_shape(names[i], input.shape(), tensorflow::TensorShape({channels}));
     found[i] = input.flat<float>().data();
   }
-  return true;
+  return found;
 }
 
-// `data`, normalized by the inputs mean, variance, gamma and beta from `first` on; false if they
-// do not fit.
-inline bool read_normalization(tensorflow::OpKernelContext* context, const tensorflow::Tensor& data,
-                               int first, float epsilon, bool relu, Normalization* found) {
-  const float* of[4];
-  if (!by_channel(context, data, first, 4, of)) return false;
-  const int64_t channels = data.dim_size(data.dims() - 1);
-  *found = Normalization{data.NumElements() / channels, int(channels), of[0], of[1],
-                         of[2],                         of[3],         epsilon, relu};
-  return true;
+// `data`, normalized by the inputs mean, variance, gamma and beta from `first` on.
+inline Normalization read_normalization(tensorflow::OpKernelContext* context,
+                                        const tensorflow::Tensor& data, int first, float epsilon,
+                                        bool relu) {
+  const int channels = channels_of(data);
+  const auto of = by_channel<4>(context, channels, first, {"mean", "variance", "gamma", "beta"});
+  return {data.NumElements() / channels, channels, of[0], of[1], of[2], of[3], epsilon, relu};
 }
 
 // The gradient `data`, derived by the inputs x, mean, slope, curve, average, scale and shift from
 // `first` on.
-inline bool read_derived(tensorflow::OpKernelContext* context, const tensorflow::Tensor& data,
-                         int first, bool passing, Source* found) {
-  const float* of[6];
+inline Source read_derived(tensorflow::OpKernelContext* context, const tensorflow::Tensor& data,
+                           int first, bool passing) {
   const tensorflow::Tensor& x = context->input(first);
-  if (!by_channel(context, data, first + 1, 6, of)) return false;
-  if (x.shape() != data.shape()) {
-    context->CtxFailure(tensorflow::errors::InvalidArgument(
-        "x, ", x.shape().DebugString(), ", does not fit ", data.shape().DebugString()));
-    return false;
-  }
-  found->data = data.flat<float>().data();
-  found->reading = passing ? Reading::kPassingGradient : Reading::kGradient;
-  found->x = x.flat<float>().data();
-  found->mean = of[0];
-  found->slope = of[1];
-  found->curve = of[2];
-  found->average = of[3];
-  found->scale = of[4];
-  found->shift = of[5];
-  return true;
+  require_shape("x", x.shape(), data.shape());
+  const auto of = by_channel<6>(context, channels_of(data), first + 1,
+                                {"mean", "slope", "curve", "average", "scale", "shift"});
+  Source found(data.flat<float>().data());
+  found.reading = passing ? Reading::kPassingGradient : Reading::kGradient;
+  found.x = x.flat<float>().data();
+  found.mean = of[0];
+  found.slope = of[1];
+  found.curve = of[2];
+  found.average = of[3];
+  found.scale = of[4];
+  found.shift = of[5];
+  return found;
 }
 
 }  // namespace spfde

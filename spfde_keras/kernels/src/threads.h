@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <exception>
 #include <functional>
+#include <mutex>
 
 namespace spfde {
 
@@ -19,7 +21,8 @@ struct Threads {
   int64_t chunks(int64_t work) const { return std::min<int64_t>(work, threads * int64_t(4)); }
 
   // Calls compute(chunk, first, last) for each of chunks(work) chunks, none of them empty. They
-  // become smaller, since nobody waits long for the end of a small one.
+  // become smaller, since nobody waits long for the end of a small one. What compute() throws is
+  // thrown again once all have ended.
   void each_chunk(int64_t work,
                   const std::function<void(int64_t, int64_t, int64_t)>& compute) const {
     const int64_t count = chunks(work);
@@ -27,7 +30,17 @@ struct Threads {
       const int64_t left = count - chunk;
       return work - std::max(left, work * left * left / (count * count));
     };
-    each(count, [&](int64_t chunk) { compute(chunk, begin(chunk), begin(chunk + 1)); });
+    std::exception_ptr thrown;
+    std::mutex mutex;
+    each(count, [&](int64_t chunk) {
+      try {
+        compute(chunk, begin(chunk), begin(chunk + 1));
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        thrown = std::current_exception();
+      }
+    });
+    if (thrown) std::rethrow_exception(thrown);
   }
 };
 
