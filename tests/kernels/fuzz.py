@@ -47,7 +47,9 @@ def draw_convolution(random, **wanted) -> dict:
     """Right arguments of a convolution, those that are `wanted`."""
     stride, kernel = int(random.integers(1, 3)), random.integers(1, 5, 2)
     inputs, outputs = (int(n) for n in random.integers(1, 20, 2))
-    pad = [int(random.integers(0, k)) for k in kernel for _ in range(2)]
+    # Sometimes padding that must be refused, though all else goes with it.
+    low, more = (-2, 4) if random.random() < 0.2 else (0, 0)
+    pad = [int(random.integers(low, k + more)) for k in kernel for _ in range(2)]
     least = [max(1, k - sum(pad[2 * i : 2 * i + 2])) for i, k in enumerate(kernel)]
     size = [int(random.integers(low, low + 8)) for low in least]
     batch = int(random.integers(0, 20))
