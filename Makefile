@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+KERNELS = $(BIN)/python spfde_keras/kernels/build.py
+KERNEL_FILES := $(shell $(PYTHON) spfde_keras/kernels/build.py --sources)
+CXX_FILES := $(KERNEL_FILES) $(wildcard tests/kernels/*.cc tflite/android/*.h tflite/android/*.cpp)
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -25,6 +28,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	printf '%s\n' $(filter-out %.h,$(CXX_FILES)) | xargs -P "$$(nproc)" -n 1 sh -c \
+	  '$(BIN)/clang-tidy --quiet "$$0" -- $(shell $(KERNELS) --flags) 2>/dev/null'
 
 bench: $(VENV)/.installed-dev $(VENV)/.kernels
 	mkdir -p runs
@@ -65,6 +71,6 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	touch $@ $(VENV)/.installed
 
 # After TensorFlow is there. Without a compiler all works, more slowly.
-$(VENV)/.kernels: pyproject.toml $(wildcard spfde_keras/kernels/src/*) spfde_keras/kernels/build.py | $(VENV)/.installed
-	$(BIN)/python spfde_keras/kernels/build.py || true
+$(VENV)/.kernels: pyproject.toml $(KERNEL_FILES) spfde_keras/kernels/build.py | $(VENV)/.installed
+	$(KERNELS) || true
 	touch $@

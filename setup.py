@@ -21,7 +21,6 @@ class BuildWithKernels(build_py):
     """Puts the kernels where the package goes, or says why not: all works without them."""
 
     def run(self):
-        builder = _builder()
         # An editable package is used where it lies.
         folder = _KERNELS if self.editable_mode else Path(self.build_lib, "spfde_keras", "kernels")
         super().run()
@@ -34,4 +33,14 @@ class BuildWithKernels(build_py):
             )
 
 
-setup(cmdclass={"build_py": BuildWithKernels})
+builder = _builder()
+setup(
+    cmdclass={"build_py": BuildWithKernels},
+    package_data={
+        "spfde_keras": ["py.typed"],
+        "spfde_keras.kernels": [
+            "*.so",
+            *(str(file.relative_to(_KERNELS)) for file in builder.source_files()),
+        ]
+    },
+)

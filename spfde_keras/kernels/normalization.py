@@ -138,9 +138,9 @@ def gradients(gradient, inputs: list[tf.Tensor], y=(), **settings) -> list[tf.Te
         gradient=sums.of_residual[0] if y else gradient,
         x=arguments["x"],
         mean=arguments["mean"],
-        slope=sums.slope,
-        curve=sums.curve,
-        average=sums.average,
+        diff_scale=sums.diff_scale,
+        deviation_scale=sums.deviation_scale,
+        diff_mean=sums.diff_mean,
         scale=sums.scale,
         shift=sums.shift,
         passing=settings["relu"] and not y,
@@ -202,8 +202,8 @@ def _gradient_of_sums(op, *of_outputs):
         sums = tf.reduce_sum(gradient, axes)
         products = tf.reduce_sum(gradient * (x - mean), axes)
         share = 1 / _rows(x) if op.get_attr("of_batch") else 0.0
-        curve = -scale * inverse**2 * products * share
-        outputs = [products * inverse, sums, scale, curve, sums * share, scale, shift]
+        deviation_scale = -scale * inverse**2 * products * share
+        outputs = [products * inverse, sums, scale, deviation_scale, sums * share, scale, shift]
         return outputs + [gradient] * len(y)
 
     return through_tape(compute, op.inputs, of_outputs)
@@ -211,10 +211,10 @@ def _gradient_of_sums(op, *of_outputs):
 
 @tf.RegisterGradient("SpfdeDerive")
 def _gradient_of_derive(op, of_x):
-    def compute(gradient, x, mean, slope, curve, average, scale, shift):
+    def compute(gradient, x, mean, diff_scale, deviation_scale, diff_mean, scale, shift):
         if op.get_attr("passing"):
             gradient = _passing(gradient, x * scale + shift)
-        return (gradient - average) * slope + (x - mean) * curve
+        return (gradient - diff_mean) * diff_scale + (x - mean) * deviation_scale
 
     return through_tape(compute, op.inputs, [of_x])
 

@@ -111,14 +111,16 @@ def affine(x, mean, variance, gamma, beta, epsilon: float) -> np.ndarray:
     return (x - mean) / np.sqrt(variance + epsilon) * gamma + beta
 
 
-def derive(gradient, x, mean, slope, curve, average, scale, shift, passing: bool) -> np.ndarray:
+def derive(
+    gradient, x, mean, diff_scale, deviation_scale, diff_mean, scale, shift, passing: bool
+) -> np.ndarray:
     require(gradient.ndim and gradient.shape[-1] and x.shape == gradient.shape)
-    for values in (mean, slope, curve, average, scale, shift):
+    for values in (mean, diff_scale, deviation_scale, diff_mean, scale, shift):
         require(values.shape == x.shape[-1:])
     x = np.float64(x)
     if passing:
         gradient = passed(gradient, x * scale + shift)
-    return (gradient - np.float64(average)) * slope + (x - mean) * curve
+    return (gradient - np.float64(diff_mean)) * diff_scale + (x - mean) * deviation_scale
 
 
 def passed(gradient, y) -> np.ndarray:
@@ -196,15 +198,15 @@ def sums(a: dict) -> tuple:
     inverse = 1 / np.sqrt(np.float64(a["variance"]) + a["epsilon"])
     scale = a["gamma"] * inverse
     share = 1 / (y.size // y.shape[-1]) if a["of_batch"] and y.size else 0
-    curve = -scale * inverse**2 * products * share
-    found = [products * inverse, of_beta, scale, curve, of_beta * share]
+    deviation_scale = -scale * inverse**2 * products * share
+    found = [products * inverse, of_beta, scale, deviation_scale, of_beta * share]
     found += [scale, a["beta"] - a["mean"] * scale]
     return (*found, *[gradient] * len(a["y"]))
 
 
 def draw_derive(random) -> dict:
     shape = draw_rows(random)
-    names = ("mean", "slope", "curve", "average", "scale", "shift")
+    names = ("mean", "diff_scale", "deviation_scale", "diff_mean", "scale", "shift")
     return {
         "gradient": normal(random, *shape),
         "x": normal(random, *shape),

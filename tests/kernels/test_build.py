@@ -111,11 +111,52 @@ def test_a_folder_that_cannot_be_written_to(site, compiler, tmp_path):
     assert message == f"{tmp_path / 'file' / 'kernels'} is not writable (Not a directory)"
 
 
-def test_a_program_that_is_no_compiler(folder, site, compiler):
-    compiler("echo 'src.cc:1: note: odd' >&2; echo 'src.cc:2: error: no such thing' >&2; exit 1")
-    assert refusal(folder, site) == "compilation failed: src.cc:2: error: no such thing"
-    compiler("exit 3")
-    assert refusal(folder, site) == "compilation failed: no reason given"
+def test_compilation_that_fails(folder, site, compiler):
+    def fail(text):
+        compiler(f'case "$*" in *probe.cc*) exit 0;; esac; {text}')
+        return refusal(folder, site)
+
+    lines = "echo 'src.cc:1: note: odd' >&2; echo 'src.cc:2: error: no such thing' >&2; exit 1"
+    assert fail(lines) == "compilation failed: src.cc:2: error: no such thing"
+    assert fail("exit 3") == "compilation failed: no reason given"
+
+
+def test_a_compiler_that_is_too_old(folder, site, compiler, tmp_path):
+    # As GCC 11: it compiles, but not the built-ins for vectors.
+    compiler(
+        f'echo "$*" >> {tmp_path}/calls; for last; do case "$last" in *.cc) grep -q '
+        f'__builtin_shufflevector "$last" && echo "error: not declared" >&2 && exit 1;; esac; '
+        f"done; {WRITE_OUTPUT}"
+    )
+    assert refusal(folder, site) == (
+        f"the C++ compiler ({os.environ['CXX']}) does not know the vectors that the kernels are "
+        "written in; GCC 12 or newer, or Clang 13 or newer does: name it in CXX"
+    )
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert len(calls) == 1 and "probe.cc" in calls[0], "no kernel is tried"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+def test_the_compiler_at_hand_is_new_enough():
+    build.require_compiler(["g++"])
+    with pytest.raises(build.CannotBuild):
+        build.require_compiler(["g++", "-D__builtin_shufflevector=unknown"])
+
+
+def test_all_sources_are_listed():
+    everything = {path for path in build.SOURCES.rglob("*") if path.suffix in (".h", ".cc")}
+    assert set(build.source_files()) == everything
+    compiled = {*build.engine_files("x86_64"), *build.operator_files()}
+    assert compiled == {path for path in everything if path.suffix == ".cc"}
+    assert {path.stem for path in compiled - {*build.engine_files("aarch64")}} == {
+        *("isa_avx2", "isa_avx512", "batch_norm_ops", "conv_ops")
+    }
+
+
+def test_the_engine_knows_no_tensorflow():
+    for file in build.source_files():
+        if file.parent.name == "engine":
+            assert not re.search('#include [<"](tensorflow|ops)/', file.read_text()), file
 
 
 def test_linking_that_fails(folder, site, compiler):
@@ -129,9 +170,9 @@ def test_linking_that_fails(folder, site, compiler):
 def test_a_broken_source(folder, tmp_path, monkeypatch):
     broken = tmp_path / "src"
     shutil.copytree(build.SOURCES, broken)
-    (broken / "structure.cc").write_text("int structure() { return nothing; }\n")
-    for name in ("isa_avx2", "isa_avx512", "isa_baseline", "run", "ops"):
-        (broken / f"{name}.cc").write_text("")  # what takes long
+    for file in broken.rglob("*.cc"):
+        file.write_text("")  # what is right takes long
+    (broken / "engine" / "structure.cc").write_text("int structure() { return nothing; }\n")
     monkeypatch.setattr(build, "SOURCES", broken)
     assert "structure.cc:1:26: error: 'nothing' was not" in refusal(folder, SITE).translate(
         {ord("‘"): "'", ord("’"): "'"}

@@ -36,7 +36,7 @@ def run(arguments, timeout):
     "seed, cases", [(0, 2000), pytest.param(1, 50_000, marks=pytest.mark.slow)]
 )
 def test_right_values_or_an_error(seed, cases):
-    output = run(["-m", "tests.kernels.fuzz", status().library, seed, cases], 60 + cases // 20)
+    output = run(["-m", "tests.kernels.fuzz", status().library, seed, cases], 120 + cases // 20)
     assert output[-1] == "done" and len(output) > cases
 
 
@@ -73,7 +73,7 @@ for large in (inputs((1, 3, 2**17, 8), 3), inputs((8, 4, 4, 1024), 1)):
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is not told by /proc")
 def test_too_little_memory_is_an_error():
-    output = run(["-c", SHORT_OF_MEMORY, status().library], 60)
+    output = run(["-c", SHORT_OF_MEMORY, status().library], 120)
     assert len(output) == 2
     for outcomes in map(str.split, output):
         assert outcomes[0] == "refused" and outcomes[-1] == "computed" and len(outcomes) == 5

@@ -4,6 +4,7 @@ import platform
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ def check(folder, compiler, flags, cases, machine=None, link="", run=()):
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     program = folder / "check"
-    files = [*build.source_files(machine), build.SOURCES / "check.cc"]
+    files = [*build.engine_files(machine), Path(__file__).with_name("check.cc")]
     build.compile_files(files, program, [compiler], f"{FLAGS} {flags}", link=link or flags)
     result = subprocess.run(
         [*map(str, run), str(program), str(cases)],

@@ -70,6 +70,7 @@ std::vector<std::vector<char>> InputsBytes(const Options& options, const Signatu
                              " inputs or for none. Received: " + std::to_string(sources.size()));
   }
   std::vector<std::vector<char>> inputs;
+  inputs.reserve(count);
   for (size_t i = 0; i < count; ++i) inputs.push_back(InputBytes(sources[i], signature.inputs[i]));
   return inputs;
 }

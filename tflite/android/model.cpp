@@ -30,9 +30,9 @@ struct Element {
 // By LiteRtElementType; strings and bit-packed numbers are left out.
 const std::map<int, Element>& Elements() {
   static const std::map<int, Element> elements = {
-      {1, {"float32", 4}}, {2, {"int32", 4}}, {3, {"uint8", 1}},    {4, {"int64", 8}},
-      {6, {"bool", 1}},    {7, {"int16", 2}}, {9, {"int8", 1}},     {10, {"float16", 2}},
-      {11, {"float64", 8}}};
+      {1, {"float32", 4}}, {2, {"int32", 4}},    {3, {"uint8", 1}},
+      {4, {"int64", 8}},   {6, {"bool", 1}},     {7, {"int16", 2}},
+      {9, {"int8", 1}},    {10, {"float16", 2}}, {11, {"float64", 8}}};
   return elements;
 }
 
@@ -138,11 +138,11 @@ Session::Session(const Model& model, size_t signature)
     std::vector<Buffer> buffers;
     for (size_t i = 0; i < tensors.size(); ++i) {
       const std::string failure = "No memory can be had for " + tensors[i].Describe();
-      buffers.emplace_back(Get<LiteRtTensorBuffer>(
-          failure, LiteRtCreateManagedTensorBufferFromRequirements, model.environment_.get(),
-          &tensors[i].type,
-          Get<LiteRtTensorBufferRequirements>(failure, requirements_of, compiled_.get(), index_,
-                                              i)));
+      buffers.emplace_back(
+          Get<LiteRtTensorBuffer>(failure, LiteRtCreateManagedTensorBufferFromRequirements,
+                                  model.environment_.get(), &tensors[i].type,
+                                  Get<LiteRtTensorBufferRequirements>(failure, requirements_of,
+                                                                      compiled_.get(), index_, i)));
     }
     return buffers;
   };

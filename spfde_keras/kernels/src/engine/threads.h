@@ -1,6 +1,8 @@
-// How to compute in parallel.
-#ifndef SPFDE_THREADS_H_
-#define SPFDE_THREADS_H_
+// How work is divided among threads.
+//
+// Knows no threads itself: whoever calls says how to run functions in parallel.
+#ifndef SPFDE_ENGINE_THREADS_H_
+#define SPFDE_ENGINE_THREADS_H_
 
 #include <algorithm>
 #include <cstdint>
@@ -46,4 +48,4 @@ struct Threads {
 
 }  // namespace spfde
 
-#endif  // SPFDE_THREADS_H_
+#endif  // SPFDE_ENGINE_THREADS_H_

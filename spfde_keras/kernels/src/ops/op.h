@@ -1,21 +1,23 @@
 // What all operators share: the instruction set they ask for, and errors instead of exceptions.
-#ifndef SPFDE_TENSORFLOW_KERNEL_H_
-#define SPFDE_TENSORFLOW_KERNEL_H_
+//
+// No exception of the engine leaves Compute(): TensorFlow is compiled without them.
+#ifndef SPFDE_OPS_OP_H_
+#define SPFDE_OPS_OP_H_
 
 #include <new>
 #include <stdexcept>
 #include <string>
 
-#include "isa.h"
+#include "engine/isa.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace spfde {
 
 // An operator whose compute() may throw: std::invalid_argument for wrong inputs, std::length_error
 // for sizes that are too large, std::bad_alloc where memory is short.
-class Kernel : public tensorflow::OpKernel {
+class Op : public tensorflow::OpKernel {
  public:
-  explicit Kernel(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
+  explicit Op(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
     std::string name;
     OP_REQUIRES_OK(context, context->GetAttr("isa", &name));
     isa_ = name.empty() ? usable_isas().front() : find_isa(name);
@@ -47,4 +49,4 @@ class Kernel : public tensorflow::OpKernel {
 
 }  // namespace spfde
 
-#endif  // SPFDE_TENSORFLOW_KERNEL_H_
+#endif  // SPFDE_OPS_OP_H_

@@ -1,12 +1,14 @@
-// Inputs of TensorFlow's operators that are computed while they are read.
-#ifndef SPFDE_TENSORFLOW_INPUTS_H_
-#define SPFDE_TENSORFLOW_INPUTS_H_
+// Reads inputs of operators, after their shapes are checked.
+//
+// What is returned points into the inputs, and lives as long as the call of the operator.
+#ifndef SPFDE_OPS_INPUTS_H_
+#define SPFDE_OPS_INPUTS_H_
 
 #include <array>
 #include <stdexcept>
 #include <string>
 
-#include "normalization.h"
+#include "engine/batch_norm.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace spfde {
@@ -32,7 +34,7 @@ inline void require_shape(const std::string& name, const tensorflow::TensorShape
 template <size_t N>
 std::array<const float*, N> by_channel(tensorflow::OpKernelContext* context, int channels,
                                        int first, const std::array<const char*, N>& names) {
-  std::array<const float*, N> found;
+  std::array<const float*, N> found{};
   for (size_t i = 0; i < N; ++i) {
     const tensorflow::Tensor& input = context->input(first + int(i));
     require_shape(names[i], input.shape(), tensorflow::TensorShape({channels}));
@@ -41,30 +43,32 @@ std::array<const float*, N> by_channel(tensorflow::OpKernelContext* context, int
   return found;
 }
 
-// `data`, normalized by the inputs mean, variance, gamma and beta from `first` on.
-inline Normalization read_normalization(tensorflow::OpKernelContext* context,
-                                        const tensorflow::Tensor& data, int first, float epsilon,
-                                        bool relu) {
+// The normalization of `data` by the inputs mean, variance, gamma and beta from `first` on.
+inline BatchNorm read_batch_norm(tensorflow::OpKernelContext* context,
+                                 const tensorflow::Tensor& data, int first, float epsilon,
+                                 bool relu) {
   const int channels = channels_of(data);
   const auto of = by_channel<4>(context, channels, first, {"mean", "variance", "gamma", "beta"});
   return {data.NumElements() / channels, channels, of[0], of[1], of[2], of[3], epsilon, relu};
 }
 
-// The gradient `data`, derived by the inputs x, mean, slope, curve, average, scale and shift from
-// `first` on.
-inline Source read_derived(tensorflow::OpKernelContext* context, const tensorflow::Tensor& data,
-                           int first, bool passing) {
+// The gradient of what was normalized, from `data`, the gradient of the result, and the inputs x,
+// mean, diff_scale, deviation_scale, diff_mean, scale and shift from `first` on; see
+// BatchNormGradients.
+inline Operand read_batch_norm_gradient(tensorflow::OpKernelContext* context,
+                                        const tensorflow::Tensor& data, int first, bool passing) {
   const tensorflow::Tensor& x = context->input(first);
   require_shape("x", x.shape(), data.shape());
-  const auto of = by_channel<6>(context, channels_of(data), first + 1,
-                                {"mean", "slope", "curve", "average", "scale", "shift"});
-  Source found(data.flat<float>().data());
-  found.reading = passing ? Reading::kPassingGradient : Reading::kGradient;
-  found.x = x.flat<float>().data();
+  const auto of =
+      by_channel<6>(context, channels_of(data), first + 1,
+                    {"mean", "diff_scale", "deviation_scale", "diff_mean", "scale", "shift"});
+  Operand found(data.flat<float>().data());
+  found.prologue = passing ? Prologue::kBatchNormReluGrad : Prologue::kBatchNormGrad;
+  found.src = x.flat<float>().data();
   found.mean = of[0];
-  found.slope = of[1];
-  found.curve = of[2];
-  found.average = of[3];
+  found.diff_scale = of[1];
+  found.deviation_scale = of[2];
+  found.diff_mean = of[3];
   found.scale = of[4];
   found.shift = of[5];
   return found;
@@ -72,4 +76,4 @@ inline Source read_derived(tensorflow::OpKernelContext* context, const tensorflo
 
 }  // namespace spfde
 
-#endif  // SPFDE_TENSORFLOW_INPUTS_H_
+#endif  // SPFDE_OPS_INPUTS_H_

@@ -1,23 +1,26 @@
 // Asks for memory ahead of its use.
-#ifndef SPFDE_AHEAD_H_
-#define SPFDE_AHEAD_H_
+//
+// Compiled for one instruction set (SPFDE_ISA), so that fetch() can be inlined. Addresses need not
+// be valid: nothing is read.
+#ifndef SPFDE_ENGINE_PREFETCH_H_
+#define SPFDE_ENGINE_PREFETCH_H_
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "simd.h"
+#include "engine/simd.h"
 
 namespace SPFDE_ISA {
 
 // Pieces of memory that are read next, asked for a few lines at a time while something is computed:
 // all at once would be waited for.
-class Ahead {
+class Prefetcher {
  public:
-  Ahead() = default;
+  Prefetcher() = default;
   // `pieces` times `size` bytes, the first at `first`, `step` bytes from one to the next; then as
   // many at `second`, if there is one. `calls` calls of fetch() ask for all of them.
-  Ahead(const float* first, const float* second, ptrdiff_t size, ptrdiff_t step, int pieces,
-        int64_t calls)
+  Prefetcher(const float* first, const float* second, ptrdiff_t size, ptrdiff_t step, int pieces,
+             int64_t calls)
       : line_((const char*)first), end_(line_ + size), second_((const char*)second), size_(size),
         step_(step), pieces_(pieces), left_(pieces) {
     const int64_t lines = (size / kLine + 1) * pieces * (second ? 2 : 1);
@@ -56,4 +59,4 @@ class Ahead {
 
 }  // namespace SPFDE_ISA
 
-#endif  // SPFDE_AHEAD_H_
+#endif  // SPFDE_ENGINE_PREFETCH_H_

@@ -1,32 +1,26 @@
-#include "isa.h"
+// Asks the processor what it has.
+#include "engine/isa.h"
+
+#include "engine/isa_kernels.h"
 
 namespace spfde {
-
-#if defined(__x86_64__)
-const Engine* avx512_engine(int lanes);
-const Normalizer* avx512_normalizer();
-const Engine* avx2_engine(int lanes);
-const Normalizer* avx2_normalizer();
-#endif
-const Engine* baseline_engine(int lanes);
-const Normalizer* baseline_normalizer();
 
 namespace {
 
 const Isa kIsas[] = {
 #if defined(__x86_64__)
-    {"avx512", 16, avx512_engine, avx512_normalizer,
+    {"avx512", 16, avx512_conv_kernels, avx512_batch_norm_kernels,
      [] {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
      }},
-    {"avx2", 8, avx2_engine, avx2_normalizer,
+    {"avx2", 8, avx2_conv_kernels, avx2_batch_norm_kernels,
      [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
-    {"sse2", 4, baseline_engine, baseline_normalizer, [] { return true; }},
+    {"sse2", 4, baseline_conv_kernels, baseline_batch_norm_kernels, [] { return true; }},
 #elif defined(__aarch64__)
-    {"neon", 4, baseline_engine, baseline_normalizer, [] { return true; }},
+    {"neon", 4, baseline_conv_kernels, baseline_batch_norm_kernels, [] { return true; }},
 #else
-    {"baseline", 4, baseline_engine, baseline_normalizer, [] { return true; }},
+    {"baseline", 4, baseline_conv_kernels, baseline_batch_norm_kernels, [] { return true; }},
 #endif
 };
 

@@ -1,11 +1,14 @@
 // The TensorFlow operators of batch normalization with what follows it: an addition, a ReLU.
-#include "normalization.h"
+//
+// Names of inputs are TensorFlow's (x, y). An operator may run in several threads at once: nothing
+// in it changes.
+#include "engine/batch_norm.h"
+#include "ops/inputs.h"
+#include "ops/op.h"
+#include "ops/worker_threads.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
-#include "tensorflow_inputs.h"
-#include "tensorflow_kernel.h"
-#include "tensorflow_threads.h"
 
 namespace spfde {
 namespace {
@@ -19,9 +22,9 @@ using tensorflow::errors::InvalidArgument;
 using tensorflow::shape_inference::InferenceContext;
 
 // Operators that know how a normalization is to be computed.
-class NormalizationKernel : public Kernel {
+class BatchNormOp : public Op {
  public:
-  explicit NormalizationKernel(OpKernelConstruction* context) : Kernel(context) {
+  explicit BatchNormOp(OpKernelConstruction* context) : Op(context) {
     OP_REQUIRES_OK(context, context->GetAttr("epsilon", &epsilon_));
     OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_));
     OP_REQUIRES_OK(context, context->GetAttr("of_batch", &of_batch_));
@@ -48,9 +51,9 @@ class NormalizationKernel : public Kernel {
   bool relu_ = false, of_batch_ = false;
 };
 
-class Moments : public Kernel {
+class Moments : public Op {
  public:
-  using Kernel::Kernel;
+  using Op::Op;
 
   void compute(OpKernelContext* context) override {
     const Tensor& x = context->input(0);
@@ -63,13 +66,13 @@ class Moments : public Kernel {
   }
 };
 
-class Normalize : public NormalizationKernel {
+class Normalize : public BatchNormOp {
  public:
-  using NormalizationKernel::NormalizationKernel;
+  using BatchNormOp::BatchNormOp;
 
   void compute(OpKernelContext* context) override {
     const Tensor& x = context->input(0);
-    const Normalization n = read_normalization(context, x, 1, epsilon_, relu_);
+    const BatchNorm n = read_batch_norm(context, x, 1, epsilon_, relu_);
     const float* residual = beside(context, x, 5, "residual");
     const float* from = x.flat<float>().data();
     Tensor* y;
@@ -78,13 +81,13 @@ class Normalize : public NormalizationKernel {
   }
 };
 
-class NormalizeSums : public NormalizationKernel {
+class NormalizeSums : public BatchNormOp {
  public:
-  using NormalizationKernel::NormalizationKernel;
+  using BatchNormOp::BatchNormOp;
 
   void compute(OpKernelContext* context) override {
     const Tensor& x = context->input(1);
-    const Normalization n = read_normalization(context, x, 2, epsilon_, relu_);
+    const BatchNorm n = read_batch_norm(context, x, 2, epsilon_, relu_);
     const float* of_y = beside(context, x, 0, "gradient");
     // Without a residual there is neither.
     const float* y = beside(context, x, 6, "y");
@@ -99,28 +102,29 @@ class NormalizeSums : public NormalizationKernel {
     if (y)
       OP_REQUIRES_OK(context,
                      context->forward_input_or_allocate_output({0}, 7, x.shape(), &of_residual));
-    const NormalizationGradients found{by_channel[0], by_channel[1], by_channel[2], by_channel[3],
-                                       by_channel[4], by_channel[5], by_channel[6]};
-    add_up(isa(), n, of_batch_, x.flat<float>().data(), y, of_y, more,
-           of_residual ? of_residual->flat<float>().data() : nullptr, found, threads_of(context));
+    const BatchNormGradients found{by_channel[0], by_channel[1], by_channel[2], by_channel[3],
+                                   by_channel[4], by_channel[5], by_channel[6]};
+    reduce_gradients(isa(), n, of_batch_, x.flat<float>().data(), y, of_y, more,
+                     of_residual ? of_residual->flat<float>().data() : nullptr, found,
+                     threads_of(context));
   }
 };
 
-class Derive : public Kernel {
+class Derive : public Op {
  public:
-  explicit Derive(OpKernelConstruction* context) : Kernel(context) {
+  explicit Derive(OpKernelConstruction* context) : Op(context) {
     OP_REQUIRES_OK(context, context->GetAttr("passing", &passing_));
   }
 
   void compute(OpKernelContext* context) override {
     const Tensor& gradient = context->input(0);
     const int channels = channels_of(gradient);
-    const Source source = read_derived(context, gradient, 1, passing_);
+    const Operand operand = read_batch_norm_gradient(context, gradient, 1, passing_);
     Tensor* of_x;
     OP_REQUIRES_OK(context,
                    context->forward_input_or_allocate_output({0}, 0, gradient.shape(), &of_x));
-    copy(isa(), source, gradient.NumElements() / channels, channels, of_x->flat<float>().data(),
-         threads_of(context));
+    materialize(isa(), operand, gradient.NumElements() / channels, channels,
+                of_x->flat<float>().data(), threads_of(context));
   }
 
  private:
@@ -175,9 +179,9 @@ REGISTER_OP("SpfdeNormalizeSums")
     .Attr("added: int >= 0")
     .Output("of_gamma: float")
     .Output("of_beta: float")
-    .Output("slope: float")
-    .Output("curve: float")
-    .Output("average: float")
+    .Output("diff_scale: float")
+    .Output("deviation_scale: float")
+    .Output("diff_mean: float")
     .Output("scale: float")
     .Output("shift: float")
     .Output("of_residual: residuals * float")
@@ -191,9 +195,9 @@ REGISTER_OP("SpfdeDerive")
     .Input("gradient: float")
     .Input("x: float")
     .Input("mean: float")
-    .Input("slope: float")
-    .Input("curve: float")
-    .Input("average: float")
+    .Input("diff_scale: float")
+    .Input("deviation_scale: float")
+    .Input("diff_mean: float")
     .Input("scale: float")
     .Input("shift: float")
     .Output("of_x: float")

@@ -1,6 +1,9 @@
-// Vectors of 4, 8 or 16 floats, in the compiler's own notation; see sparse_conv.h.
-#ifndef SPFDE_SIMD_H_
-#define SPFDE_SIMD_H_
+// Vectors of 4, 8 or 16 floats, in the compiler's own notation.
+//
+// Compiled for one instruction set (SPFDE_ISA); depends on nothing. Needs __builtin_shufflevector
+// and arithmetic on vector_size types, which GCC 12 and Clang 13 have.
+#ifndef SPFDE_ENGINE_SIMD_H_
+#define SPFDE_ENGINE_SIMD_H_
 
 #include <stddef.h>
 
@@ -29,7 +32,7 @@ struct Lanes<4> {
   static V high(V a, V b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
   static V front(V a, V b) { return __builtin_shufflevector(a, b, 0, 1, 4, 5); }
   static V back(V a, V b) { return __builtin_shufflevector(a, b, 2, 3, 6, 7); }
-  static SPFDE_INLINE void swap_quarters(V*) {}
+  static SPFDE_INLINE void swap_quarters(V* /*v*/) {}
   static SPFDE_INLINE Quad fold(V v) { return v; }
 };
 
@@ -140,4 +143,4 @@ SPFDE_INLINE Quad sum(const typename Lanes<L>::V* v) {
 
 }  // namespace SPFDE_ISA
 
-#endif  // SPFDE_SIMD_H_
+#endif  // SPFDE_ENGINE_SIMD_H_
