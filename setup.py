@@ -41,6 +41,6 @@ setup(
         "spfde_keras.kernels": [
             "*.so",
             *(str(file.relative_to(_KERNELS)) for file in builder.source_files()),
-        ]
+        ],
     },
 )

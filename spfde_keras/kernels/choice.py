@@ -9,14 +9,18 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from spfde_keras.kernels.library import status
 from spfde_keras.kernels.ops import sparse_conv2d
+
+if TYPE_CHECKING:
+    from spfde_keras.masking import Mask
 
 DEFAULT_BATCH = 64  # of layers that are traced before the size of a batch is known
 _HIGHEST_DENSITY = 0.6  # above, no shape was seen to gain
@@ -49,7 +53,13 @@ class Convolution:
     density: float
 
 
-def convolution_of(inputs, mask, kernel=(1, 1), stride=1, padding="valid") -> Convolution | None:
+def convolution_of(
+    inputs: tf.Tensor,
+    mask: "Mask",
+    kernel: Sequence[int] = (1, 1),
+    stride: int = 1,
+    padding: str = "valid",
+) -> Convolution | None:
     """Returns what a layer computes; None if its images have no fixed size.
 
     Args:
@@ -66,11 +76,16 @@ def convolution_of(inputs, mask, kernel=(1, 1), stride=1, padding="valid") -> Co
     density = 1 - float(np.mean([subnet.sparsity for subnet in mask.subnets]))
     if len(mask.layout.shape) == 2:
         batch, spatial = (batch or DEFAULT_BATCH) * math.prod(spatial), (1, 1)
+    height, width = spatial
+    taken, given = mask.layout.shape[-2:]
+    rows, columns = kernel
     return Convolution(
-        batch or DEFAULT_BATCH,
-        *spatial,
-        *mask.layout.shape[-2:],
-        kernel=tuple(kernel),
+        batch=batch or DEFAULT_BATCH,
+        height=height,
+        width=width,
+        inputs=taken,
+        outputs=given,
+        kernel=(rows, columns),
         stride=stride,
         padding=padding,
         density=density,
@@ -92,7 +107,7 @@ class Choice:
     speedup: float | None
     reason: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         measured = "" if self.speedup is None else f" {self.speedup:.1f}x"
         return ("sparse" if self.sparse else "dense") + measured
 
@@ -200,7 +215,7 @@ def _speedup(convolution: Convolution) -> float:
         "dense": lambda: tf.nn.conv2d(images, kernel, c.stride, c.padding.upper()),
         "sparse": lambda: sparse_conv2d(images, kernel, mask, c.stride, c.padding),
     }
-    seconds = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(1 + _ROUNDS):
         for name, way in ways.items():
             start = time.perf_counter()

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import os
 import platform
+from types import ModuleType
+from typing import Any
 
 import tensorflow as tf
 
@@ -32,7 +34,7 @@ class Status:
     library: str | None
     tensorflow: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"sparse kernels {'on' if self.active else 'off'} ({self.mode}): {self.reason}"
 
 
@@ -64,13 +66,20 @@ def status() -> Status:
     )
 
 
-def operators():
-    """Returns the module of the operators, None if they are not there."""
-    return _load()[1]
+def operators() -> Any:
+    """Returns the module of the operators.
+
+    Raises:
+        RuntimeError: if the kernels are not built, or cannot be loaded.
+    """
+    _, module, problem = _load()
+    if module is None:
+        raise RuntimeError(f"Sparse kernels are {problem}.")
+    return module
 
 
 @functools.cache
-def _load():
+def _load() -> tuple[str, ModuleType | None, str | None]:
     """The path of the library, the loaded module and what is wrong; never compiles."""
     path = library_path(tf.__version__)
     if not path.is_file():

@@ -1,7 +1,9 @@
 """Batch normalization, and what follows it: an addition and a ReLU, in the same operator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from spfde_keras.kernels.library import operators
@@ -10,8 +12,8 @@ _INPUTS = ("x", "mean", "variance", "gamma", "beta")
 _SETTINGS = ("epsilon", "relu", "of_batch", "isa")
 
 
-def moments(inputs) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns mean and variance of each channel, in one pass over memory.
+def moments(inputs: tf.Tensor | np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns mean and variance of each channel, reading the inputs once.
 
     Args:
         inputs: float32 tensor (..., channels).
@@ -28,7 +30,15 @@ def moments(inputs) -> tuple[tf.Tensor, tf.Tensor]:
     return operators().spfde_moments(x=inputs)
 
 
-def normalize(inputs, mean, variance, gamma, beta, epsilon: float, of_batch: bool):
+def normalize(
+    inputs: tf.Tensor,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    epsilon: float,
+    of_batch: bool,
+) -> tf.Tensor:
     """Returns (inputs - mean) / sqrt(variance + epsilon) * gamma + beta.
 
     Args:
@@ -56,17 +66,20 @@ def normalize(inputs, mean, variance, gamma, beta, epsilon: float, of_batch: boo
     )
 
 
-def relu(inputs, used_once: bool = False):
+def relu(inputs: tf.Tensor, used_once: bool = False) -> tf.Tensor:
     """Returns the inputs without what is negative.
 
-    In a graph, where they come from `normalize`, or from its sum with something else, all of it
-    is one operator: memory is passed over once, and once less on the way back. What it takes the
-    place of is not run unless something else needs it.
+    In a graph, where they come from `normalize`, or from its sum with something else, one operator
+    does it all, so that memory is read and written fewer times, in gradients as well. The
+    operators it replaces do not run unless something else needs them.
 
     Args:
         inputs: tensor.
-        used_once: whether nothing but one layer needs the result; a sparse convolution computes
-            it anew, then, while it reads, and it never lies in memory.
+        used_once: bool, whether a single layer needs the result. If that is a sparse convolution,
+            it normalizes while it reads, and the result is never written to memory.
+
+    Returns:
+        Tensor of the inputs' shape.
     """
     if not tf.is_symbolic_tensor(inputs):
         return tf.nn.relu(inputs)
@@ -85,15 +98,22 @@ def _is_bare_normalization(tensor: tf.Tensor) -> bool:
     return op.type == "SpfdeNormalize" and not op.get_attr("relu")
 
 
-def _normalize_and_relu(op, residual: list[tf.Tensor], foldable: bool):
+def _normalize_and_relu(op: tf.Operation, residual: list[tf.Tensor], foldable: bool) -> tf.Tensor:
     settings = _settings(op) | {"relu": True, "foldable": foldable}
     return operators().spfde_normalize(
         **dict(zip(_INPUTS, op.inputs, strict=False)), residual=residual, **settings
     )
 
 
-def unread_normalization(images) -> tuple[tf.Tensor, dict]:
-    """Returns what a convolution reads instead of `images`, and arguments that say so."""
+def fold_into_images(images: tf.Tensor) -> tuple[tf.Tensor, dict[str, Any]]:
+    """Lets a convolution normalize its images itself, if `relu` has allowed that.
+
+    Args:
+        images: float32 tensor.
+
+    Returns:
+        What the convolution reads, and arguments that say how to normalize it, if it is to.
+    """
     if (
         tf.is_symbolic_tensor(images)
         and images.op.type == "SpfdeNormalize"
@@ -104,20 +124,32 @@ def unread_normalization(images) -> tuple[tf.Tensor, dict]:
     return images, {"normalization": []}
 
 
-def statistics_settings(op) -> dict:
+def statistics_settings(op: tf.Operation) -> dict[str, Any]:
     """Returns what an operator that normalizes knows of its statistics, as arguments."""
     return {name: op.get_attr(name) for name in ("epsilon", "of_batch")}
 
 
-def underived(gradient) -> tuple[tf.Tensor, dict]:
-    """Returns what a convolution's gradients read instead of `gradient`, and arguments."""
+def fold_into_gradient(gradient: tf.Tensor) -> tuple[tf.Tensor, dict[str, Any]]:
+    """Lets a convolution's gradients finish a batch normalization's gradient themselves.
+
+    Args:
+        gradient: float32 tensor, of the convolution's outputs.
+
+    Returns:
+        What they read, and arguments that say how to finish it, if they are to.
+    """
     if tf.is_symbolic_tensor(gradient) and gradient.op.type == "SpfdeDerive":
         read, *derivation = gradient.op.inputs
         return read, {"derivation": derivation, "passing": gradient.op.get_attr("passing")}
     return gradient, {"derivation": []}
 
 
-def gradients(gradient, inputs: list[tf.Tensor], y=(), **settings) -> list[tf.Tensor | None]:
+def gradients(
+    gradient: tf.Tensor,
+    inputs: Sequence[tf.Tensor],
+    y: Sequence[tf.Tensor] = (),
+    **settings: Any,
+) -> list[tf.Tensor | None]:
     """Returns the gradients of `normalize` and `relu`.
 
     Args:
@@ -149,7 +181,7 @@ def gradients(gradient, inputs: list[tf.Tensor], y=(), **settings) -> list[tf.Te
     return [of_x, None, None, sums.of_gamma, sums.of_beta, *sums.of_residual]
 
 
-def _summands(gradient) -> list[tf.Tensor]:
+def _summands(gradient: tf.Tensor) -> list[tf.Tensor]:
     """What a gradient is the sum of, if it is one of two, as where a residual block branches."""
     if tf.is_symbolic_tensor(gradient) and gradient.op.type in ("AddN", "AddV2"):
         summands = list(gradient.op.inputs)
@@ -159,7 +191,9 @@ def _summands(gradient) -> list[tf.Tensor]:
     return [gradient]
 
 
-def through_tape(compute: Callable, inputs, of_outputs) -> list[tf.Tensor | None]:
+def through_tape(
+    compute: Callable, inputs: Sequence[tf.Tensor], of_outputs: Sequence[tf.Tensor]
+) -> list[tf.Tensor | None]:
     """Returns the gradients of what `compute` makes of inputs, by those of its operators."""
     floats = [tensor for tensor in inputs if tensor.dtype.is_floating]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -169,12 +203,12 @@ def through_tape(compute: Callable, inputs, of_outputs) -> list[tf.Tensor | None
     return [next(found) if tensor.dtype.is_floating else None for tensor in inputs]
 
 
-def _settings(op) -> dict:
+def _settings(op: tf.Operation) -> dict[str, Any]:
     return {name: op.get_attr(name) for name in _SETTINGS}
 
 
 @tf.RegisterGradient("SpfdeNormalize")
-def _gradient(op, gradient):
+def _gradient(op: tf.Operation, gradient: tf.Tensor) -> list[tf.Tensor | None]:
     y = op.outputs if op.get_attr("residuals") else ()
     return gradients(gradient, op.inputs[:5], y, **_settings(op))
 
@@ -183,14 +217,22 @@ def _gradient(op, gradient):
 
 
 @tf.RegisterGradient("SpfdeMoments")
-def _gradient_of_moments(op, of_mean, of_variance):
+def _gradient_of_moments(op: tf.Operation, of_mean: tf.Tensor, of_variance: tf.Tensor) -> tf.Tensor:
     x, mean = op.inputs[0], op.outputs[0]
     return (of_mean + 2 * of_variance * (x - mean)) / _rows(x)
 
 
 @tf.RegisterGradient("SpfdeNormalizeSums")
-def _gradient_of_sums(op, *of_outputs):
-    def compute(gradient, x, mean, variance, gamma, beta, *rest):
+def _gradient_of_sums(op: tf.Operation, *of_outputs: tf.Tensor) -> list[tf.Tensor | None]:
+    def compute(
+        gradient: tf.Tensor,
+        x: tf.Tensor,
+        mean: tf.Tensor,
+        variance: tf.Tensor,
+        gamma: tf.Tensor,
+        beta: tf.Tensor,
+        *rest: tf.Tensor,
+    ) -> list[tf.Tensor]:
         y, more = rest[:1], rest[1:]
         gradient = tf.add_n([gradient, *more])
         inverse = tf.math.rsqrt(variance + op.get_attr("epsilon"))
@@ -210,8 +252,17 @@ def _gradient_of_sums(op, *of_outputs):
 
 
 @tf.RegisterGradient("SpfdeDerive")
-def _gradient_of_derive(op, of_x):
-    def compute(gradient, x, mean, diff_scale, deviation_scale, diff_mean, scale, shift):
+def _gradient_of_derive(op: tf.Operation, of_x: tf.Tensor) -> list[tf.Tensor | None]:
+    def compute(
+        gradient: tf.Tensor,
+        x: tf.Tensor,
+        mean: tf.Tensor,
+        diff_scale: tf.Tensor,
+        deviation_scale: tf.Tensor,
+        diff_mean: tf.Tensor,
+        scale: tf.Tensor,
+        shift: tf.Tensor,
+    ) -> tf.Tensor:
         if op.get_attr("passing"):
             gradient = _passing(gradient, x * scale + shift)
         return (gradient - diff_mean) * diff_scale + (x - mean) * deviation_scale
@@ -219,9 +270,9 @@ def _gradient_of_derive(op, of_x):
     return through_tape(compute, op.inputs, [of_x])
 
 
-def _passing(gradient, y):
+def _passing(gradient: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     return tf.where(y > 0, gradient, 0.0)
 
 
-def _rows(x):
+def _rows(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.size(x) // tf.shape(x)[-1], x.dtype)

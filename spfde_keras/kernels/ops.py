@@ -1,14 +1,17 @@
 """Convolutions and products with kernels that are mostly zero."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from spfde_keras.kernels import normalization
-from spfde_keras.kernels.library import operators, status
+from spfde_keras.kernels.library import operators
 
 _STRIDES = (1, 2)
-# The inputs of operators that may read what they compute, without those that say so.
+# The inputs of operators, without those of a batch normalization that may be folded in.
 _INPUTS = {
     "SpfdeSparseConv2DInputGradient": ("sizes", "kernel", "mask", "gradient"),
     "SpfdeSparseConv2DKernelGradient": ("images", "mask", "gradient"),
@@ -16,7 +19,13 @@ _INPUTS = {
 }
 
 
-def sparse_conv2d(images, kernel, mask, stride: int = 1, padding: str = "valid"):
+def sparse_conv2d(
+    images: tf.Tensor | np.ndarray,
+    kernel: tf.Tensor | np.ndarray,
+    mask: tf.Tensor | np.ndarray,
+    stride: int = 1,
+    padding: str = "valid",
+) -> tf.Tensor:
     """Convolves images with the kept weights of a kernel; zeros cost nothing.
 
     Gradients, too, are computed for what is kept only: that of the kernel is 0 elsewhere.
@@ -44,8 +53,6 @@ def sparse_conv2d(images, kernel, mask, stride: int = 1, padding: str = "valid")
     ...     assert sparse_conv2d(images, kernel, kernel != 0).shape == (2, 4, 4, 8)
     """
     module = operators()
-    if module is None:
-        raise RuntimeError(f"Sparse kernels are {status().reason}.")
     if stride not in _STRIDES:
         raise ValueError(f"`stride` must be 1 or 2. Received: {stride}")
     if padding not in ("valid", "same"):
@@ -62,7 +69,7 @@ def sparse_conv2d(images, kernel, mask, stride: int = 1, padding: str = "valid")
         pads = [
             p for axis in (0, 1) for p in _same(images.shape[1 + axis], kernel.shape[axis], stride)
         ]
-    read, options = normalization.unread_normalization(images)
+    read, options = normalization.fold_into_images(images)
     outputs = module.spfde_sparse_conv2d(
         images=read, kernel=kernel, mask=mask, stride=stride, pad=pads, **options
     )
@@ -70,7 +77,11 @@ def sparse_conv2d(images, kernel, mask, stride: int = 1, padding: str = "valid")
     return outputs
 
 
-def sparse_matmul(inputs, kernel, mask):
+def sparse_matmul(
+    inputs: tf.Tensor | np.ndarray,
+    kernel: tf.Tensor | np.ndarray,
+    mask: tf.Tensor | np.ndarray,
+) -> tf.Tensor:
     """Multiplies by the kept weights of a matrix; zeros cost nothing.
 
     Args:
@@ -101,9 +112,9 @@ def sparse_matmul(inputs, kernel, mask):
 
 
 @tf.RegisterGradient("SpfdeSparseConv2D")
-def _gradient(op, gradient):
+def _gradient(op: tf.Operation, gradient: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
     images, kernel, mask, *normalized = op.inputs
-    gradient, derived = normalization.underived(gradient)
+    gradient, derived = normalization.fold_into_gradient(gradient)
     options = {"mask": mask, "gradient": gradient} | derived | _attributes(op)
     reading = {"normalization": normalized} | normalization.statistics_settings(op)
     # The tape knows what nothing asks for: images that are data, kernels that are frozen.
@@ -133,16 +144,16 @@ def _gradient(op, gradient):
 # whatever is derived again is one of the same three operators.
 
 
-def _derives_parts(function):
-    """Decorator: an operator that computes what it reads is derived as several that do not."""
+def _derives_parts(function: Callable) -> Callable:
+    """Decorator: an operator with batch normalization folded in is derived as several without."""
 
     @functools.wraps(function)
-    def gradient(op, *of_outputs):
+    def gradient(op: tf.Operation, *of_outputs: tf.Tensor) -> Any:
         names = _INPUTS[op.type]
         if len(op.inputs) == len(names):
             return function(op, *of_outputs)
 
-        def compute(*inputs):
+        def compute(*inputs: tf.Tensor) -> Any:
             arguments = dict(zip(names, inputs, strict=False)) | _attributes(op)
             rest = list(inputs[len(names) :])
             if "images" in arguments:
@@ -166,7 +177,7 @@ def _derives_parts(function):
 
 @tf.RegisterGradient("SpfdeSparseConv2DInputGradient")
 @_derives_parts
-def _gradient_of_input_gradient(op, of_images):
+def _gradient_of_input_gradient(op: tf.Operation, of_images: tf.Tensor) -> tuple:
     _, kernel, mask, gradient = op.inputs
     module, options = operators(), {"mask": mask} | _attributes(op)
     return (
@@ -181,7 +192,7 @@ def _gradient_of_input_gradient(op, of_images):
 
 @tf.RegisterGradient("SpfdeSparseConv2DKernelGradient")
 @_derives_parts
-def _gradient_of_kernel_gradient(op, of_kernel):
+def _gradient_of_kernel_gradient(op: tf.Operation, of_kernel: tf.Tensor) -> tuple:
     images, mask, gradient = op.inputs
     module, options = operators(), {"mask": mask} | _attributes(op)
     return (
@@ -195,7 +206,7 @@ def _gradient_of_kernel_gradient(op, of_kernel):
 
 @tf.RegisterGradient("SpfdeSparseConv2DGradients")
 @_derives_parts
-def _gradient_of_gradients(op, of_images, of_kernel):
+def _gradient_of_gradients(op: tf.Operation, of_images: tf.Tensor, of_kernel: tf.Tensor) -> tuple:
     images, kernel, mask, gradient = op.inputs
     module, options = operators(), {"mask": mask} | _attributes(op)
     plain = {"normalization": []} | options
@@ -212,7 +223,7 @@ def _gradient_of_gradients(op, of_images, of_kernel):
     )
 
 
-def _attributes(op) -> dict:
+def _attributes(op: tf.Operation) -> dict[str, Any]:
     return {name: op.get_attr(name) for name in ("stride", "pad", "isa")}
 
 
@@ -222,7 +233,9 @@ def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _output_shape(images, kernel, stride: int, pads: list[int]) -> list[int | None]:
+def _output_shape(
+    images: tf.TensorShape, kernel: tf.TensorShape, stride: int, pads: list[int]
+) -> list[int | None]:
     spatial = [
         None
         if size is None
