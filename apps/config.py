@@ -69,14 +69,14 @@ class RunConfig(Options):
     interval: int = option(2, "epochs between two updates of masks and samples", least=1)
     initial_density: float = option(0.5, "ast and joint: share of weights trained with at first")
     gradient_correction: bool = option(
-        True, "ast: correct gradients that go against the previous sub-net's"
+        True, "ast: correct gradients that conflict with the previous sub-net's"
     )
     freeze_reduction: float = option(
         0.2, "share of training FLOPs that freezing saves; 0 never freezes", least=0
     )
     freeze_scheme: str = option("single_shot", "when blocks freeze", choices=freezing_schemes.names)
     sieve_fraction: float = option(
-        0.2, "share of the samples that rest at a time; 0 uses all", least=0
+        0.2, "share of the samples set aside at a time; 0 uses all", least=0
     )
     sieve_policy: str = option("circular", "do samples come back?", choices=policies.names)
     data_stop: float | None = option(

@@ -7,7 +7,7 @@ even image with explicit symmetric padding. So here
   224x224 is halved five times as in the papers, 32x32 three times, 28x28 twice, 8x8 once;
 - images of odd height or width are refused: the stem always halves;
 - a grey image is repeated three times, and one of two channels, or of more than three, is mixed
-  into three by a 1x1 convolution that is learnt (`stem_rgb`).
+  into three by a 1x1 convolution that is learned (`stem_rgb`).
 """
 
 import keras
@@ -69,7 +69,7 @@ def _inverted_residual(
 
 
 def _stem(x: keras.KerasTensor, filters: int, model: str) -> keras.KerasTensor:
-    """A 3x3 convolution that halves the image, behind whatever gives it three channels."""
+    """A 3x3 convolution that halves the image, after whatever gives it three channels."""
     height, width = x.shape[1:3]
     if height % 2 or width % 2:
         raise ValueError(
@@ -86,7 +86,7 @@ def _stem(x: keras.KerasTensor, filters: int, model: str) -> keras.KerasTensor:
 
 
 def _depthwise(x: keras.KerasTensor, halve: bool, name: str) -> keras.KerasTensor:
-    """A 3x3 depthwise convolution; `halve` is a wish, which the image must allow."""
+    """A 3x3 depthwise convolution; it halves the image if `halve`, and if the size allows it."""
     height, width = x.shape[1:3]
     halve = halve and height % 2 == 0 and width % 2 == 0 and min(height, width) >= 8
     if halve:

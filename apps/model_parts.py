@@ -1,4 +1,4 @@
-"""What the models are built of: convolutions, and the normalisation and activation behind them."""
+"""What the models are built of: convolutions, and the normalisation and activation after them."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ def conv(
 
 
 def norm(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """Batch normalisation with the papers' momentum: Keras' 0.99 lags behind in short runs."""
+    """Batch normalisation with the papers' momentum: Keras' 0.99 lags in short runs."""
     return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
 
 

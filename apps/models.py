@@ -57,7 +57,7 @@ def dense_layers(name: str) -> tuple[str, ...]:
 
     First convolution and classifier always; in residual nets the 1x1 shortcuts too (MEST,
     section 4), in MobileNets the depthwise convolutions, which hold few weights, and the stem
-    where `stem_rgb` is in front of it.
+    where `stem_rgb` comes before it.
 
     >>> dense_layers("resnet32")
     ('first', 'last', '.*_shortcut')

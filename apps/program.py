@@ -149,7 +149,7 @@ def _several(name: str, given: Any, kind: type) -> tuple:
         return tuple(kind(part.strip() if isinstance(part, str) else part) for part in parts)
     except ValueError:
         raise ValueError(
-            f"`{name}` must be numbers with commas between. Received: {text(given)}"
+            f"`{name}` must be numbers separated by commas. Received: {text(given)}"
         ) from None
 
 

@@ -93,7 +93,7 @@ class RunFolder:
             ) from None
 
     def publish(self) -> None:
-        """Gives the finished files their names, `results.json` last, and removes the rest."""
+        """Puts the finished files in place, `results.json` last, and removes the rest."""
         for name in FILES:
             os.replace(self.unfinished / name, self.path / name)
         shutil.rmtree(self.unfinished)
@@ -102,8 +102,8 @@ class RunFolder:
 class Recorder(keras.callbacks.Callback):
     """Writes a row of `history.csv` after each epoch; a resumed run appends to the file.
 
-    Must stand behind the callbacks whose logs it writes and in front of the one that backs up
-    the epoch, so that no epoch that was backed up lacks its row.
+    It must come after the callbacks whose logs it writes and before the one that backs up the
+    epoch, so that every epoch that was backed up has its row.
 
     Args:
         path: the CSV file.

@@ -20,8 +20,8 @@ class Registry(Generic[T]):
         argument: the name of the argument by which users choose one, for messages.
         kind: the base class of the family.
         default: the name that None stands for; without it None is refused.
-        parse: function of an identifier no name or configuration stands for, to an object or
-            None: how else the family can be written, such as "2:4".
+        parse: function from an identifier that is neither a name nor a configuration to an object
+            or None: another way to write members of the family, such as "2:4".
         also: that way in words, for messages, such as "N:M such as '2:4'".
 
     Example:
@@ -118,7 +118,7 @@ class Registry(Generic[T]):
             try:
                 return keras.saving.deserialize_keras_object(identifier)
             except TypeError:
-                return None  # a configuration of nothing that is known here
+                return None  # a configuration of something unknown
         if isinstance(identifier, str):
             if identifier in self.names():
                 return self._classes[identifier]()

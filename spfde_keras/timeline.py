@@ -1,4 +1,4 @@
-"""When: boundaries, rest of the masks, rest of the data, and the instants of sub-nets."""
+"""When masks and data change and when they rest, and the instants of sub-nets."""
 
 import dataclasses
 

@@ -60,7 +60,9 @@ class SparseModel(keras.Model):
         if not counts:
             return []
         if len(counts) > 1:
-            raise ValueError(f"All masks must have as many sub-nets. Received: {sorted(counts)}")
+            raise ValueError(
+                f"All masks must have the same number of sub-nets. Received: {sorted(counts)}"
+            )
         sizes = [mask.layout.size for mask in masks]
         shares = [[subnet.sparsity for subnet in mask.subnets] for mask in masks]
         return [subnet_name(share) for share in np.average(shares, axis=0, weights=sizes)]

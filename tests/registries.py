@@ -1,4 +1,4 @@
-"""What a test registers must not be met by the tests after it."""
+"""What one test registers must not reach the next."""
 
 import contextlib
 

@@ -79,7 +79,7 @@ def test_masks_change_at_boundaries_only_and_end_at_their_density(updater, data)
         any((a[1] != b[1]).any() for a, b in zip(before, after, strict=True))
         for before, after in zip(recorder.seen, recorder.seen[1:], strict=False)
     ]
-    # Seen behind the boundary that ends epochs 1, 3 and 5; it rests from 3/4 of training on.
+    # Seen after the boundary that ends epochs 1, 3 and 5; it rests from 3/4 of training on.
     assert not changed[1] and not changed[3] and not any(changed[5:])
     assert changed[0] and changed[2]
     assert history["sparsity"][-1] == pytest.approx(0.75, abs=0.005)
@@ -109,8 +109,8 @@ def test_dropped_and_grown_weights_start_with_fresh_slots(data):
                 seen.append((fresh.sum(), slot[~masks[0]].any(), slot[fresh].any(), slot.any()))
 
     fit(model, data, SpFDE(4, "set", interval=1), more=[Slots()])
-    grown, behind, at_grown, elsewhere = zip(*seen[:3], strict=True)
-    assert all(grown) and all(elsewhere) and not any(behind) and not any(at_grown)
+    grown, after, at_grown, elsewhere = zip(*seen[:3], strict=True)
+    assert all(grown) and all(elsewhere) and not any(after) and not any(at_grown)
 
 
 def test_frozen_blocks_are_bit_equal_and_their_slots_too(data):
@@ -225,7 +225,7 @@ def test_one_time_removal_in_fit(data, recwarn):
     sieve = DataSieve(data, fraction=0.25, policy="one_time")
     callback = SpFDE(8, "set", interval=1, sieve=sieve)
     history = fit(model, sieve.batches(16), callback)
-    # At 70/160 of training, so behind epoch 4 of 8.
+    # At 70/160 of training, so after epoch 4 of 8.
     assert history["active_samples"] == [96] * 4 + [72] * 4
     assert not any("ran out of data" in str(warning.message) for warning in recwarn)
 

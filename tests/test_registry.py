@@ -1,4 +1,4 @@
-"""Names, configurations and objects are told alike in each family, the user's own included."""
+"""Names, configurations and objects work alike in each family, the user's own included."""
 
 import keras
 import pytest

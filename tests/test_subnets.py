@@ -37,7 +37,7 @@ def network():
 
 
 def sparse(**compile_arguments):
-    """Three sub-nets, each with random statistics of its own."""
+    """Three sub-nets, each with its own random statistics."""
     model = sparsify(network(), SPARSITIES)
     random = np.random.default_rng(0)
     for weight in model.get_layer("norm").variables:
@@ -136,7 +136,9 @@ def test_masks_of_unequal_number_are_refused():
     inputs = keras.Input((8,))
     x = sparsify(network(), SPARSITIES).get_layer("a")(inputs)
     one = sparsify(network(), 0.5).get_layer("b")
-    with pytest.raises(ValueError, match=r"All masks must have as many sub-nets. Received: \[1, 3"):
+    with pytest.raises(
+        ValueError, match=r"All masks must have the same number of sub-nets. Received: \[1, 3"
+    ):
         SparseModel(inputs, one(x))
 
 

@@ -28,7 +28,7 @@ def test_the_end_is_a_boundary_even_within_an_interval():
     timeline = Timeline(10, 4)
     assert changes(timeline) == ([4, 8, 10], [4, 8, 10], [4, 8])
     assert list(timeline.boundaries) == [4, 8]
-    # The last interval began behind `stop`.
+    # The last interval began after `stop`.
     assert changes(Timeline(10, 4, 0.75))[1] == [4, 8]
 
 

@@ -242,7 +242,7 @@ def test_gradients_of_one_sub_net_by_hand(subnet):
     for mask in find_masks(model):
         kernel, masks = mask.read()
         kept = masks[subnet]
-        # What another sub-net keeps behind this one's mask counts as zero here.
+        # What another sub-net keeps and this one masks counts as zero here.
         assert kernel[~kept].any()
         gradient = expected[mask.kernel_path]
         assert np.any(gradient[~kept]) and np.any(gradient[kept])

@@ -1,4 +1,4 @@
-"""Which sub-net a training step trains, and the correction of its gradients."""
+"""Which sub-net a step trains, and how its gradients are corrected."""
 
 from collections.abc import Callable
 

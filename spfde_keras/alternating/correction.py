@@ -6,14 +6,14 @@ import tensorflow as tf
 def correct(
     gradient: tf.Tensor, previous: tf.Tensor, mask: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes out of a gradient what goes against the previous sub-net's, and masks it again.
+    """Removes from a gradient what conflicts with the previous sub-net's, and masks it again.
 
-    Where g . p < 0, the corrected gradient is g - (g . p / |p|^2) p, at right angles to p before
-    it is masked; otherwise it is g.
+    Where g . p < 0, the corrected gradient is g - (g . p / |p|^2) p, orthogonal to p before it
+    is masked; otherwise it is g.
 
     Args:
         gradient: float tensor, this sub-net's masked gradient g of one kernel.
-        previous: float tensor of its shape, the uncorrected gradient p of the sub-net before.
+        previous: float tensor of its shape, the uncorrected gradient p of the previous sub-net.
         mask: bool tensor of its shape, this sub-net's mask.
 
     Returns:
@@ -30,7 +30,7 @@ def correct(
     """
     product = tf.reduce_sum(gradient * previous)
     norm = tf.reduce_sum(tf.square(previous))
-    # A loss scaled too far gives infinite gradients, which the optimizer skips by itself.
+    # A loss scaled too far gives infinite gradients, which the optimizer skips anyway.
     conflict = (product < 0) & (norm > 0) & tf.math.is_finite(product) & tf.math.is_finite(norm)
     share = tf.where(conflict, tf.math.divide_no_nan(product, norm), 0)
     corrected = tf.where(mask, gradient - share * previous, tf.zeros((), gradient.dtype))

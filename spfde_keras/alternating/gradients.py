@@ -17,7 +17,7 @@ def intercepted(
     Args:
         optimizer: the model's optimizer.
         receive: function of a list of (gradient, variable) and the optimizer's own
-            `apply_gradients`, to be called with such a list.
+            `apply_gradients`, which it calls with such a list.
 
     Example:
 

@@ -23,7 +23,7 @@ def is_stored_sparse(inspected: InspectReport) -> bool:
 
 
 def miswritten(inspected: InspectReport) -> str:
-    """Returns why only dense weights are right in a file, "" if sparse ones are.
+    """Returns why weights must be stored dense to be correct; "" if sparse ones are correct.
 
     Args:
         inspected: the inspector's report on the file with sparse weights.

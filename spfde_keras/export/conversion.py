@@ -52,10 +52,10 @@ PRECISIONS = {
     ),
 }
 
-# A Keras model that itself computes in half precision is that much further from its file.
+# A Keras model that computes in half precision itself is that much further from its file.
 _HALF_TOLERANCE = {"float16": 1e-2, "bfloat16": 1e-1}
 
-# The signature of a file of one.
+# The signature of a file with only one.
 DEFAULT_SIGNATURE = "serving_default"
 
 

@@ -52,7 +52,7 @@ def export_tflite(
 
     A model of several sub-nets gives one file with a signature for each, named as in
     `model.subnets`. What they have in common is stored once: layers that are neither masked nor
-    followed by a batch normalization, which is folded into the kernel in front of it. For a file
+    followed by a batch normalization, which is folded into the kernel before it. For a file
     of one of them, pass `densify(model, subnet=k)`.
 
     Args:

@@ -43,7 +43,7 @@ class SparseModeRun:
 
 
 def kit_folder() -> Path:
-    """Returns where the mobile kit is: SPFDE_MOBILE_KIT, or .mobile-kit beside the package.
+    """Returns where the mobile kit is: SPFDE_MOBILE_KIT, or .mobile-kit next to the package.
 
     >>> kit_folder().is_absolute()
     True

@@ -168,8 +168,8 @@ def named_inputs(model: keras.Model, x: Any) -> dict[str, np.ndarray]:
 def input_names(model: keras.Model) -> list[str]:
     """Returns the names of a model's inputs in the file, in the model's order.
 
-    They are the inputs' own, made identifiers; an input without a name of its own, which Keras
-    numbers anew in every process, is input_0, input_1, ...
+    They are the inputs' own, made identifiers; an unnamed input, which Keras numbers
+    differently in every process, is input_0, input_1, ...
 
     Args:
         model: the functional or Sequential model.

@@ -1,4 +1,4 @@
-"""CPU kernels that skip a kernel's zeros, in training and inference; all works without them."""
+"""CPU kernels that skip a kernel's zeros, in training and inference; layers work without them."""
 
 from spfde_keras.kernels.choice import (
     Choice,

@@ -62,7 +62,7 @@ def library_path(version: str, folder: Path = FOLDER) -> Path:
 
 
 def isa_flags(machine: str | None = None) -> dict[str, str]:
-    """Returns the source files that have flags of their own, and these.
+    """Returns the source files that need special flags, with those flags.
 
     Args:
         machine: as `platform.machine()` names it; this one by default.
@@ -117,7 +117,7 @@ def compile_files(
         output: what to write.
         compiler: its command.
         flags: for all files.
-        link: what linking needs besides.
+        link: further arguments for linking.
 
     Raises:
         CannotBuild: with the compiler's first error.
@@ -180,7 +180,7 @@ def tensorflow_flags(site: Path | None = None) -> str:
 
 
 def build(folder: Path = FOLDER, site: Path | None = None) -> Path:
-    """Compiles the library and puts it in its place, whole or not at all.
+    """Compiles the library and puts it in place, complete or not at all.
 
     Args:
         folder: where to.

@@ -142,7 +142,7 @@ def are_used() -> bool:
 def choose(convolution: Convolution) -> Choice:
     """Returns how to compute a convolution on this machine.
 
-    The first time on a machine, both ways are timed for some tens of milliseconds, forward and
+    The first time on a machine, both ways are timed for a few tens of milliseconds, forward and
     backward. The environment's SPFDE_KERNELS_CACHE names the file that keeps the results;
     SPFDE_KERNELS=sparse or =dense decides without measuring.
 
@@ -182,7 +182,7 @@ def _measured(convolution: Convolution) -> Choice:
 
 
 def _file() -> Path:
-    """Where measurements are kept, so that a resumed run computes as the one before it."""
+    """Where measurements are kept, so that a resumed run computes as the interrupted one did."""
     return Path(os.environ.get("SPFDE_KERNELS_CACHE") or "~/.cache/spfde_keras.json").expanduser()
 
 

@@ -39,7 +39,7 @@ class Status:
 
 
 def status() -> Status:
-    """Tells whether masked layers compute sparsely here, and why or why not.
+    """Says whether masked layers compute sparsely here, and why.
 
     Returns:
         A `Status`.
@@ -56,7 +56,7 @@ def status() -> Status:
     if mode == "dense":
         problem = "SPFDE_KERNELS is dense"
     elif module is not None and tf.config.list_logical_devices("GPU"):
-        problem = "TensorFlow uses a GPU, for which there are none"
+        problem = "TensorFlow uses a GPU, for which there are no kernels"
     return Status(
         active=problem is None,
         reason=problem or f"{os.path.basename(path)} is loaded",

@@ -67,7 +67,7 @@ def normalize(
 
 
 def relu(inputs: tf.Tensor, used_once: bool = False) -> tf.Tensor:
-    """Returns the inputs without what is negative.
+    """Returns the inputs with negative values set to 0.
 
     In a graph, where they come from `normalize`, or from its sum with something else, one operator
     does it all, so that memory is read and written fewer times, in gradients as well. The
@@ -194,7 +194,7 @@ def _summands(gradient: tf.Tensor) -> list[tf.Tensor]:
 def through_tape(
     compute: Callable, inputs: Sequence[tf.Tensor], of_outputs: Sequence[tf.Tensor]
 ) -> list[tf.Tensor | None]:
-    """Returns the gradients of what `compute` makes of inputs, by those of its operators."""
+    """Returns the gradients of `compute` through its operators."""
     floats = [tensor for tensor in inputs if tensor.dtype.is_floating]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(floats)
@@ -213,7 +213,7 @@ def _gradient(op: tf.Operation, gradient: tf.Tensor) -> list[tf.Tensor | None]:
     return gradients(gradient, op.inputs[:5], y, **_settings(op))
 
 
-# Derived once more, by TensorFlow's operators: nothing that trains asks for it in each step.
+# Second derivatives go through TensorFlow's operators: no training step asks for them.
 
 
 @tf.RegisterGradient("SpfdeMoments")

@@ -28,8 +28,8 @@ def sparse_conv2d(
 ) -> tf.Tensor:
     """Convolves images with the kept weights of a kernel; zeros cost nothing.
 
-    Gradients, too, are computed for what is kept only: that of the kernel is 0 elsewhere.
-    The weights that `mask` keeps are found again whenever it changes; nothing is traced anew.
+    Gradients, too, are computed only for what is kept: that of the kernel is 0 elsewhere.
+    The weights that `mask` keeps are found again whenever it changes; nothing is retraced.
 
     Args:
         images: float32 tensor (batch, height, width, inputs).
@@ -140,8 +140,8 @@ def _gradient(op: tf.Operation, gradient: tf.Tensor) -> tuple[tf.Tensor | None, 
     return of_images, of_kernel, None, *of_normalized
 
 
-# Outputs, and both gradients, are linear in each of images, kernel and the outputs' gradient:
-# whatever is derived again is one of the same three operators.
+# Outputs and both gradients are linear in images, kernel and the outputs' gradient, so every
+# further derivative is one of the same three operators.
 
 
 def _derives_parts(function: Callable) -> Callable:
@@ -228,7 +228,7 @@ def _attributes(op: tf.Operation) -> dict[str, Any]:
 
 
 def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's padding in front and behind."""
+    """TensorFlow's padding before and after."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 

@@ -19,7 +19,7 @@ MixinBase: Any = object
 
 
 class MaskArguments(MixinBase):
-    """Mixin, in front of a Keras layer class, that adds `scheme` and `sparsity` to its arguments.
+    """Mixin, placed before a Keras layer class, that adds `scheme` and `sparsity` to its arguments.
 
     Args:
         *args: arguments of the Keras layer.
@@ -70,13 +70,13 @@ def _each(function: Callable, one_or_several: Any) -> Any:
 
 
 class MaskedLayer(MaskArguments):
-    """Mixin, in front of a Keras layer class, that runs the layer with masked kernels.
+    """Mixin, placed before a Keras layer class, that runs the layer with masked kernels.
 
     A subclass names its kernels in `masked_weights` and returns their axes from
     `kernel_layout`. The layer's own `call` is unchanged: it reads masked values.
 
     Args:
-        *args, **kwargs: as of `MaskArguments`.
+        *args, **kwargs: as for `MaskArguments`.
     """
 
     def build(self, input_shape: Sequence[int | None]) -> None:
@@ -130,7 +130,7 @@ def register_masked(layer_class: type) -> Callable[[type], type]:
     """Class decorator that makes `sparsify` turn `layer_class` into the decorated class.
 
     Args:
-        layer_class: the Keras layer class (exact type) to be replaced.
+        layer_class: the Keras layer class (exact type) to replace.
 
     Returns:
         A decorator that registers a `MaskedLayer` subclass, also for saving: Keras knows it
@@ -167,5 +167,5 @@ def masked_class(layer: keras.layers.Layer) -> type[keras.layers.Layer] | None:
 
 
 def plain_class(layer: keras.layers.Layer) -> type[keras.layers.Layer] | None:
-    """Returns the Keras class behind a masked layer, None if it is not one."""
+    """Returns the Keras class of a masked layer, None if it is not masked."""
     return next((plain for plain, masked in _MASKED.items() if masked is type(layer)), None)

@@ -20,10 +20,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     statistics included, so that the two are interchangeable. Inputs that the kernel does
     not take (other ranks or axes, float64, a mask, renormalization, statistics synchronized
     over replicas) are left to Keras. In inference, frozen layers included, TensorFlow merges
-    the kernel with the convolution in front of it.
+    the kernel with the convolution before it.
 
     Args:
-        *args, **kwargs: As of `keras.layers.BatchNormalization`.
+        *args, **kwargs: As for `keras.layers.BatchNormalization`.
 
     Call arguments:
         inputs: Float tensor; of shape (batch, rows, columns, channels) where the kernel is used.

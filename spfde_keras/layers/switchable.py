@@ -32,7 +32,7 @@ class SwitchableBatchNormalization(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs, training, mask: as of `keras.layers.BatchNormalization`.
+        inputs, training, mask: as for `keras.layers.BatchNormalization`.
 
     Example:
 

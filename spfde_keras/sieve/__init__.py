@@ -1,4 +1,4 @@
-"""Data sieving: train on the samples that are still hard, and let the others wait."""
+"""Data sieving: train on the samples that are still hard, and set the others aside."""
 
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs

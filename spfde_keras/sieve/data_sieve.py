@@ -14,7 +14,7 @@ from spfde_keras.sieve.inputs import as_dataset
 from spfde_keras.sieve.policies import SievePolicy
 from spfde_keras.state import SavedState
 
-# Samples held in memory for shuffling a dataset that may not fit as a whole.
+# Samples held in memory to shuffle a dataset that may not fit in it as a whole.
 _SHUFFLE_BUFFER = 50_000
 
 
@@ -149,7 +149,7 @@ class DataSieve(SavedState):
             batch_size: int >= 1, samples per batch.
             preprocess: None, or a function from a sample's (x, y) or (x, y, sample_weight) to
                 one of those: decoding, augmentation. Only samples in training reach it. For
-                exact resuming its randomness must not depend on the calls before.
+                exact resuming its randomness must not depend on earlier calls.
             shuffle: bool, or int, the size of the shuffle buffer; by default all samples of
                 arrays, and at most 50 000 of a dataset, before `preprocess`.
             drop_remainder: bool, whether an incomplete last batch is left out.

@@ -53,7 +53,7 @@ def normalizations(model) -> list[keras.layers.Layer]:
 
 
 class EachStep(keras.callbacks.Callback):
-    """Calls `look` in front of each step, behind the callback in front of this one."""
+    """Calls `look` before each step, after the callback before this one."""
 
     def __init__(self, look):
         super().__init__()

@@ -38,7 +38,7 @@ def steps(model, gradients, **kwargs):
 
 
 ALL = [[1, 1]] * 3
-# Conflicts of this round with the gradients in front of it: 1 with 0, and 2 with the uncorrected
+# Conflicts of this round with the gradients before it: 1 with 0, and 2 with the uncorrected
 # 1; corrected, 1 is (0, 1), to which 2 stands at right angles.
 ROUND = [[1, 0], [-1, 1], [1, 0]]
 CORRECTED = [[1, 0], [0, 1], [0.5, 0.5]]

@@ -113,8 +113,8 @@ def test_several_steps_in_one_execution_delay_an_update_to_its_end(per_execution
     """An update that would come at the very end is not made: there, all is settled."""
     late = []
     for subnet, step, _ in updates():
-        epoch, behind = divmod(step - 1, 6)
-        end = min(6, -(-(behind + 1) // per_execution) * per_execution)
+        epoch, before = divmod(step - 1, 6)
+        end = min(6, -(-(before + 1) // per_execution) * per_execution)
         late += [(subnet, 6 * epoch + end)] if 6 * epoch + end < 18 else []
     got = [update[:2] for update in updates(per_execution=per_execution)]
     assert sorted(got) == sorted(late)
@@ -230,7 +230,7 @@ def test_falling_densities_are_booked_step_by_step(name, interval, per_execution
     spent, batches = 0.0, ([8] * 5 + [4]) * 4
     executions = [sum(batches[i : i + per_execution]) for i in range(0, 24, per_execution)]
     for samples, masks in zip(executions, record.seen, strict=True):
-        a, b = (mask.sum() / 2 for mask in masks)  # in the mean of two sub-nets
+        a, b = (mask.sum() / 2 for mask in masks)  # averaged over two sub-nets
         spent += samples * 2 * macs(a, b)
     # A dense gradient is needed to grow, a masked one to drop.
     kinds = {"prune_and_regrow": (80, 40), "mest_ems": (None, None)}
@@ -239,7 +239,7 @@ def test_falling_densities_are_booked_step_by_step(name, interval, per_execution
     passes = list(zip(seen[::2], seen[1::2], strict=True)) if name in kinds else []
     for (_, _, t, a, _), (_, _, t_b, b, _) in passes:
         assert t == t_b
-        # Of the last batch in front of the update.
+        # Of the last batch before the update.
         spent += batches[round(24 * t) - 1] * 2 * macs(a.sum(), b.sum(), *kinds[name])
     assert callback.training_flops == pytest.approx(spent, rel=1e-12)
 

@@ -12,7 +12,7 @@ from tests.alternating.runs import fit, make_data, make_model, masks_of, normali
 
 
 def mean_gradients(model, x, y):
-    """The mean of the gradients at each sub-net, each on a tape of its own."""
+    """The mean of the gradients at each sub-net, each on its own tape."""
     total = None
     for subnet in range(3):
         model.activate(subnet)
@@ -50,7 +50,7 @@ def test_a_step_goes_by_the_mean_of_the_sub_nets_gradients(scaled):
 
 
 def test_losses_of_layers_count_once_for_each_sub_net():
-    """What regularizes a weight itself is the same in each of them, and so in the mean."""
+    """What regularizes a weight itself is the same in each of them, and so in the average."""
     plain = keras.Sequential(
         [
             keras.Input((8,)),

@@ -1,4 +1,4 @@
-"""A run that is broken off and taken up again by another process."""
+"""A run that is interrupted and resumed by another process."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from tests.alternating.runs import fit, make_data, make_model
 
 
 class BreakOff(keras.callbacks.Callback):
-    """Like a lost machine, behind step `batch` of `epoch`."""
+    """Like a lost machine, after step `batch` of `epoch`."""
 
     def __init__(self, epoch, batch):
         super().__init__()
@@ -26,7 +26,7 @@ class BreakOff(keras.callbacks.Callback):
 
 
 def run(folder, epochs, updater, interval, break_off=(), optimizer=None, **kwargs):
-    """Trains in a model of its own; returns all that is to be equal, None if broken off."""
+    """Trains a new model; returns all that must be equal, None if interrupted."""
     keras.utils.set_random_seed(3)
     model = make_model(optimizer=optimizer and optimizer())
     sieve = DataSieve(make_data(), fraction=0.25, seed=5)

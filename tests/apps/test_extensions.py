@@ -1,4 +1,4 @@
-"""Methods that users define outside of the package, trained through the program by name."""
+"""Methods that users define outside the package, trained through the program by name."""
 
 import json
 

@@ -143,7 +143,7 @@ def test_version2_is_the_papers():
     macs, weights = macs_and_weights(model)
     assert macs == pytest.approx(300e6, rel=0.01)
     assert weights == pytest.approx(3.4e6, rel=0.03)
-    # 2 + 3 + 4 + 3 + 3 blocks behind the first of stages 2 to 6, less one each
+    # 2 + 3 + 4 + 3 + 3 blocks after the first of stages 2 to 6, less one each
     assert sum(isinstance(layer, layers.Add) for layer in model.layers) == 1 + 2 + 3 + 2 + 2
     limits = {layer.max_value for layer in model.layers if isinstance(layer, layers.ReLU)}
     assert limits == {6}

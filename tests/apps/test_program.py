@@ -43,7 +43,7 @@ def test_flags_are_given_in_each_way(tmp_path):
         (["--share=much"], "flag --share=much"),
         (["--kind=odd"], "`kind` must be one of new, old. Received: odd"),
         (["--sizes=2,1"], "`sizes` must be at least 2. Received: 1"),
-        (["--sizes=2,x"], "`sizes` must be numbers with commas between. Received: 2,x"),
+        (["--sizes=2,x"], "`sizes` must be numbers separated by commas. Received: 2,x"),
         (["--json=no/such/folder/a.json"], "`json` must be a file in a folder that can be"),
         (["--json=."], "`json` must be a file in a folder that can be written. Received: ."),
         (["--unknown"], "Unknown command line flag 'unknown'"),

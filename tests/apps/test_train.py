@@ -192,7 +192,7 @@ def kill(monkeypatch, epoch):
         ({"method": "mest_ems", "augment": True, "freeze_reduction": 0.15}, 5),  # some are frozen
         ({"method": "rigl", "freeze_reduction": 0.15}, 3),  # none is yet, and in an interval
         ({"method": "mest_em", "freeze_reduction": 0, "sieve_policy": "one_time"}, 5),
-        # Resumed behind 20 steps, in a round, and in an interval with one sub-net yet to change.
+        # Resumed after 20 steps, in a round, and in an interval with one sub-net yet to change.
         (
             {"method": "ast", "sparsity": "0.5,0.8,0.9", "freeze_reduction": 0.1, "batch_size": 20},
             5,
@@ -279,9 +279,9 @@ def unfinished(killed, tmp_path):
 MISUSED = [
     (
         ["--sparsity=0.9,much"],
-        "`sparsity` must be numbers with commas between. Received: 0.9,much",
+        "`sparsity` must be numbers separated by commas. Received: 0.9,much",
     ),
-    (["--sparsity="], "`sparsity` must be numbers with commas between."),
+    (["--sparsity="], "`sparsity` must be numbers separated by commas."),
     (
         ["--sparsity=0.9,0.95"],
         "`sparsity` must be one value with method mest_ems; several are for ast and joint. "

@@ -1,4 +1,4 @@
-"""Tests of the benchmark of whole trainings, on a net that takes seconds."""
+"""Tests of the benchmark of full training runs, on a net that takes seconds."""
 
 import json
 import threading
@@ -20,7 +20,7 @@ def test_each_way_trains_in_turns(tmp_path, capfd):
     dense, *others = results["variants"].values()
     assert dense["times_faster"] == dense["flops_share"] == 1
     for result in others:
-        # One for each epoch, one for what comes behind the last.
+        # One for each epoch, one for what comes after the last.
         assert len(result["turns"]) == 7
         assert result["seconds"] == pytest.approx(sum(result["turns"]))
         assert 0 < result["flops_share"] < 0.3

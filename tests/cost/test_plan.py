@@ -74,7 +74,7 @@ def test_a_kernel_that_nothing_happens_to_has_its_final_density(cost):
 def test_rigl_pays_a_pass_with_a_dense_gradient_per_update(cost):
     flops = plan(cost, RigL(stop=0.5), epochs=8).cost().flops
     extra = 10 * 2 * (20 + 150 + 10)
-    # Updates in front of epochs 2 and 4; the latter at `stop`.
+    # Updates before epochs 2 and 4; the latter at `stop`.
     np.testing.assert_allclose(flops - 100_000, [0, 0, extra, 0, extra, 0, 0, 0])
 
 

@@ -20,7 +20,7 @@ class Net:
         build: () -> keras.Model, or a dictionary of them by signature.
         rules: names of the rules that the file breaks.
         hazard: bool, whether phones give wrong results, or cannot load it.
-        sparse: bool, whether it runs sparse there, and right.
+        sparse: bool, whether it runs sparse there, and correctly.
         precision: as in `export_tflite`.
         encoded: bool, whether weights are stored sparse.
         sparsity: float, of the 1x1 convolutions and dense layers.

@@ -19,7 +19,7 @@ HAZARDS = [
     if net.hazard and net.encoded and net.precision.startswith("float")
 ]
 MISWRITTEN = ("sparse_blocks", "sparse_reader")
-# A SAME-padded depthwise convolution with strides, and 1x1 convolutions behind the pooling.
+# A SAME-padded depthwise convolution with strides, and 1x1 convolutions after the pooling.
 REPAIRED = ("depthwise_same", "pooled_head")
 
 

@@ -29,7 +29,7 @@ def conv_net():
 
 
 def subnets_of(plain, sparsity=(0.9, 0.5, 0.05)):
-    """A model whose sub-nets are far apart: each has statistics and masks of its own."""
+    """A model whose sub-nets are far apart: each has its own statistics and masks."""
     model = sparsify(plain, sparsity=sparsity, dense=("first", "last", SHARED))
     random = np.random.default_rng(0)
     for variable in model.variables:

@@ -133,7 +133,7 @@ def test_everything_before_several_inputs_meet_is_one_block():
     assert found[1] == ["head"]
 
 
-def test_everything_behind_a_side_output_is_one_block():
+def test_everything_after_a_side_output_is_one_block():
     inputs = keras.Input((4,))
     x = layers.Dense(4, name="stem")(inputs)
     side = layers.Dense(1, name="side")(x)

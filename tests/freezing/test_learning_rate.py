@@ -1,4 +1,4 @@
-"""Every optimizer of Keras: rates by block, and slots of weights that start anew."""
+"""Every optimizer of Keras: rates by block, and slots of weights that start over."""
 
 import keras
 import numpy as np

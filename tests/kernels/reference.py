@@ -4,7 +4,7 @@ import numpy as np
 
 
 def padding(size: int, kernel: int, stride: int, name: str) -> tuple[int, int]:
-    """Pixels in front and behind, by the rule TensorFlow documents."""
+    """Pixels before and after, by the rule TensorFlow documents."""
     if name == "valid":
         return 0, 0
     left = size % stride or stride

@@ -18,7 +18,7 @@ def arrays(seed=0):
 
 
 def pair(dtype=None, **kwargs):
-    """The masked layer with random masks and garbage behind them, and its folded Keras twin."""
+    """The masked layer with random masks and garbage under them, and its folded Keras twin."""
     masked = MaskedMultiHeadAttention(2, 3, sparsity=0.5, dtype=dtype, name="mha", **kwargs)
     plain = keras.layers.MultiHeadAttention(2, 3, dtype=dtype, name="mha", **kwargs)
     for layer in (masked, plain):

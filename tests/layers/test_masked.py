@@ -61,7 +61,7 @@ CASES = {
 
 
 def pair(name, dtype=None, sparsity=0.5):
-    """The masked layer with random masks and garbage behind them, and its folded Keras twin."""
+    """The masked layer with random masks and garbage under them, and its folded Keras twin."""
     plain, args, kwargs, shape, _ = CASES[name]
     masked = masked_class(plain(*args, **kwargs))(
         *args, **kwargs, sparsity=sparsity, dtype=dtype, name=name
@@ -91,7 +91,7 @@ def own_weights(layer):
 def test_outputs_are_those_of_the_folded_keras_layer(name, dtype):
     masked, plain, x = pair(name, dtype)
     outputs = masked(x)
-    assert np.isfinite(outputs).all(), "what is behind a mask came through"
+    assert np.isfinite(outputs).all(), "a masked weight came through"
     assert outputs.dtype == plain(x).dtype == masked.compute_dtype
     np.testing.assert_array_equal(outputs, plain(x))
 
@@ -108,12 +108,12 @@ def test_gradients_are_the_folded_layers_and_zero_behind_the_mask(name):
         return [g.numpy() for g in tape.gradient(loss, [x, *variables])]
 
     found, expected = gradients(masked), gradients(plain)
-    behind = {id(mask.kernel): ~mask.read()[1][0] for mask in masked.masks}
+    masked_out = {id(mask.kernel): ~mask.read()[1][0] for mask in masked.masks}
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-5)
     for weight, gradient, other in zip(
         masked.trainable_weights, found[1:], expected[1:], strict=True
     ):
-        hidden = behind.get(id(weight), np.zeros(weight.shape, bool))
+        hidden = masked_out.get(id(weight), np.zeros(weight.shape, bool))
         assert not gradient[hidden].any()
         np.testing.assert_allclose(gradient, np.where(hidden, 0, other), rtol=1e-4, atol=1e-4)
         assert np.any(gradient)

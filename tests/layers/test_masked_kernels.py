@@ -38,7 +38,7 @@ DENSE = {
 
 
 def sparse_layer(layer_class, *shape, sparsity=0.8, **options):
-    """A built layer with random masks and garbage behind them."""
+    """A built layer with random masks and garbage under them."""
     layer = layer_class(6, sparsity=sparsity, **options)
     layer.build((None, *shape))
     random = np.random.default_rng(0)
@@ -245,7 +245,7 @@ def test_spfde_trains_as_with_dense_kernels(digits):
         lambda: spfde_keras.SpFDE(epochs=4, updater="rigl", interval=1, freeze=0.2, seed=0),
     )
     assert history["frozen_blocks"][-1] > 0
-    # Weights behind the mask had gradients to be grown by.
+    # Masked weights had gradients to grow by.
     for mask, old in zip(find_masks(model), before, strict=True):
         assert np.any(mask.read()[1] & ~old)
 

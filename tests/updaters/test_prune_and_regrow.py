@@ -8,7 +8,7 @@ from spfde_keras.updaters import Moment, Mutation
 from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
 from tests.updaters.mutations import mutate
 
-# The time at which a cubic curve over all of training has half of its way behind it.
+# The time at which a cubic curve over all of training has come half of its way.
 HALF = 1 - 0.5 ** (1 / 3)
 
 

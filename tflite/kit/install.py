@@ -2,7 +2,7 @@
 
 python tflite/kit/install.py [wasm] [x86-64] [arm64]
 
-It needs the network; what it installs does not. It goes into .mobile-kit beside the repository's
+It needs the network; what it installs does not. It goes into .mobile-kit next to the repository's
 files, or where SPFDE_MOBILE_KIT points, and what is there already is kept:
 
 - wasm:   LiteRT.js, in Node. Real time; the default.
@@ -48,7 +48,7 @@ WHEEL_PLATFORMS = ("manylinux_2_27_aarch64", "manylinux_2_17_aarch64")
 
 EMULATED_X86_64 = [
     *("{kit}/qemu/qemu-x86_64", "-cpu", "Nehalem"),
-    # NumPy's OpenBLAS goes by the model's number and would use AVX.
+    # NumPy's OpenBLAS looks at the model's number only, and would use AVX.
     *("-E", "OPENBLAS_CORETYPE=Nehalem", "{python}"),
 ]
 EMULATED_ARM64 = [
@@ -187,7 +187,7 @@ def once(folder: Path, contents: str, make: Callable[[Path], None]) -> None:
 
 
 def unpack(suite: str, packages: list[str], architecture: str, folder: Path) -> None:
-    """Unpacks packages of a Debian suite into a folder, by lists of its own."""
+    """Unpacks packages of a Debian suite into a folder, by its own lists."""
     with tempfile.TemporaryDirectory() as scratch:
         apt = ["apt-get", "--quiet", "--option", f"Dir::State={scratch}"]
         for option in (

@@ -45,7 +45,7 @@ finally:
 
 _SAMPLES_OF_EACH_DIGIT = 2
 _LITERT = "@litertjs/core"
-# What the page loads of LiteRT.js: without threads, which need HTTP headers of their own, and
+# What the page loads of LiteRT.js: without threads, which need special HTTP headers, and
 # "compat" for browsers without relaxed SIMD.
 _LITERT_FILES = (
     "core/dist/index.js",

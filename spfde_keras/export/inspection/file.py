@@ -101,7 +101,7 @@ def read_tflite(path: str | os.PathLike[str]) -> TFLiteFile:
         raise ValueError(f"{path} is not a whole .tflite file: {error}") from error
     except _READING_ERRORS as error:
         raise ValueError(
-            f"{path} is not a whole .tflite file: an offset or a length points outside of it."
+            f"{path} is not a whole .tflite file: an offset or a length points outside it."
         ) from error
     return TFLiteFile(str(path), len(content), graphs)
 

@@ -108,7 +108,7 @@ def _leaks(part: Part) -> Iterator[Finding]:
 
 
 def _outside_reads(part: Part, node: Node, hazard: bool = False) -> Iterator[Finding]:
-    """What reads a node's result outside of its part."""
+    """What reads a node's result outside its part."""
     inside = {part.nodes[reader].place for reader in part.readers_of(node)}
     for index in part.externals.intersection(node.outputs):
         if index in part.links.results:

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-# More than the parameters of any operator.
+# More than any operator has parameters.
 _MOST_PARAMETERS = 64
 
 

@@ -15,11 +15,11 @@ UNARY = tuple(
 
 @dataclasses.dataclass
 class Node:
-    """An operator as XNNPACK sees it: constants unpacked, a PAD in front of it taken in.
+    """An operator as XNNPACK sees it: constants unpacked, a PAD before it taken in.
 
     Args:
         place: int, index of the operator in its graph.
-        operator: as the file has it.
+        operator: as in the file.
         inputs: indices of the tensors it computes on, without those that are parameters.
         outputs: indices of the tensors it makes.
         tensors: those of the graph.

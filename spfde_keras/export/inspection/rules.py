@@ -17,7 +17,7 @@ from spfde_keras.export.inspection.node import KERNEL_OPERATORS, UNARY, Node
 
 
 class Role(enum.Flag):
-    """What an operator can be to a sparse region: its entry, inside of it, its exit."""
+    """What an operator can be to a sparse region: its entry, its inside, its exit."""
 
     NONE = 0
     ENTRY = enum.auto()
@@ -70,7 +70,7 @@ _CONVOLUTION = ("CONV_2D",)
 _DEPTHWISE = ("DEPTHWISE_CONV_2D",)
 _SEPARABLE = "a depthwise and a 1x1 convolution"
 _EVEN = "the image must have an even height and width, else the converter makes it 'same' again"
-_FOLD = "fold a scale or an offset into the convolution in front of it"
+_FOLD = "fold a scale or an offset into the convolution before it"
 _ENTRY_KERNEL = (3, 3)
 _DEPTHWISE_KERNELS = ((3, 3), (5, 5))
 
@@ -122,7 +122,7 @@ RULES = (
         _CONVOLUTION,
         lambda node: node.pointwise and node.strides != (1, 1),
         "it is a 1x1 convolution with strides",
-        "use strides=1 here, and strides=2 in a depthwise convolution in front",
+        "use strides=1 here, and strides=2 in a depthwise convolution before it",
         _COMPATIBLE,
     ),
     Rule(
@@ -130,7 +130,7 @@ RULES = (
         _CONVOLUTION,
         lambda node: node.pointwise and node.padding not in (None, (0, 0, 0, 0)),
         "it is a 1x1 convolution of a padded image",
-        "remove the ZeroPadding2D in front of it",
+        "remove the ZeroPadding2D before it",
         _COMPATIBLE,
     ),
     Rule(
@@ -154,7 +154,7 @@ RULES = (
         _CONVOLUTION,
         lambda node: _is_entry(node) and node.padding != (1, 1, 1, 1),
         "it is a stem that is not padded by 1 on every side",
-        f"put ZeroPadding2D(1) in front and use padding='valid'; {_EVEN}",
+        f"put ZeroPadding2D(1) before it and use padding='valid'; {_EVEN}",
         _COMPATIBLE,
     ),
     Rule(
@@ -171,7 +171,7 @@ RULES = (
         _DEPTHWISE,
         lambda node: node.padding is None,
         "it has strides and padding='same'",
-        f"put ZeroPadding2D(kernel_size // 2) in front and use padding='valid'; {_EVEN}",
+        f"put ZeroPadding2D(kernel_size // 2) before it and use padding='valid'; {_EVEN}",
         _COMPATIBLE,
     ),
     Rule(
@@ -255,7 +255,7 @@ RULES = (
         "stored_dense",
         (),
         None,
-        "no weights are stored sparse, without which XNNPACK does not look for zeros",
+        "no weights are stored sparse, and then XNNPACK does not look for zeros",
         "sparsify the model and export with sparse=True",
         f"{_DELEGATE}, Subgraph::Create",
     ),
@@ -271,7 +271,7 @@ RULES = (
         "no_stem",
         (),
         None,
-        "it reads what the model is given: no stem comes first",
+        "it reads the model's input: no stem comes first",
         "begin with ZeroPadding2D(1) and Conv2D(..., 3, strides=2, padding='valid') on 3 channels",
         _REWRITE,
     ),
@@ -304,7 +304,7 @@ RULES = (
         ("ADD",),
         None,
         "it adds an image to itself",
-        "multiply the weights of the convolution in front by 2",
+        "multiply the weights of the convolution before it by 2",
         _REWRITE,
     ),
     Rule(
@@ -319,7 +319,7 @@ RULES = (
         "mean_axes",
         ("MEAN", "SUM"),
         None,
-        "it adds up other dimensions than height and width",
+        "it sums over dimensions other than height and width",
         "use GlobalAveragePooling2D",
         "XNNPACK static-reduce.c, reshape_reduce_operator",
     ),
@@ -353,7 +353,7 @@ RULES = (
 RULE = {rule.name: rule for rule in RULES}
 """The same by name."""
 
-# Rules beside which no other says anything new.
+# Where one of these rules is broken, the others say nothing new.
 _DECISIVE = ("no_kernel", "not_float", "rank")
 
 

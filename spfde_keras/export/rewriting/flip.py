@@ -122,7 +122,7 @@ def _can_flip(site: CallSite) -> bool:
     if type(layer) in _WINDOWED or is_pointwise:
         return _fits(site, DEPTHWISE_SIZES, flip=True)
     if type(layer) is layers.ZeroPadding2D:
-        # Its reader takes it in, and pads anew.
+        # Its reader takes it in, and pads by itself.
         readers = site.rewriting.readers(site.output)
         is_own = site.rewriting.is_read_once(site.output)
         return is_own and type(readers[0].layer) in _WINDOWED

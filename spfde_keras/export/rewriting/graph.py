@@ -98,11 +98,11 @@ class Rewriting:
         return id(tensor) in self._linear and self.is_read_once(tensor)
 
     def new(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
-        """Returns the new model's tensor in the place of one of the old model."""
+        """Returns the new model's tensor in place of one of the old model."""
         return self._new[id(tensor)]
 
     def mark_stems(self, stems: "Iterable[CallSite]", flipped: Iterable[int]) -> None:
-        """Notes where sparse regions begin, and which images are to be flipped.
+        """Notes where sparse regions begin, and which images to flip.
 
         Args:
             stems: the calls that read what the model is given.
@@ -115,7 +115,7 @@ class Rewriting:
                 self._after_stem.update(map(id, site.outputs))
 
     def put(self, site: "CallSite", outputs: Any) -> None:
-        """Notes what the new model has in the place of a call.
+        """Notes what the new model has in place of a call.
 
         Args:
             site: the call.
@@ -160,7 +160,7 @@ class Rewriting:
 
 
 class CallSite:
-    """One call in the model that is rewritten: all that a rewrite needs at hand.
+    """One call in the model that is rewritten, with all that a rewrite needs.
 
     Args:
         rewriting: of the model.
@@ -198,7 +198,7 @@ class CallSite:
         return source if is_own and source.layer.data_format == "channels_last" else None
 
     def new(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
-        """Returns the new model's tensor in the place of one of the old model."""
+        """Returns the new model's tensor in place of one of the old model."""
         return self.rewriting.new(tensor)
 
     def add(
@@ -209,7 +209,7 @@ class CallSite:
         weights: Sequence[np.ndarray] = (),
         **options: Any,
     ) -> keras.KerasTensor:
-        """Calls a new layer in the place of this one; returns what it makes.
+        """Calls a new layer in place of this one; returns what it makes.
 
         Args:
             layer_class: a class of keras.layers.

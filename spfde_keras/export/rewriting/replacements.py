@@ -1,4 +1,4 @@
-"""The layers that rewrites put in the place of others."""
+"""The layers that rewrites put in place of others."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """What `make_mobile_ready` rewrites: each function one kind of layer, `REWRITES` all of them.
 
-A rewrite takes a call. It returns the tensor that the new model has in the place of what the call
+A rewrite takes a call. It returns the tensor that the new model has in place of what the call
 makes, or None where it has nothing to say. Each is exact.
 """
 
@@ -156,7 +156,7 @@ def head_layer(site: CallSite) -> keras.KerasTensor | None:
 
 
 def per_channel(site: CallSite) -> keras.KerasTensor | None:
-    """A scale and offset of each channel that no convolution in front can take in."""
+    """A scale and offset of each channel that no convolution before it can take in."""
     if not is_per_channel(site) or not site.rewriting.is_inside(site.output):
         return None
     image = site.input
@@ -198,7 +198,7 @@ REWRITES: tuple[Rewrite, ...] = (
     repeated_operand,
     activation,
 )
-"""In the order in which they are asked."""
+"""In the order in which they are tried."""
 
 
 def _array(variable: Any) -> np.ndarray:

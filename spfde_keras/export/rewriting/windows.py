@@ -46,7 +46,7 @@ class Window:
         """Returns where this kernel lies in a larger one that is padded by half on both sides.
 
         None if it does not fit in there. A kernel of 3 that begins at the edge of an image of
-        even size, as padding="same" has it with strides=2, is the end of a kernel of 5:
+        even size, as padding="same" makes it with strides=2, is the end of a kernel of 5:
 
         >>> Window(size=8, before=0, kernel=3, stride=2, outputs=4).offset(5)
         2

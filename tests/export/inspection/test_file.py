@@ -98,8 +98,8 @@ def claim(field):
     [
         (b"", "is not a .tflite file"),
         (b"PK\3\4 not a model", "is not a .tflite file"),
-        (b"\x1c\0\0\0TFL3", "points outside of it"),
-        (b"\xff\xff\xff\x7fTFL3" + bytes(64), "points outside of it"),
+        (b"\x1c\0\0\0TFL3", "points outside it"),
+        (b"\xff\xff\xff\x7fTFL3" + bytes(64), "points outside it"),
         (claim("Subgraphs"), "claims more Subgraphs than it has room for"),
         (claim("Buffers"), "claims more Buffers than it has room for"),
         (claim("Shape"), "claims more Shape than it has room for"),

@@ -60,7 +60,7 @@ def test_every_padding_gives_what_keras_gives(kernel, strides, size):
 
 @pytest.mark.parametrize("pads", [((1, 0), (1, 0)), ((1, 1), (1, 1))])
 def test_padding_in_front_alone_becomes_padding_on_every_side(pads):
-    # The last position never sees the zeros behind, but phones ask for them.
+    # The last position never sees the zeros after it, but phones ask for them.
     image = keras.Input((8, 8, 2))
     x = layers.ZeroPadding2D(pads, name="pad")(image)
     model = fill(keras.Model(image, layers.DepthwiseConv2D(3, 2, name="dw")(x)))

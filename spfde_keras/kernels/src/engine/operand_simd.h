@@ -13,7 +13,7 @@ namespace SPFDE_ISA {
 using spfde::Operand;
 using spfde::Prologue;
 
-// Not a number stays what it is.
+// NaN stays NaN.
 template <class V>
 inline V positive(V v) {
   return v < V{} ? V{} : v;

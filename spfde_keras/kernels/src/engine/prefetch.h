@@ -13,7 +13,7 @@
 namespace SPFDE_ISA {
 
 // Pieces of memory that are read next, asked for a few lines at a time while something is computed:
-// all at once would be waited for.
+// asking for all at once would mean waiting for them.
 class Prefetcher {
  public:
   Prefetcher() = default;
