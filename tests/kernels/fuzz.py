@@ -12,22 +12,13 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from tests.kernels import reference
+from tests.kernels import oracle, reference
 
 TOLERANCE = 1e-5  # of the largest value
 REFUSALS = (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError)
 EXTREMES = [0, -1, 3, 900, -900, 10**6, -(10**6), 8_600_000, 2**27, 2**28, 2**30]
 EXTREMES += [2**31 - 1, -(2**31), 2**31, 2**40, 1 - 2**63, 2**63 - 1]
 HUGE = 2**20  # arrays, all of them empty, with such a dimension: refused or not, but no end
-
-
-class Wrong(Exception):
-    """Arguments that an operator must refuse."""
-
-
-def require(right) -> None:
-    if not right:
-        raise Wrong
 
 
 def normal(random, *shape) -> np.ndarray:
@@ -77,57 +68,6 @@ def draw_convolution(random, **wanted) -> dict:
     return asked | {"stride": stride, "pad": pad, "isa": ""}
 
 
-def convolve(arguments: dict) -> tuple:
-    """Outputs and both gradients, with zeros for what the operator does not take."""
-    a, mask = arguments, arguments["mask"]
-    sizes = a["images"].shape if "images" in a else tuple(np.ravel(a["sizes"]))
-    require(a["stride"] in (1, 2) and len(a["pad"]) == 4 and mask.ndim == len(sizes) == 4)
-    pads = [tuple(a["pad"][:2]), tuple(a["pad"][2:])]
-    require(mask.size and min(sizes[1:]) > 0 and sizes[0] >= 0 and sizes[3] == mask.shape[2])
-    require(all(0 <= p < k for pair, k in zip(pads, mask.shape, strict=False) for p in pair))
-    out = [(sizes[1 + i] + sum(pads[i]) - mask.shape[i]) // a["stride"] + 1 for i in range(2)]
-    require(min(out) > 0)
-    shape = (sizes[0], *out, mask.shape[3])
-    gradient = a["gradient"] if "gradient" in a else np.zeros(shape, "float32")
-    require(gradient.shape == shape)
-    require("kernel" not in a or a["kernel"].shape == mask.shape)
-    images = a["images"] if "images" in a else np.zeros(sizes, "float32")
-    if a.get("normalization"):
-        require(len(a["normalization"]) == 4)
-        images = np.maximum(0, affine(images, *a["normalization"], a["epsilon"]))
-    if a.get("derivation"):
-        require(len(a["derivation"]) == 7)
-        gradient = derive(gradient, *a["derivation"], a["passing"])
-    kernel = np.where(mask, a.get("kernel", 0), 0)
-    outputs, of_images, of_kernel = reference.convolve(images, kernel, gradient, a["stride"], pads)
-    return outputs, of_images, np.where(mask, of_kernel, 0)
-
-
-def affine(x, mean, variance, gamma, beta, epsilon: float) -> np.ndarray:
-    require(x.ndim and x.shape[-1])
-    for values in (mean, variance, gamma, beta):
-        require(values.shape == x.shape[-1:])
-    mean, variance, gamma, beta = map(np.float64, (mean, variance, gamma, beta))
-    return (x - mean) / np.sqrt(variance + epsilon) * gamma + beta
-
-
-def derive(
-    gradient, x, mean, diff_scale, deviation_scale, diff_mean, scale, shift, passing: bool
-) -> np.ndarray:
-    require(gradient.ndim and gradient.shape[-1] and x.shape == gradient.shape)
-    for values in (mean, diff_scale, deviation_scale, diff_mean, scale, shift):
-        require(values.shape == x.shape[-1:])
-    x = np.float64(x)
-    if passing:
-        gradient = passed(gradient, x * scale + shift)
-    return (gradient - np.float64(diff_mean)) * diff_scale + (x - mean) * deviation_scale
-
-
-def passed(gradient, y) -> np.ndarray:
-    """NaN, which equals anything here, where rounding decides whether a gradient passes."""
-    return np.where(np.abs(y) < 1e-5, np.nan, np.where(y > 0, np.float64(gradient), 0))
-
-
 def draw_rows(random) -> tuple:
     shape = [int(n) for n in random.integers(1, 12, random.integers(1, 5))]
     shape[0] = shape[0] * int(random.random() < 0.95) if len(shape) > 1 else shape[0]
@@ -136,13 +76,6 @@ def draw_rows(random) -> tuple:
 
 def draw_moments(random) -> dict:
     return {"x": normal(random, *draw_rows(random)), "isa": ""}
-
-
-def moments(a: dict) -> tuple:
-    x = np.float64(a["x"])
-    require(x.ndim and x.shape[-1])
-    rows = x.reshape(-1, x.shape[-1])
-    return (rows.mean(axis=0), rows.var(axis=0)) if len(rows) else (None, None)
 
 
 def draw_normalize(random) -> dict:
@@ -160,48 +93,11 @@ def draw_normalize(random) -> dict:
     }
 
 
-def settings(a: dict) -> list:
-    return [a[name] for name in ("mean", "variance", "gamma", "beta", "epsilon")]
-
-
-def normalize(a: dict) -> tuple:
-    y = affine(a["x"], *settings(a))
-    require(len(a["residual"]) <= int(a["relu"]))
-    for residual in a["residual"]:
-        require(residual.shape == y.shape)
-        y = y + residual
-    return (np.maximum(y, 0) if a["relu"] else y,)
-
-
 def draw_sums(random) -> dict:
     arguments = draw_normalize(random)
     y = arguments.pop("residual")
     more = [normal(random, *arguments["x"].shape)] if y and random.integers(2) else []
     return {"gradient": normal(random, *arguments["x"].shape)} | arguments | {"y": y, "more": more}
-
-
-def sums(a: dict) -> tuple:
-    y = affine(a["x"], *settings(a))
-    require(len(a["y"]) <= int(a["relu"]) and len(a["more"]) <= len(a["y"]))
-    for values in (a["gradient"], *a["y"], *a["more"]):
-        require(values.shape == y.shape)
-    gradient = np.float64(a["gradient"])
-    for more in a["more"]:
-        gradient = gradient + more
-    if a["y"]:
-        gradient = np.where(a["y"][0] > 0, gradient, 0)
-    elif a["relu"]:
-        gradient = passed(gradient, y)
-    axes = tuple(range(y.ndim - 1))
-    of_beta = gradient.sum(axis=axes)
-    products = (gradient * (a["x"] - np.float64(a["mean"]))).sum(axis=axes)
-    inverse = 1 / np.sqrt(np.float64(a["variance"]) + a["epsilon"])
-    scale = a["gamma"] * inverse
-    share = 1 / (y.size // y.shape[-1]) if a["of_batch"] and y.size else 0
-    deviation_scale = -scale * inverse**2 * products * share
-    found = [products * inverse, of_beta, scale, deviation_scale, of_beta * share]
-    found += [scale, a["beta"] - a["mean"] * scale]
-    return (*found, *[gradient] * len(a["y"]))
 
 
 def draw_derive(random) -> dict:
@@ -223,17 +119,17 @@ def convolution(wanted: tuple, returned: slice):
     """Draws and expects the results of an operator that computes some of a convolution."""
     return (
         lambda random: draw_convolution(random, wanted=wanted),
-        lambda arguments: convolve(arguments)[returned],
+        lambda arguments: oracle.convolve(arguments)[returned],
     )
 
 
 OPERATORS = {
-    "spfde_moments": (draw_moments, moments),
-    "spfde_normalize": (draw_normalize, normalize),
-    "spfde_normalize_sums": (draw_sums, sums),
+    "spfde_moments": (draw_moments, oracle.moments),
+    "spfde_normalize": (draw_normalize, oracle.normalize),
+    "spfde_normalize_sums": (draw_sums, oracle.sums),
     "spfde_derive": (
         draw_derive,
-        lambda a: (derive(**{name: value for name, value in a.items() if name != "isa"}),),
+        lambda a: (oracle.derive(**{name: value for name, value in a.items() if name != "isa"}),),
     ),
     "spfde_sparse_conv2d": convolution(("images", "kernel", "mask", *_IMAGES), slice(0, 1)),
     "spfde_sparse_conv2d_input_gradient": convolution(
@@ -320,8 +216,8 @@ def run_case(module, name: str, arguments: dict, isas: list[str]) -> None:
     refused = arguments.pop("refused", False)
     huge, expected = max(extents(arguments), default=0) >= HUGE, None
     if not huge and not refused:
-        with contextlib.suppress(Wrong), np.errstate(all="ignore"):
-            require(arguments["isa"] in isas)
+        with contextlib.suppress(oracle.Wrong), np.errstate(all="ignore"):
+            oracle.require(arguments["isa"] in isas)
             expected = OPERATORS[name][1](arguments)
     try:
         found = getattr(module, name)(**arguments)
