@@ -15,8 +15,6 @@ from spfde_keras.export.inspection.file import read_tflite
 from tests.export import sparse_nets
 from tests.export.sparse_nets import NETS
 
-MUTATIONS = 10_000
-
 
 @pytest.fixture(scope="module")
 def contents(tmp_path_factory):
@@ -193,10 +191,11 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
     return bytes(content)
 
 
-def test_mutated_files_give_a_report_or_one_line(contents, tmp_path):
+@pytest.mark.parametrize("mutations", [1_500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mutated_files_give_a_report_or_one_line(contents, tmp_path, mutations):
     chance, path, refused = random.Random(0), tmp_path / "model.tflite", 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(MUTATIONS):
+    for _ in range(mutations):
         path.write_bytes(mutated(chance.choice(contents), chance))
         try:
             report = inspect_tflite(path)
@@ -204,6 +203,6 @@ def test_mutated_files_give_a_report_or_one_line(contents, tmp_path):
         except ValueError as error:
             refused += 1
             assert "\n" not in str(error) and len(str(error)) < 400
-    assert MUTATIONS * 0.4 < refused < MUTATIONS * 0.95
+    assert mutations * 0.4 < refused < mutations * 0.95
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
     assert kibibytes < 50_000
