@@ -29,7 +29,7 @@ def make_model(sparsity=SPARSITIES, optimizer=None, loss=None, compiled=None, **
     model = sparsify(network(), sparsity=sparsity, **kwargs)
     loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = optimizer or keras.optimizers.SGD(0.05, momentum=0.9)
-    model.compile(optimizer, loss, metrics=["accuracy"], **(compiled or {}))
+    model.compile(optimizer, loss, **(compiled or {}))
     return model
 
 

@@ -97,7 +97,9 @@ def test_every_scheme_with_every_updater_ends_at_its_counts(name, updater):
         convolutional(), scheme=scheme, sparsity=sparsity, initial=initial, run_eagerly=True
     )
     before = [mask.read() for mask in find_masks(model)]
-    history = fit(model, images(4, 4, 8), AlternatingSparseTraining(2, updater, interval=1))
+    history = fit(
+        model, images(4, 4, 8), AlternatingSparseTraining(2, updater, interval=1), batch_size=12
+    )
     assert np.isfinite(history["loss"]).all()
     check_counts(model)
     for mask, (kernel, masks) in zip(find_masks(model), before, strict=True):
