@@ -262,7 +262,7 @@ def with_state(sparsity=0.5):
     model = keras.Model(inputs, L.Dense(2, name="head")(L.Flatten()(x)))
     sparse = sparsify(model, sparsity, dense=())
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    sparse.compile("adam", loss, metrics=["accuracy"])
+    sparse.compile("adam", loss, metrics=["accuracy"], run_eagerly=True)
     random = np.random.default_rng(0)
     batch = random.normal(size=(6, 4, 4, 4)).astype("float32"), np.arange(6) % 2
     sparse.fit(*batch, verbose=0)
