@@ -163,14 +163,11 @@ def test_the_picture_shows_mean_and_range_against_density(folders, tmp_path, mon
     np.testing.assert_allclose(segments.get_segments()[1], [[0.1, 0.91], [0.1, 0.96]])
 
 
-def command(*arguments):
-    command = [sys.executable, "-m", "apps.compare_subnets", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_command_prints_writes_and_draws(folders, tmp_path):
     target, picture = tmp_path / "subnets.json", tmp_path / "subnets.png"
-    done = command(*folders, f"--json={target}", f"--picture={picture}")
+    command = [sys.executable, "-m", "apps.compare_subnets", *folders]
+    command += [f"--json={target}", f"--picture={picture}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == compare_subnets.render(compare_subnets.compare(folders))
     assert json.loads(target.read_text()) == compare_subnets.compare(folders)
@@ -178,10 +175,10 @@ def test_command_prints_writes_and_draws(folders, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_command_refuses_wrong_input_in_one_line(folders, tmp_path):
-    done = command(*folders, f"--picture={tmp_path}/missing/subnets.png")
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+def test_command_refuses_wrong_input_in_one_line(folders, tmp_path, capsys):
+    picture = tmp_path / "missing" / "subnets.png"
+    assert compare_subnets.main([*folders, f"--picture={picture}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: `picture` must be a file in a folder that can be written")
 
 

@@ -69,14 +69,11 @@ def test_wrong_arguments_are_refused(arguments, message):
         costs.costs(**{"model": "mlp", "input_shape": (8, 8, 1)} | arguments)
 
 
-def run(*arguments):
-    command = [sys.executable, "-m", "apps.costs", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_command_prints_the_table_and_writes_it(tmp_path):
     target = tmp_path / "costs.json"
-    done = run("--model=mlp", "--input_shape=8,8,1", "--epochs=40", f"--json={target}")
+    command = [sys.executable, "-m", "apps.costs", "--model=mlp", "--input_shape=8,8,1"]
+    command += ["--epochs=40", f"--json={target}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "SpFDE 20%+20%" in done.stdout
     assert "How this is counted" in done.stdout
@@ -84,9 +81,8 @@ def test_command_prints_the_table_and_writes_it(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_command_refuses_wrong_input_in_one_line(tmp_path):
+def test_command_refuses_wrong_input_in_one_line(tmp_path, capsys):
     target = tmp_path / "missing" / "costs.json"
-    done = run("--model=mlp", f"--json={target}")
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    assert costs.main(["--model=mlp", f"--json={target}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: `json` must be a file in a folder that can be written")

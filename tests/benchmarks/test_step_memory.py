@@ -5,9 +5,12 @@ import json
 from benchmarks import step_memory
 
 
-def test_each_way_is_measured_in_its_own_process(tmp_path, capfd):
+def test_each_way_is_measured_in_its_own_process(tmp_path, capfd, monkeypatch):
+    # A process of its own takes seconds to begin: of the two that are sparse, one.
+    ways = ("dense Keras 3", "zeros skipped")
+    monkeypatch.setattr(step_memory, "VARIANTS", {way: step_memory.VARIANTS[way] for way in ways})
     path = tmp_path / "memory.json"
-    options = ["--model=small_cnn", "--width=0.5", "--batch_size=2", "--steps=1"]
+    options = ["--model=mlp", "--width=0.5", "--batch_size=2", "--steps=1"]
     assert step_memory.main([*options, "--json", str(path)]) == 0
     results = json.loads(path.read_text())
     printed = capfd.readouterr().out
