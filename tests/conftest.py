@@ -1,5 +1,6 @@
 """What every test shares: the backend, quiet logs, one seed, and the digits."""
 
+import gc
 import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -11,6 +12,12 @@ from apps import quiet  # noqa: F401  before TensorFlow is imported
 # isort: split
 import keras
 import pytest
+
+
+def pytest_collection_finish():
+    """Spares what is imported, for good, from the garbage collections of each conversion."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
