@@ -30,6 +30,8 @@ def make_model(sparsity=SPARSITIES, optimizer=None, loss=None, compiled=None, **
     loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = optimizer or keras.optimizers.SGD(0.05, momentum=0.9)
     model.compile(optimizer, loss, **(compiled or {}))
+    # Keras compiles a step that makes variables twice.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
