@@ -1,22 +1,31 @@
 """What the tests of the export share."""
 
+import os
+
 import keras
 import pytest
 
+from spfde_keras.files import replacing
 from tests.export import sparse_nets
 
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory):
-    """Returns (path, models) of a net of `sparse_nets` by name; built once."""
-    folder, cache = tmp_path_factory.mktemp("nets"), {}
+    """Returns (path, models) of a net of `sparse_nets` by name; converted once."""
+    folder, cache = tmp_path_factory.getbasetemp(), {}
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all workers: a net is the same in each
+    folder = folder / "sparse_nets"
+    folder.mkdir(exist_ok=True)
 
     def written(name):
         if name not in cache:
             keras.utils.clear_session(free_memory=False)  # layers are numbered from the start
             models = sparse_nets.build(sparse_nets.NETS[name])
             path = folder / f"{name}.tflite"
-            sparse_nets.write(sparse_nets.NETS[name], models, path)
+            if not path.exists():
+                with replacing(path) as beside:
+                    sparse_nets.write(sparse_nets.NETS[name], models, beside)
             cache[name] = path, models
         return cache[name]
 

@@ -12,19 +12,13 @@ from ai_edge_litert import schema_py_generated as schema
 
 from spfde_keras.export import inspect_tflite
 from spfde_keras.export.inspection.file import read_tflite
-from tests.export import sparse_nets
-from tests.export.sparse_nets import NETS
 
 
 @pytest.fixture(scope="module")
-def contents(tmp_path_factory):
+def contents(written):
     """Files of each kind: sparse, float16, int8, blocks, several signatures."""
-    path = tmp_path_factory.mktemp("files") / "model.tflite"
-    contents = []
-    for name in ("qualifying", "qualifying float16", "not_float", "blocks", "two signatures"):
-        sparse_nets.write(NETS[name], sparse_nets.build(NETS[name]), path)
-        contents.append(path.read_bytes())
-    return contents
+    names = ("qualifying", "qualifying float16", "not_float", "blocks", "two signatures")
+    return [written(name)[0].read_bytes() for name in names]
 
 
 def small_model(operators=1, tensors=2):
