@@ -29,6 +29,20 @@ def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
+def own_trainable(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Returns the weights of a layer itself that can be trained, frozen or not."""
+    return list(layer._trainable_variables)
+
+
+def run_graph(
+    function: keras.Function,
+    inputs: list[keras.KerasTensor],
+    operation: Callable[[keras.Operation], keras.Operation],
+) -> Any:
+    """Calls on `inputs` what `operation` gives for each layer of a graph; returns the outputs."""
+    return function._run_through_graph(inputs, operation_fn=operation)
+
+
 def sequential_graph(model: keras.Sequential) -> keras.Function | None:
     """Returns the graph of a Sequential model, which has no public one; None until it is built."""
     return model._functional

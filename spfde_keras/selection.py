@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 import keras
 
-from spfde_keras.cloning import leaf_layers
 from spfde_keras.graph import trace
 from spfde_keras.layers import masked_class
+from spfde_keras.rebuilding import leaf_layers
 
 Selector = str | Callable[[keras.layers.Layer], bool]
 

@@ -1,6 +1,7 @@
 """From a plain Keras model to one that trains sparse, and back."""
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,20 +9,30 @@ import keras
 import numpy as np
 
 from spfde_keras import compat, distributions, schemes
-from spfde_keras.cloning import as_functional, clone_with, same_layer
+from spfde_keras.equality import check_same_outputs
 from spfde_keras.layers import masked_class, plain_class
 from spfde_keras.layers.batch_norm import FusedBatchNormalization
-from spfde_keras.layers.relu import fused_relu, plain_relu
+from spfde_keras.layers.relu import fused_class, unfused_class
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import Mask, SchemeLike, check_sparsity, find_masks, subnet_targets
 from spfde_keras.randomness import generator
+from spfde_keras.rebuilding import (
+    as_functional,
+    copy_weights,
+    independent,
+    leaf_layers,
+    like,
+    rebuild,
+)
 from spfde_keras.selection import Selector, kernel_layers, layers_left_dense
 from spfde_keras.subnets import check_subnet
+from spfde_keras.trainability import copy_trainability
 from spfde_keras.training import SparseModel
 
 _INITIAL = ("random", "magnitude", "dense")
 _MASK_ARGUMENTS = ("scheme", "sparsity")
+_Replacements = dict[keras.layers.Layer, keras.layers.Layer]
 
 
 def sparsify(
@@ -87,16 +98,24 @@ def sparsify(
             f"{left_dense}. Pass fewer layers in `dense`."
         )
 
-    # A first copy reveals the kernels' shapes, which a distribution needs.
-    probe, copies = _convert(functional, {layer: 0.0 for layer in chosen}, "unstructured", 1)
-    layouts = {mask.kernel_path: mask.layout for mask in find_masks(probe)}
+    # Made open first, they tell the shapes of their kernels, which a distribution needs.
+    opened = {layer: like(layer, masked_class(layer)) for layer in chosen}
+    layouts = {m.kernel_path: m.layout for layer in opened.values() for m in layer.masks}
     per_kernel: dict[str, list[float]] = {path: [] for path in layouts}
     for one, share in targets:
         for path, kernel_share in _distribute(distribute, layouts, share, one).items():
             per_kernel[path].append(kernel_share)
-    shares = {layer: _shares(copies[layer], per_kernel) for layer in chosen}
     subnet_schemes = _single([one for one, _ in targets])
-    sparse = _sparse_model(_convert(functional, shares, subnet_schemes, len(targets))[0])
+    masked: _Replacements = {
+        layer: like(
+            layer,
+            masked_class(layer),
+            scheme=subnet_schemes,
+            sparsity=_shares(opened[layer], per_kernel),
+        )
+        for layer in chosen
+    }
+    sparse = _sparse_model(_rebuilt(functional, masked | _fused(functional, len(targets))))
     if len(set(sparse.subnets)) < len(targets):
         raise ValueError(
             "`sparsity` must differ from sub-net to sub-net. Received: "
@@ -105,6 +124,8 @@ def sparsify(
     sparse.left_dense = left_dense
     for mask in find_masks(sparse):
         _initialize(mask, initial, seed)
+    if initial == "dense":
+        check_same_outputs(sparse, model)
     return sparse
 
 
@@ -126,7 +147,10 @@ def wrap(model: keras.Model) -> SparseModel:
     >>> find_masks(wrap(mlp))
     []
     """
-    return _sparse_model(_convert(as_functional(model), {}, None, 1)[0])
+    functional = as_functional(model)
+    wrapped = _sparse_model(_rebuilt(functional, _fused(functional, subnets=1)))
+    check_same_outputs(wrapped, model)
+    return wrapped
 
 
 def densify(model: keras.Model, subnet: int | None = None) -> keras.Model:
@@ -150,11 +174,13 @@ def densify(model: keras.Model, subnet: int | None = None) -> keras.Model:
     'Dense'
     """
     functional = as_functional(model)
-    if subnet is None:
-        return clone_with(_plain_layer, functional)[0]
-    check_subnet(subnet, max(1, len(getattr(model, "subnets", []))))
-    with model.at(subnet) if isinstance(model, SparseModel) else contextlib.nullcontext():
-        return clone_with(_plain_layer, functional)[0]
+    if subnet is not None:
+        check_subnet(subnet, max(1, len(getattr(model, "subnets", []))))
+    chosen = subnet is not None and isinstance(model, SparseModel)
+    with model.at(subnet) if chosen else contextlib.nullcontext():
+        plain = _rebuilt(functional, _plain(functional))
+        check_same_outputs(plain, model)
+    return plain
 
 
 def _targets(
@@ -198,6 +224,25 @@ def _resolve_sparsity(sparsity: float | None, scheme: schemes.Scheme) -> float:
     return fixed
 
 
+def _rebuilt(model: keras.Model, replacements: _Replacements) -> keras.Model:
+    """The graph of a model with layers replaced, the others copied where that is exact."""
+    shared = []
+    for layer in leaf_layers(model):
+        if layer not in replacements and layer.variables:
+            copy = independent(layer)
+            if copy is not None:
+                replacements[layer] = copy
+            elif layer.trainable_variables:
+                shared.append(layer.name)
+    if shared:
+        warnings.warn(
+            f"Layers {', '.join(shared)} belong to both models from here on: they are of classes "
+            "that cannot be copied exactly, so what one model learns in them, the other has, too.",
+            stacklevel=3,
+        )
+    return rebuild(model, replacements)
+
+
 def _sparse_model(model: keras.Model) -> SparseModel:
     return SparseModel(model.input, model.output, name=model.name)
 
@@ -209,20 +254,19 @@ def _shares(layer: keras.layers.Layer, per_kernel: dict[str, list[float]]) -> di
     }
 
 
-def _convert(
-    model: keras.Model, sparsities: dict, scheme: Any, subnets: int
-) -> tuple[keras.Model, dict]:
-    def convert(layer: keras.layers.Layer) -> keras.layers.Layer:
-        masked = masked_class(layer)
-        if masked and layer in sparsities:
-            arguments = {"scheme": scheme, "sparsity": sparsities[layer]}
-            return masked.from_config(layer.get_config() | arguments)
-        if type(layer) in (keras.layers.BatchNormalization, FusedBatchNormalization):
-            config = layer.get_config()
-            if subnets > 1:
-                return SwitchableBatchNormalization(subnets, config)
-            return FusedBatchNormalization.from_config(config)
-        if subnets > 1 and any(
+def _fused(model: keras.Model, subnets: int) -> _Replacements:
+    """What replaces normalizations and ReLUs."""
+    replacements: _Replacements = {}
+    for layer in leaf_layers(model):
+        fused = fused_class(layer)
+        if fused:
+            replacements[layer] = like(layer, fused)
+        elif type(layer) in (keras.layers.BatchNormalization, FusedBatchNormalization):
+            if subnets == 1:
+                replacements[layer] = like(layer, FusedBatchNormalization)
+            else:
+                replacements[layer] = _switchable(layer, subnets)
+        elif subnets > 1 and any(
             isinstance(one, keras.layers.BatchNormalization) for one in compat.all_layers(layer)
         ):
             raise ValueError(
@@ -230,23 +274,34 @@ def _convert(
                 "class, so that each of several sub-nets gets one. Received: "
                 f"{layer.name}, a {type(layer).__name__}"
             )
-        return fused_relu(layer) or same_layer(layer)
-
-    return clone_with(convert, model)
+    return replacements
 
 
-def _plain_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
-    config = layer.get_config()
-    plain = plain_class(layer)
-    if plain:
-        for argument in _MASK_ARGUMENTS:
-            config.pop(argument)
-        return plain.from_config(config)
-    if isinstance(layer, SwitchableBatchNormalization):
-        return keras.layers.BatchNormalization.from_config(config["normalization"])
-    if isinstance(layer, FusedBatchNormalization):
-        return keras.layers.BatchNormalization.from_config(config)
-    return plain_relu(layer) or same_layer(layer)
+def _switchable(layer: keras.layers.BatchNormalization, subnets: int) -> keras.layers.Layer:
+    made = SwitchableBatchNormalization(subnets, layer.get_config())
+    made.build_from_config(layer.get_build_config())
+    copy_weights(layer, made)
+    copy_trainability(layer, made)
+    return made
+
+
+def _plain(model: keras.Model) -> _Replacements:
+    """What replaces the layers of ours."""
+    replacements: _Replacements = {}
+    for layer in leaf_layers(model):
+        masked, unfused = plain_class(layer), unfused_class(layer)
+        if masked:
+            replacements[layer] = like(layer, masked, leave_out=_MASK_ARGUMENTS)
+        elif unfused:
+            replacements[layer] = like(layer, unfused)
+        elif isinstance(layer, SwitchableBatchNormalization):
+            made = keras.layers.BatchNormalization.from_config(layer.get_config()["normalization"])
+            made.build_from_config(layer.get_build_config())
+            copy_weights(layer, made)
+            replacements[layer] = made
+        elif isinstance(layer, FusedBatchNormalization):
+            replacements[layer] = like(layer, keras.layers.BatchNormalization)
+    return replacements
 
 
 def _initialize(mask: Mask, initial: str, seed: int) -> None:

@@ -7,6 +7,7 @@ from spfde_keras import compat
 from spfde_keras.freezing.learning_rate import BlockwiseLearningRate
 from spfde_keras.freezing.plan import FreezePlan
 from spfde_keras.masking import Mask, find_masks
+from spfde_keras.trainability import Trainability
 
 
 class Freezer:
@@ -24,7 +25,8 @@ class Freezer:
     def __init__(self, blocks: list[list[keras.layers.Layer]], plan: FreezePlan | None):
         self.blocks = len(blocks)
         self.plan = plan
-        self._layers = [[layer for layer in block if layer.trainable] for block in blocks]
+        self._layers = blocks
+        self._as_the_user_set_it = [[Trainability(layer) for layer in block] for block in blocks]
         self._block_of = {
             mask.kernel_path: index
             for index, block in enumerate(blocks)
@@ -80,6 +82,11 @@ class Freezer:
         model.freezer = None
 
     def _set(self, frozen: int) -> None:
-        for index, block in enumerate(self._layers):
-            for layer in block:
-                layer.trainable = index >= frozen
+        for index, (layers, flags) in enumerate(
+            zip(self._layers, self._as_the_user_set_it, strict=True)
+        ):
+            for layer, before in zip(layers, flags, strict=True):
+                if index < frozen:
+                    layer.trainable = False
+                else:
+                    before.restore()

@@ -37,22 +37,18 @@ class FusedReLUActivation(_Folds, keras.layers.Activation):
     """
 
 
-def fused_relu(layer: keras.layers.Layer) -> keras.layers.Layer | None:
-    """Returns the fused layer that replaces a plain ReLU; None for any other layer."""
+def fused_class(layer: keras.layers.Layer) -> type[keras.layers.Layer] | None:
+    """Returns the class to take the place of a plain ReLU's; None for any other layer."""
     if type(layer) is keras.layers.ReLU:
         plain = layer.max_value is None and not layer.negative_slope and not layer.threshold
-        return FusedReLU.from_config(layer.get_config()) if plain else None
+        return FusedReLU if plain else None
     if type(layer) is keras.layers.Activation and layer.activation is keras.activations.relu:
-        return FusedReLUActivation.from_config(layer.get_config())
+        return FusedReLUActivation
     return None
 
 
-def plain_relu(layer: keras.layers.Layer) -> keras.layers.Layer | None:
-    """Returns Keras' own layer that replaces a fused one; None for any other layer."""
-    for fused, plain in (
-        (FusedReLU, keras.layers.ReLU),
-        (FusedReLUActivation, keras.layers.Activation),
-    ):
-        if type(layer) is fused:
-            return plain.from_config(layer.get_config())
-    return None
+def unfused_class(layer: keras.layers.Layer) -> type[keras.layers.Layer] | None:
+    """Returns Keras' own class in place of a fused one; None for any other layer."""
+    return {FusedReLU: keras.layers.ReLU, FusedReLUActivation: keras.layers.Activation}.get(
+        type(layer)
+    )
