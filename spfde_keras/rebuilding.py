@@ -129,8 +129,9 @@ def live_config(layer: keras.layers.Layer) -> dict[str, Any]:
             config = layer.get_config()
     except Exception:
         # An argument that Keras cannot write down, such as a regularizer without `get_config`.
-        parameters = inspect.signature(type(layer)).parameters
-        names = [*parameters, "name", "trainable", "dtype"]
+        names = {"name", "trainable", "dtype"}
+        for cls in type(layer).__mro__[: type(layer).__mro__.index(keras.layers.Layer)]:
+            names.update(inspect.signature(cls.__init__).parameters)
         config = {name: None for name in names if _attribute(layer, name) is not None}
     return {name: _live(layer, name, value) for name, value in config.items()}
 
