@@ -204,3 +204,26 @@ def test_a_dataset_tells_what_it_was_made_of():
     batches = numbers.batch(2)
     assert compat.dataset_sources(batches) == [numbers]
     assert compat.dataset_sources(numbers) == []
+
+
+def test_own_trainable_are_a_layers_own_weights_frozen_or_not():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    (dense,) = model.layers
+    dense.kernel.trainable = False
+    assert compat.own_trainable(dense) == [dense.kernel, dense.bias]
+    assert compat.own_trainable(model) == []
+
+
+def test_run_graph_calls_what_it_is_given_for_each_layer():
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Flatten()(keras.layers.ReLU(name="relu")(inputs)))
+    called = []
+
+    def operation(layer):
+        called.append(layer.name)
+        return keras.layers.Identity() if layer.name == "relu" else layer
+
+    outputs = compat.run_graph(model, model.inputs, operation)
+    made = keras.Model(inputs, outputs)
+    assert called == [layer.name for layer in model.layers[1:]]
+    assert made(np.array([[-1.0, 2.0]])).numpy().tolist() == [[-1.0, 2.0]]
