@@ -6,12 +6,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras import cost, updaters
+from spfde_keras import compat, cost, updaters
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
 from spfde_keras.freezing.plan import FreezePlan, Freezing
+from spfde_keras.last_batch import batch_size
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.randomness import generator
 from spfde_keras.sieve.data_sieve import DataSieve
@@ -96,7 +97,9 @@ class SparseTraining(keras.callbacks.Callback):
         patterns = self.freezing.blocks if self.freezing else None
         self._costs = cost.profile(model, patterns)
         self._ledger = cost.Ledger(self._costs)
-        self._freezer = Freezer(find_blocks(model, patterns), self._make_plan())
+        blocks = find_blocks(model, patterns)
+        self._frozen_by_user = [mask for mask in self._masks if not mask.kernel.trainable]
+        self._freezer = Freezer(blocks, self._make_plan(blocks))
         data = [] if self.sieve is None else [SieveEpochs(self.sieve)]
         self._data = keras.callbacks.CallbackList(data, model=model)
         self._writer = tf.summary.create_file_writer(self.log_dir) if self.log_dir else None
@@ -125,6 +128,9 @@ class SparseTraining(keras.callbacks.Callback):
         # Attached before later callbacks restore weights, so that they restore this state, too.
         keep_batch = bool(self._masks) and bool(self.updater.gradient)
         self.model.attach(Monitor(keep_batch), self.sieve, self._alternation())
+        # A step compiled before, by another `fit`, knows nothing of them.
+        compat.forget_train_function(self.model)
+        self.model.make_train_function()
         self._freezer.begin(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -137,8 +143,9 @@ class SparseTraining(keras.callbacks.Callback):
             )
         self._restore_ledger()
         if epoch == 0:
+            self._settle_what_never_trains()
             for subnet in range(self._subnets):
-                self._update(self._masks, subnet, 0.0, 0, Moment.START)
+                self._update(self._masks_in(0, None), subnet, 0.0, 0, Moment.START)
         monitor.samples.assign(0)
         self._booked = 0
         self._data.on_epoch_begin(epoch)
@@ -216,8 +223,21 @@ class SparseTraining(keras.callbacks.Callback):
         self._update(updated, 0, t, done, Moment.UPDATE)
 
     def _masks_in(self, first: int, last: int | None) -> list[Mask]:
+        """The masks in some blocks, without those whose kernels the user has frozen."""
         blocks = range(self._freezer.blocks)[first:last]
-        return [mask for mask in self._masks if self._freezer.block_of(mask) in blocks]
+        return [
+            mask
+            for mask in self._masks
+            if mask not in self._frozen_by_user and self._freezer.block_of(mask) in blocks
+        ]
+
+    def _settle_what_never_trains(self) -> None:
+        """Drops kernels that the user has frozen to their final density, once, by size."""
+        by_size = updaters.Static()
+        for mask in self._frozen_by_user:
+            for subnet in mask.subnets:
+                final = by_size.plan(Moment.SETTLE, 0.0, 1 - subnet.sparsity)
+                carry_out(final, by_size, subnet, generator(self.seed, 0, mask.kernel_path))
 
     def _update(self, masks: list[Mask], subnet: int, t: float, event: int, moment: Moment) -> None:
         """Changes one sub-net's masks as the updater plans for `moment`."""
@@ -243,10 +263,10 @@ class SparseTraining(keras.callbacks.Callback):
         self, masks: list[Mask], subnet: int, event: int, kind: str
     ) -> dict[str, np.ndarray]:
         """The gradients an updater asks for, of one sub-net, on the last training batch."""
-        batch = self.model.monitor.last_batch()
+        batch = self.model.monitor.last_batch.read()
         with self.model.at(subnet):
             gradients = kernel_gradients(self.model, batch, masks, dense=kind == "dense")
-        samples, frozen = len(tf.nest.flatten(batch)[0]), self._freezer.frozen(event - 1)
+        samples, frozen = int(batch_size(batch)), self._freezer.frozen(event - 1)
         densities = {mask.kernel_path: mask.subnets[subnet].density for mask in self._masks}
         self._ledger.book_gradient(kind, samples, frozen, densities)
         return gradients
@@ -260,11 +280,20 @@ class SparseTraining(keras.callbacks.Callback):
     def _restore_ledger(self) -> None:
         self._ledger.spent, self._ledger.dense = self.model.monitor.totals.numpy().tolist()
 
-    def _make_plan(self) -> FreezePlan | None:
+    def _make_plan(self, blocks: list[list[keras.layers.Layer]]) -> FreezePlan | None:
         if self.freezing is None:
             return None
+        # Front blocks that the user has frozen save nothing more, and take no turn of their own.
+        trained = [any(layer.trainable_variables for layer in block) for block in blocks]
+        first = trained.index(True) if any(trained) else 0
         flops = self._training_plan(samples=1, batch_size=1).flops
-        return self.freezing.plan(flops, self._costs.block_sizes, self.epochs, self.interval)
+        plan = self.freezing.plan(
+            lambda epoch, frozen: flops(epoch, first + frozen),
+            self._costs.block_sizes[first:],
+            self.epochs,
+            self.interval,
+        )
+        return FreezePlan(plan.frozen + first, len(blocks))
 
     def _training_plan(self, samples: int, batch_size: int) -> TrainingPlan:
         subnets = [mask.subnets for mask in self._masks]

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from spfde_keras import compat, kernels, sparsity_summary
+from spfde_keras.last_batch import LastBatch, batch_size
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.sieve.data_sieve import DataSieve
@@ -138,6 +139,16 @@ class SparseModel(keras.Model):
         with kernels.disabled():  # where the export is loaded they may be missing
             return super().export(*args, **kwargs)
 
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        attached = self.monitor, self.sieve, self.alternation
+        try:
+            return super().fit(*args, **kwargs)
+        finally:
+            # However it ends, by an error or by hand: no layer stays frozen, no hook behind.
+            if self.freezer is not None:
+                self.freezer.end(self)
+            self.attach(*attached)
+
     def train_step(self, data: Any) -> dict:
         if self.monitor is not None:
             x, *_ = keras.utils.unpack_x_y_sample_weight(data)
@@ -183,43 +194,21 @@ class Monitor(SavedState):
         keep_batch: bool, whether the last training batch is kept for gradients at a boundary.
     """
 
+    last_batch: LastBatch | None
+
     def __init__(self, keep_batch: bool = False, **kwargs: Any):
         super().__init__(name="monitor", **kwargs)
         self.samples = self.variable("samples", (), "int64")
         self.completed = self.variable("completed_epochs", (), "int64")
         self.totals = self.variable("totals", (2,), "float64")
-        self._keep_batch = keep_batch
-        self._batch: list[tf.Variable] | None = None
-        self._structure = None
+        # In a dictionary's items Keras would look for layers and variables of its own.
+        compat.set_untracked(self, last_batch=LastBatch() if keep_batch else None)
 
     def observe(self, data: Any) -> None:
         """Counts and keeps one batch; called while the train step is traced."""
-        leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
-        self.samples.assign_add(tf.shape(leaves[0], out_type=tf.int64)[0])
-        if not self._keep_batch:
-            return
-        if self._batch is None:
-            self._structure = data
-            with tf.init_scope():
-                self._batch = [_growing_variable(leaf) for leaf in leaves]
-        for variable, leaf in zip(self._batch, leaves, strict=True):
-            variable.assign(leaf)
-
-    def last_batch(self) -> Any:
-        """Returns the last training batch, in the structure `fit` was given."""
-        if self._batch is None:
-            raise RuntimeError("The monitor has seen no batch yet.")
-        leaves = iter(self._batch)
-        flat = [
-            None if leaf is None else next(leaves).read_value()
-            for leaf in tf.nest.flatten(self._structure)
-        ]
-        return tf.nest.pack_sequence_as(self._structure, flat)
-
-
-def _growing_variable(leaf: tf.Tensor) -> tf.Variable:
-    shape = tf.TensorShape([None] * leaf.shape.rank)
-    return tf.Variable(tf.zeros([0] * leaf.shape.rank, leaf.dtype), shape=shape, trainable=False)
+        self.samples.assign_add(batch_size(data))
+        if self.last_batch is not None:
+            self.last_batch.assign(data)
 
 
 def kernel_gradients(

@@ -93,7 +93,7 @@ def test_ids_travel_in_datasets_with_dictionaries_and_sample_weights():
     model.attach(Monitor(keep_batch=True), Recorder())
     model.fit(tf.data.Dataset.from_tensor_slices(samples).batch(4), epochs=1, verbose=0)
     np.testing.assert_array_equal(np.unique(model.sieve.ids), ids(10))
-    last, labels, weights = model.monitor.last_batch()
+    last, labels, weights = model.monitor.last_batch.read()
     assert isinstance(last, Identified)
     np.testing.assert_array_equal(last.inputs["a"], x[8:])
     np.testing.assert_array_equal(last.sample_id, ids(10)[8:])
@@ -150,7 +150,7 @@ def test_the_monitor_counts_samples_and_keeps_the_last_batch(steps_per_execution
     x, y = data()
     model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
     assert int(model.monitor.samples) == 20
-    last_x, last_y = model.monitor.last_batch()
+    last_x, last_y = model.monitor.last_batch.read()
     np.testing.assert_array_equal(last_x, x[8:])
     np.testing.assert_array_equal(last_y, y[8:])
 
@@ -160,7 +160,7 @@ def test_batches_are_kept_where_xla_would_refuse():
         model = mlp(jit_compile=True)
     model.attach(Monitor(keep_batch=True), None)
     model.fit(*data(), batch_size=4, verbose=0)
-    assert len(model.monitor.last_batch()[0]) == 2
+    assert len(model.monitor.last_batch.read()[0]) == 2
 
 
 def test_the_monitor_keeps_no_batch_unless_asked():
@@ -168,8 +168,7 @@ def test_the_monitor_keeps_no_batch_unless_asked():
     model.attach(Monitor(), None)
     model.fit(*data(), epochs=1, verbose=0)
     assert int(model.monitor.samples) == 10
-    with pytest.raises(RuntimeError, match="no batch yet"):
-        model.monitor.last_batch()
+    assert model.monitor.last_batch is None
 
 
 def test_the_monitors_counters_are_saved_with_the_weights(tmp_path):

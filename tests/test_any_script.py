@@ -1,0 +1,185 @@
+"""Training scripts as others write them: what went before, what ends `fit`, what is frozen."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from spfde_keras import AlternatingSparseTraining, DataSieve, SpFDE, sparsify, wrap
+from spfde_keras.alternating import JointSparseTraining
+from spfde_keras.freezing import Freezing
+from spfde_keras.masking import find_masks
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(48, 8)).astype("float32")
+Y = (X[:, 0] > 0).astype("int32")
+
+
+def net():
+    return keras.Sequential(
+        [keras.Input((8,)), *(layers.Dense(16, "relu") for _ in range(3)), layers.Dense(2)]
+    )
+
+
+def compiled(model, optimizer=None):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer or keras.optimizers.SGD(0.05, momentum=0.9), loss)
+    return model
+
+
+CALLBACKS = {
+    "SpFDE": (0.75, lambda **options: SpFDE(3, "mest_ems", 1, **options)),
+    "rigl": (0.75, lambda **options: SpFDE(3, "rigl", 1, **options)),
+    "AST": ([0.5, 0.75], lambda **options: AlternatingSparseTraining(3, "set", 1, **options)),
+    "joint": ([0.5, 0.75], lambda **options: JointSparseTraining(3, updater="set", **options)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [*((name, "fit") for name in CALLBACKS), ("SpFDE", "evaluate"), ("SpFDE", "predict")],
+)
+def test_what_ran_before_changes_nothing(name, before):
+    """Keras keeps the step that an earlier `fit` compiled: it counts, keeps and turns nothing."""
+    sparsity, make = CALLBACKS[name]
+    results = []
+    for warm in (False, True):
+        keras.utils.set_random_seed(0)
+        model = compiled(sparsify(net(), sparsity), keras.optimizers.SGD(0.0))
+        sieve = DataSieve((X, Y), 0.25)
+        batches = sieve.batches(16)
+        if warm and before == "fit":
+            model.fit(batches.map(lambda x, y: (x.inputs, y)), verbose=0)
+        elif warm:
+            getattr(model, before)(X, verbose=0, **({"y": Y} if before == "evaluate" else {}))
+        history = model.fit(batches, epochs=3, verbose=0, callbacks=[make(sieve=sieve)]).history
+        assert history["active_samples"] == [36] * 3
+        results.append((history["flops_share"], sieve.learned.numpy().sum()))
+        assert sieve.learned.numpy().any()
+    assert results[0][0] == results[1][0]
+
+
+class Stop(keras.callbacks.Callback):
+    """The stop button of a notebook."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.epoch == 3:
+            raise KeyboardInterrupt
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+
+def test_an_interrupted_fit_leaves_nothing_frozen(tmp_path):
+    model = compiled(sparsify(net(), 0.75))
+    model.layers[1].bias.trainable = False
+    with pytest.raises(KeyboardInterrupt):
+        callback = SpFDE(4, interval=1, freeze=0.2)
+        model.fit(X, Y, epochs=4, verbose=0, callbacks=[callback, Stop()])
+    assert all(layer.trainable for layer in model.layers)
+    assert [w.name for w in model.non_trainable_weights if "bias" in w.name] == ["bias"]
+    assert model.monitor is model.freezer is model.alternation is None
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert all(layer.trainable for layer in loaded.layers)
+    history = compiled(loaded).fit(X, Y, epochs=4, verbose=0, callbacks=[SpFDE(4, interval=1)])
+    assert history.history["sparsity"][-1] == pytest.approx(0.75)
+
+
+def with_frozen_base(**options):
+    base = keras.Sequential(
+        [keras.Input((8,)), layers.Dense(16, "relu"), layers.Dense(16, "relu")], name="base"
+    )
+    base.trainable = False
+    inputs = keras.Input((8,))
+    x = layers.Dense(16, "relu", name="a")(base(inputs))
+    x = layers.Dense(16, "relu", name="b")(layers.Dense(16, "relu", name="c")(x))
+    return sparsify(keras.Model(inputs, layers.Dense(2)(x)), 0.75, **options)
+
+
+@pytest.mark.parametrize("updater", ["mest_ems", "rigl", "set", "magnitude"])
+def test_transfer_learning(updater):
+    initial = "dense" if updater == "magnitude" else "random"
+    model = compiled(with_frozen_base(initial=initial))
+    masks = find_masks(model)
+    before = [mask.read() for mask in masks]
+    freezing = Freezing(0.1)
+    history = model.fit(
+        X, Y, epochs=6, verbose=0, callbacks=[SpFDE(6, updater, 1, freeze=freezing)]
+    ).history
+    # The base, two blocks, counts as frozen from the start; freezing goes on behind it.
+    assert history["frozen_blocks"][0] == 2 and history["frozen_blocks"][-1] > 2
+    for mask, (kernel, kept) in list(zip(masks, before, strict=True))[:2]:
+        after, now = mask.read()
+        np.testing.assert_array_equal(after[now[0]], kernel[now[0]])
+        assert not (now & ~kept).any()
+    assert all(mask.density == 0.25 for mask in masks)
+    # Then all of it is trained.
+    model.get_layer("base").trainable = True
+    compiled(model, keras.optimizers.Adam(1e-3))
+    model.fit(X, Y, epochs=3, verbose=0, callbacks=[SpFDE(3, "set", 1)])
+    assert (masks[0].read()[0] != before[0][0]).any()
+
+
+class Two(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.a, self.b = layers.Dense(8), layers.Dense(8)
+
+    def build(self, shape):
+        self.a.build(shape)
+        self.b.build(shape)
+
+    def call(self, x):
+        return self.b(self.a(x))
+
+
+@pytest.mark.filterwarnings("ignore:Layers .* belong to both models")
+@pytest.mark.parametrize("freeze", [0.05, Freezing(None, "periodic")])
+@pytest.mark.parametrize("what", ["layer inside", "weight"])
+def test_freezing_gives_back_what_the_user_set(freeze, what):
+    inputs = keras.Input((8,))
+    x = layers.Dense(8)(layers.Dense(8, name="first")(Two(name="two")(inputs)))
+    model = compiled(wrap(keras.Model(inputs, layers.Dense(2)(x))))
+    part = {"layer inside": model.get_layer("two").a, "weight": model.get_layer("first").kernel}
+    part[what].trainable = False
+    value = np.array(model.get_layer("two").a.kernel if what == "layer inside" else part[what])
+    model.fit(X, Y, epochs=8, verbose=0, callbacks=[SpFDE(8, "static", 1, freeze=freeze)])
+    assert not part[what].trainable
+    after = np.array(model.get_layer("two").a.kernel if what == "layer inside" else part[what])
+    np.testing.assert_array_equal(after, value)
+    assert model.get_layer("two").b.trainable and model.get_layer("first").bias.trainable
+
+
+def sparse_inputs():
+    dense = np.eye(48, 8, dtype="float32")
+    data = tf.data.Dataset.from_tensor_slices((tf.sparse.from_dense(dense), Y)).batch(16)
+    return keras.Input((8,), sparse=True), data, lambda x: x
+
+
+def dictionaries():
+    targets = {"class": Y, "value": X[:, :1]}
+    data = tf.data.Dataset.from_tensor_slices(({"a": X, "b": X}, targets)).batch(16)
+    inputs = {"a": keras.Input((8,), name="a"), "b": keras.Input((8,), name="b")}
+    return inputs, data, lambda x: x["a"] + x["b"]
+
+
+@pytest.mark.parametrize("updater", ["rigl", "mest_em", "mest_ems"])
+@pytest.mark.parametrize("kind", [sparse_inputs, dictionaries])
+def test_batches_of_any_structure_are_remembered(kind, updater):
+    inputs, data, first = kind()
+    x = layers.Dense(16, "relu")(layers.Dense(16, "relu", name="hidden")(first(inputs)))
+    outputs = layers.Dense(2, name="class", activation="softmax")(x)
+    loss = "sparse_categorical_crossentropy"
+    if kind is dictionaries:
+        outputs = {"class": outputs, "value": layers.Dense(1, name="value")(x)}
+        loss = {"class": loss, "value": "mse"}
+    model = sparsify(keras.Model(inputs, outputs), 0.75)
+    model.compile(keras.optimizers.SGD(0.05), loss)
+    before = [mask.read()[1] for mask in find_masks(model)]
+    model.fit(data, epochs=4, verbose=0, callbacks=[SpFDE(4, updater, 1)])
+    assert all(mask.density == 0.25 for mask in find_masks(model))
+    if updater != "mest_ems":  # which may drop just what it grew
+        after = [mask.read()[1] for mask in find_masks(model)]
+        assert any((a != b).any() for a, b in zip(after, before, strict=True))
