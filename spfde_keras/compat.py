@@ -34,6 +34,11 @@ def own_trainable(layer: keras.layers.Layer) -> list[keras.Variable]:
     return list(layer._trainable_variables)
 
 
+def stored_kernel(layer: keras.layers.Layer) -> keras.Variable:
+    """Returns the variable behind `layer.kernel`, which LoRA and quantization compute anew."""
+    return getattr(layer, "_kernel", layer.kernel)
+
+
 def run_graph(
     function: keras.Function,
     inputs: list[keras.KerasTensor],

@@ -99,7 +99,8 @@ class PerLayer(Distribution):
 
     def __init__(self, sparsities: dict[str, float]):
         self.sparsities = {
-            pattern: check_sparsity(sparsity) for pattern, sparsity in sparsities.items()
+            _checked_pattern(pattern): check_sparsity(sparsity)
+            for pattern, sparsity in sparsities.items()
         }
 
     def __call__(self, layouts: dict[str, KernelLayout], sparsity: float) -> dict[str, float]:
@@ -119,3 +120,13 @@ class PerLayer(Distribution):
 
     def get_config(self) -> dict:
         return {"sparsities": dict(self.sparsities)}
+
+
+def _checked_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"`distribution` must have regular expressions as keys. Received: {pattern!r} ({error})"
+        ) from None
+    return pattern

@@ -10,7 +10,7 @@ from spfde_keras.graph import trace
 from spfde_keras.layers import masked_class
 from spfde_keras.rebuilding import leaf_layers
 
-Selector = str | Callable[[keras.layers.Layer], bool]
+Selector = str | keras.layers.Layer | Callable[[keras.layers.Layer], bool]
 
 
 def kernel_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -51,11 +51,7 @@ def layers_left_dense(
     Raises:
         ValueError: if a selector matches no layer.
     """
-    reasons = {
-        layer.name: f"{type(layer).__name__} has no masked form"
-        for layer in layers
-        if not masked_class(layer)
-    }
+    reasons = {layer.name: reason for layer in layers if (reason := _cannot_be_masked(layer))}
     for selector in (
         dense if isinstance(dense, Iterable) and not isinstance(dense, str) else [dense]
     ):
@@ -65,9 +61,25 @@ def layers_left_dense(
     return reasons
 
 
+def _cannot_be_masked(layer: keras.layers.Layer) -> str:
+    """Why a layer stays dense whatever is asked for; "" where it need not."""
+    if getattr(layer, "quantization_mode", None):
+        return f"quantized to {layer.quantization_mode}"
+    if getattr(layer, "lora_enabled", False):
+        return "its kernel has LoRA"
+    return "" if masked_class(layer) else f"{type(layer).__name__} has no masked form"
+
+
 def _select(
     model: keras.Model, layers: list[keras.layers.Layer], selector: Selector
 ) -> tuple[list[keras.layers.Layer], str]:
+    if isinstance(selector, keras.layers.Layer):
+        if selector not in layers:
+            raise ValueError(
+                "`dense` must hold layers of the model that have kernels. Received: "
+                f"{selector.name!r}, a {type(selector).__name__}"
+            )
+        return [selector], "given in `dense`"
     if callable(selector):
         return list(filter(selector, layers)), "chosen by a callable in `dense`"
     if selector == "first":

@@ -14,7 +14,7 @@ from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.last_batch import batch_size
 from spfde_keras.masking import Mask, find_masks
-from spfde_keras.randomness import generator
+from spfde_keras.randomness import check_seed, generator
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sparsity_summary import subnet_sparsities
@@ -56,7 +56,7 @@ class SparseTraining(keras.callbacks.Callback):
         super().__init__()
         self.updater = updaters.get(updater)
         self.timeline = Timeline(epochs, interval, self.updater.stop, data_stop)
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.freezing = Freezing.get(freeze)
         self.sieve = sieve
         self.log_dir = log_dir

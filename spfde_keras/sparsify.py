@@ -16,7 +16,7 @@ from spfde_keras.layers.relu import fused_class, unfused_class
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import Mask, SchemeLike, check_sparsity, find_masks, subnet_targets
-from spfde_keras.randomness import generator
+from spfde_keras.randomness import check_seed, generator
 from spfde_keras.rebuilding import (
     as_functional,
     copy_weights,
@@ -25,6 +25,7 @@ from spfde_keras.rebuilding import (
     like,
     rebuild,
 )
+from spfde_keras.schemes.base import DoesNotFit
 from spfde_keras.selection import Selector, kernel_layers, layers_left_dense
 from spfde_keras.subnets import check_subnet
 from spfde_keras.trainability import copy_trainability
@@ -43,6 +44,7 @@ def sparsify(
     dense: Selector | Iterable[Selector] = ("first", "last"),
     initial: str = "random",
     seed: int = 0,
+    strict: bool = False,
 ) -> SparseModel:
     """Returns a copy of `model` whose kernels carry masks; its weights are kept where unmasked.
 
@@ -58,18 +60,21 @@ def sparsify(
         distribution: a `Distribution`, its name ("uniform", "erk"), or a dictionary from
             regular expressions of layer names to sparsities.
         dense: what stays dense: "first" (the first convolution), "last" (the classifier),
-            layer names, regular expressions, callables from a layer to bool, or several.
+            layers, their names, regular expressions, callables from a layer to bool, or
+            several of these.
         initial: the masks to start with: "random", "magnitude" (the largest weights are
             kept) or "dense" (nothing is masked yet, for gradual pruning). Sub-nets start
             nested.
-        seed: int, seed of the random masks.
+        seed: int >= 0, seed of the random masks.
+        strict: bool, whether a kernel that the scheme cannot divide is an error; otherwise its
+            layer stays dense.
 
     Returns:
         A `SparseModel`. `spfde_keras.summary` names each layer left dense, and why.
 
     Raises:
-        ValueError: on arguments out of range, a model that is not functional, shapes the
-            scheme cannot divide, or a model with nothing left to make sparse.
+        ValueError: on arguments out of range, a model that is not functional, or one with
+            nothing left to make sparse; with `strict`, on shapes the scheme cannot divide.
 
     Example:
 
@@ -84,6 +89,7 @@ def sparsify(
     """
     if initial not in _INITIAL:
         raise ValueError(f"`initial` must be one of {_INITIAL}. Received: {initial!r}")
+    check_seed(seed)
     targets = _targets(sparsity, scheme)
     distribute = distributions.get(distribution)
     functional = as_functional(model)
@@ -92,19 +98,25 @@ def sparsify(
     layers = kernel_layers(functional)
     left_dense = layers_left_dense(functional, layers, dense)
     chosen = [layer for layer in layers if layer.name not in left_dense]
-    if not chosen:
-        raise ValueError(
-            "`model` must have a layer that can be made sparse. All were left dense: "
-            f"{left_dense}. Pass fewer layers in `dense`."
-        )
-
     # Made open first, they tell the shapes of their kernels, which a distribution needs.
     opened = {layer: like(layer, masked_class(layer)) for layer in chosen}
-    layouts = {m.kernel_path: m.layout for layer in opened.values() for m in layer.masks}
-    per_kernel: dict[str, list[float]] = {path: [] for path in layouts}
-    for one, share in targets:
-        for path, kernel_share in _distribute(distribute, layouts, share, one).items():
-            per_kernel[path].append(kernel_share)
+    refused: dict[keras.layers.Layer, DoesNotFit] = {}
+    while chosen := [layer for layer in chosen if layer not in refused]:
+        layouts = {m.kernel_path: m.layout for layer in chosen for m in opened[layer].masks}
+        per_kernel = _per_kernel(distribute, layouts, targets)
+        misfits = _misfits({layer: opened[layer] for layer in chosen}, per_kernel, targets)
+        if not misfits:
+            break
+        refused |= misfits  # others may have to take over what these were to lose
+    left_dense |= {layer.name: refusal.reason for layer, refusal in refused.items()}
+    if refused and (strict or not chosen):
+        raise _refusal(list(refused.values()))
+    if not chosen:
+        advice = " Pass fewer layers in `dense`." if any(map(masked_class, layers)) else ""
+        raise ValueError(
+            "`model` must have a layer that can be made sparse. All were left dense: "
+            f"{left_dense}.{advice}"
+        )
     subnet_schemes = _single([one for one, _ in targets])
     masked: _Replacements = {
         layer: like(
@@ -207,6 +219,43 @@ def _distribute(
             f"Received: {distribution.__class__.__name__} with scheme {scheme}"
         )
     return per_kernel
+
+
+def _per_kernel(
+    distribution: distributions.Distribution,
+    layouts: dict[str, KernelLayout],
+    targets: list[tuple[schemes.Scheme, float]],
+) -> dict[str, list[float]]:
+    """The sparsity of each kernel in each sub-net."""
+    shares = [_distribute(distribution, layouts, share, scheme) for scheme, share in targets]
+    return {path: [share[path] for share in shares] for path in layouts}
+
+
+def _misfits(
+    opened: _Replacements,
+    per_kernel: dict[str, list[float]],
+    targets: list[tuple[schemes.Scheme, float]],
+) -> dict[keras.layers.Layer, DoesNotFit]:
+    """The layers with a kernel that a scheme cannot divide, and the first reason why."""
+    found: dict[keras.layers.Layer, DoesNotFit] = {}
+    for layer, masked in opened.items():
+        for mask in masked.masks:
+            for (scheme, _), share in zip(targets, per_kernel[mask.kernel_path], strict=True):
+                try:
+                    scheme.validate(mask.layout, mask.kernel_path, 1 - share)
+                except DoesNotFit as refusal:
+                    found.setdefault(layer, refusal)
+    return found
+
+
+def _refusal(refused: list[DoesNotFit]) -> ValueError:
+    if len(refused) == 1:
+        return refused[0]
+    return ValueError(
+        "`scheme` must divide the kernels of layers that are not named in `dense`. Received: "
+        f"{len(refused)} layers that {refused[0].scheme} cannot divide, such as "
+        f"{', '.join(one.kernel for one in refused[:3])}; use another scheme, or leave them dense."
+    )
 
 
 def _single(values: list) -> Any:

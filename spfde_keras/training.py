@@ -139,6 +139,14 @@ class SparseModel(keras.Model):
         with kernels.disabled():  # where the export is loaded they may be missing
             return super().export(*args, **kwargs)
 
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        # Keras would pass over masked layers without a word.
+        raise ValueError(
+            "A model with masks cannot be quantized: fold them in first, with "
+            "`spfde_keras.densify(model)`, or export it with precision='int8_full'. "
+            f"Received: {self.name!r}"
+        )
+
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         attached = self.monitor, self.sieve, self.alternation
         try:

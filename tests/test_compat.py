@@ -227,3 +227,13 @@ def test_run_graph_calls_what_it_is_given_for_each_layer():
     made = keras.Model(inputs, outputs)
     assert called == [layer.name for layer in model.layers[1:]]
     assert made(np.array([[-1.0, 2.0]])).numpy().tolist() == [[-1.0, 2.0]]
+
+
+def test_a_stored_kernel_is_the_variable_also_with_lora():
+    dense, depthwise = L.Dense(4), L.DepthwiseConv2D(3)
+    dense.build((None, 4))
+    depthwise.build((None, 4, 4, 2))
+    variable = dense.kernel
+    dense.enable_lora(2)
+    assert compat.stored_kernel(dense) is variable is not dense.kernel
+    assert compat.stored_kernel(depthwise) is depthwise.kernel

@@ -308,11 +308,13 @@ def _leaf_uses(
         # The output shape that it computes may have gaps (in attention); the labels have none.
         terms, result = layer.equation.replace(" ", "").split("->")
         source, labels = terms.split(",")
-        labelled = list(zip(labels.replace(".", ""), layer.kernel.shape, strict=True))
+        labelled = list(
+            zip(labels.replace(".", ""), compat.stored_kernel(layer).shape, strict=True)
+        )
         read = math.prod(extent for label, extent in labelled if label in source)
         made = math.prod(extent for label, extent in labelled if label in result)
         positions = math.prod(inputs) // read
-        yield _Use(layer.kernel, positions, positions * made)
+        yield _Use(kernel, positions, positions * made)
         return
     outputs = _known(output_shape, path)
     made = math.prod(outputs)
@@ -322,11 +324,11 @@ def _leaf_uses(
         yield _Use(depthwise, positions, positions * math.prod(depthwise.shape[-2:]))
         yield _Use(layer.pointwise_kernel, positions, made, inner=True)
     elif isinstance(layer, _TRANSPOSED):
-        yield _Use(layer.kernel, _spatial(layer, inputs), made)
+        yield _Use(compat.stored_kernel(layer), _spatial(layer, inputs), made)
     elif isinstance(layer, _CONVOLUTIONS):
-        yield _Use(layer.kernel, _spatial(layer, outputs), made)
+        yield _Use(compat.stored_kernel(layer), _spatial(layer, outputs), made)
     else:
-        yield _Use(layer.kernel, math.prod(inputs[:-1]), made)
+        yield _Use(compat.stored_kernel(layer), math.prod(inputs[:-1]), made)
 
 
 def _spatial(layer: keras.layers.Layer, shape: tuple[int, ...]) -> int:

@@ -175,9 +175,22 @@ def positive_int(name: str, value: object) -> int:
     return int(value)
 
 
-def refusal(scheme: Scheme, path: str, rule: str, received: str, remedy: str) -> ValueError:
-    """Returns the error that says why `scheme` cannot divide the kernel at `path`."""
-    return ValueError(
-        f"Scheme {scheme} needs {rule}. Received: kernel '{path}' with {received}. "
-        f"{remedy}, or leave the layer dense by naming it in `dense=`."
-    )
+class DoesNotFit(ValueError):
+    """A kernel that a scheme cannot divide.
+
+    Args:
+        scheme: the `Scheme`.
+        path: str, path of the kernel.
+        rule: str, what the scheme needs.
+        received: str, what the kernel has.
+        remedy: str, what else to do about it.
+    """
+
+    def __init__(self, scheme: Scheme, path: str, rule: str, received: str, remedy: str):
+        super().__init__(
+            f"Scheme {scheme} needs {rule}. Received: kernel '{path}' with {received}. "
+            f"{remedy}, or leave the layer dense by naming it in `dense=`."
+        )
+        self.scheme = scheme
+        self.reason = f"{scheme} needs {rule}; it has {received}"
+        self.kernel = f"'{path}' with {received}"

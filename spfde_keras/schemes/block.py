@@ -3,7 +3,7 @@
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import Scheme, Shape, positive_int, refusal, register
+from spfde_keras.schemes.base import DoesNotFit, Scheme, Shape, positive_int, register
 
 
 @register("block", pattern="block:([0-9]+)")
@@ -40,7 +40,7 @@ class Block(Scheme):
             ("inputs", inputs, self.inputs),
         ):
             if size % block:
-                raise refusal(
+                raise DoesNotFit(
                     self,
                     path,
                     rule=f"a multiple of {block} {kind}",

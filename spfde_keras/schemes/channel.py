@@ -3,7 +3,7 @@
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import Scheme, Shape, l2_norm, refusal, register
+from spfde_keras.schemes.base import DoesNotFit, Scheme, Shape, l2_norm, register
 
 
 class _Whole(Scheme):
@@ -14,7 +14,7 @@ class _Whole(Scheme):
 
     def validate(self, layout: KernelLayout, path: str, density: float) -> None:
         if self.units(layout) == 1:
-            raise refusal(
+            raise DoesNotFit(
                 self,
                 path,
                 rule=f"at least 2 {self.kind}s to choose from",

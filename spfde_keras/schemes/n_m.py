@@ -3,7 +3,14 @@
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import Shape, positive_int, refusal, register, top_along, top_within
+from spfde_keras.schemes.base import (
+    DoesNotFit,
+    Shape,
+    positive_int,
+    register,
+    top_along,
+    top_within,
+)
 from spfde_keras.schemes.unstructured import Unstructured
 
 
@@ -45,7 +52,7 @@ class NM(Unstructured):
     def validate(self, layout: KernelLayout, path: str, density: float) -> None:
         inputs = layout.canonical_shape[1]
         if inputs % self.m:
-            raise refusal(
+            raise DoesNotFit(
                 self,
                 path,
                 rule=f"a multiple of {self.m} inputs",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import Scheme, Shape, refusal, register, top_within
+from spfde_keras.schemes.base import DoesNotFit, Scheme, Shape, register, top_within
 
 PATTERNS = np.array(
     [
@@ -54,7 +54,7 @@ class Pattern(Scheme):
     def validate(self, layout: KernelLayout, path: str, density: float) -> None:
         positions, inputs, _ = layout.canonical_shape
         if positions > 1 and layout.spatial_shape != (3, 3):
-            raise refusal(
+            raise DoesNotFit(
                 self,
                 path,
                 rule="3x3 or 1x1 kernels",
@@ -62,7 +62,7 @@ class Pattern(Scheme):
                 remedy="Use another scheme",
             )
         if positions == 1 and inputs == 1:
-            raise refusal(
+            raise DoesNotFit(
                 self,
                 path,
                 rule="at least 2 inputs where kernels are 1x1",
@@ -70,7 +70,7 @@ class Pattern(Scheme):
                 remedy="Use another scheme",
             )
         if positions > 1 and density > 4 / 9 + 1e-6:
-            raise refusal(
+            raise DoesNotFit(
                 self,
                 path,
                 rule="a sparsity of at least 5/9 (0.556) for 3x3 kernels",

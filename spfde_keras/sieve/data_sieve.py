@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras.randomness import generator
+from spfde_keras.randomness import check_seed, generator
 from spfde_keras.sieve import policies
 from spfde_keras.sieve.correctness import correctly_classified
 from spfde_keras.sieve.identified import Identified
@@ -66,8 +66,6 @@ class DataSieve(SavedState):
         super().__init__(dtype="float32")
         if isinstance(fraction, bool) or not 0 <= fraction < 1:
             raise ValueError(f"`fraction` must be in [0, 1). Received: {fraction!r}")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"`seed` must be an integer >= 0. Received: {seed!r}")
         if correct is not None and not callable(correct):
             raise ValueError(f"`correct` must be None or a function. Received: {correct!r}")
         if tf.distribute.has_strategy():
@@ -75,7 +73,7 @@ class DataSieve(SavedState):
                 "A DataSieve must be made outside `strategy.scope()`: all replicas share its state."
             )
         self.policy = policies.get(policy)
-        self.seed = int(seed)
+        self.seed = check_seed(seed)
         self._correct = correct
         dataset = as_dataset(samples, classes=correct is None)
         self.total = int(dataset.cardinality())
