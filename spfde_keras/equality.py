@@ -1,5 +1,7 @@
 """Whether two models compute the same, seen on a random batch."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -42,10 +44,10 @@ def check_same_outputs(made: keras.Model, model: keras.Model) -> None:
         return
 
 
-def _random_batch(model: keras.Model, size: int) -> list:
+def _random_batch(model: keras.Model, size: int) -> Any:
     rng = np.random.default_rng(0)
 
-    def values(tensor: keras.KerasTensor):
+    def values(tensor: keras.KerasTensor) -> np.ndarray:
         shape = [1 if tensor.shape[0] is None else tensor.shape[0]]
         shape += [size if extent is None else extent for extent in tensor.shape[1:]]
         if tensor.dtype == "string":
@@ -56,7 +58,7 @@ def _random_batch(model: keras.Model, size: int) -> list:
     return keras.tree.map_structure(values, as_functional(model).input)
 
 
-def _outputs(model: keras.Model, batch) -> list[np.ndarray]:
+def _outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
     batch = keras.tree.map_structure(keras.ops.convert_to_tensor, batch)
     outputs = keras.tree.flatten(model(batch, training=False))
     return [np.asarray(keras.ops.convert_to_numpy(x), "float64") for x in outputs]

@@ -80,7 +80,7 @@ def rebuild(
 
 def like(
     layer: keras.layers.Layer,
-    cls: type[keras.layers.Layer],
+    cls: type[Any],
     leave_out: Collection[str] = (),
     **arguments: Any,
 ) -> keras.layers.Layer:
@@ -131,7 +131,7 @@ def live_config(layer: keras.layers.Layer) -> dict[str, Any]:
         # An argument that Keras cannot write down, such as a regularizer without `get_config`.
         names = {"name", "trainable", "dtype"}
         for cls in type(layer).__mro__[: type(layer).__mro__.index(keras.layers.Layer)]:
-            names.update(inspect.signature(cls.__init__).parameters)
+            names.update(inspect.signature(vars(cls).get("__init__", object)).parameters)
         config = {name: None for name in names if _attribute(layer, name) is not None}
     return {name: _live(layer, name, value) for name, value in config.items()}
 

@@ -3,6 +3,7 @@
 import collections
 import re
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import keras
 
@@ -10,7 +11,7 @@ from spfde_keras.graph import trace
 from spfde_keras.layers import masked_class
 from spfde_keras.rebuilding import leaf_layers
 
-Selector = str | keras.layers.Layer | Callable[[keras.layers.Layer], bool]
+Selector: TypeAlias = str | keras.layers.Layer | Callable[[keras.layers.Layer], bool]
 
 
 def kernel_layers(model: keras.Model) -> list[keras.layers.Layer]:

@@ -99,7 +99,7 @@ def sparsify(
     left_dense = layers_left_dense(functional, layers, dense)
     chosen = [layer for layer in layers if layer.name not in left_dense]
     # Made open first, they tell the shapes of their kernels, which a distribution needs.
-    opened = {layer: like(layer, masked_class(layer)) for layer in chosen}
+    opened = {layer: _masked(layer) for layer in chosen}
     refused: dict[keras.layers.Layer, DoesNotFit] = {}
     while chosen := [layer for layer in chosen if layer not in refused]:
         layouts = {m.kernel_path: m.layout for layer in chosen for m in opened[layer].masks}
@@ -119,12 +119,7 @@ def sparsify(
         )
     subnet_schemes = _single([one for one, _ in targets])
     masked: _Replacements = {
-        layer: like(
-            layer,
-            masked_class(layer),
-            scheme=subnet_schemes,
-            sparsity=_shares(opened[layer], per_kernel),
-        )
+        layer: _masked(layer, scheme=subnet_schemes, sparsity=_shares(opened[layer], per_kernel))
         for layer in chosen
     }
     sparse = _sparse_model(_rebuilt(functional, masked | _fused(functional, len(targets))))
@@ -219,6 +214,12 @@ def _distribute(
             f"Received: {distribution.__class__.__name__} with scheme {scheme}"
         )
     return per_kernel
+
+
+def _masked(layer: keras.layers.Layer, **arguments: Any) -> keras.layers.Layer:
+    cls = masked_class(layer)
+    assert cls is not None
+    return like(layer, cls, **arguments)
 
 
 def _per_kernel(

@@ -61,7 +61,8 @@ def copy_trainability(source: keras.layers.Layer, target: keras.layers.Layer) ->
 
 def _all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """The layer and those inside of it, outer ones first, without masks, which never train."""
-    found, queue = [], [layer]
+    found: list[keras.layers.Layer] = []
+    queue = [layer]
     while queue:
         one = queue.pop(0)
         if not isinstance(one, Mask) and not any(one is other for other in found):

@@ -314,7 +314,7 @@ def _leaf_uses(
         read = math.prod(extent for label, extent in labelled if label in source)
         made = math.prod(extent for label, extent in labelled if label in result)
         positions = math.prod(inputs) // read
-        yield _Use(kernel, positions, positions * made)
+        yield _Use(compat.stored_kernel(layer), positions, positions * made)
         return
     outputs = _known(output_shape, path)
     made = math.prod(outputs)
