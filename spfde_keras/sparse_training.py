@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras import compat, cost, updaters
+from spfde_keras import compat, cost, own_classes, updaters
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
@@ -114,6 +114,16 @@ class SparseTraining(keras.callbacks.Callback):
         if model.optimizer is None:
             raise ValueError("The model must be compiled with an optimizer before `fit`.")
         inner_optimizer(model.optimizer)
+        own_step = "train_step" in own_classes.overrides(type(model))
+        if own_step and (self.updater.gradient or self._alternation_needed(model)):
+            raise ValueError(
+                f"The {name} callback must know the loss that a step trains: use an updater "
+                'without gradients ("set", "static", "magnitude") and one sub-net, or override '
+                f"`compute_loss` instead. Received: {type(model).__name__} with its own `train_step`"
+            )
+
+    def _alternation_needed(self, model: SparseModel) -> bool:
+        return len(model.subnets) > 1
 
     def _alternation(self) -> keras.layers.Layer | None:
         """Returns what chooses the sub-nets that a step trains, None if there is only one."""

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from spfde_keras import compat, distributions, schemes
+from spfde_keras import compat, distributions, own_classes, schemes
 from spfde_keras.equality import check_same_outputs
 from spfde_keras.layers import masked_class, plain_class
 from spfde_keras.layers.batch_norm import FusedBatchNormalization
@@ -93,6 +93,7 @@ def sparsify(
     targets = _targets(sparsity, scheme)
     distribute = distributions.get(distribution)
     functional = as_functional(model)
+    own_classes.check_class(model)
     if find_masks(functional):
         raise ValueError("`model` must not have masks yet: pass `densify(model)`.")
     layers = kernel_layers(functional)
@@ -122,7 +123,7 @@ def sparsify(
         layer: _masked(layer, scheme=subnet_schemes, sparsity=_shares(opened[layer], per_kernel))
         for layer in chosen
     }
-    sparse = _sparse_model(_rebuilt(functional, masked | _fused(functional, len(targets))))
+    sparse = _sparse_model(_rebuilt(functional, masked | _fused(functional, len(targets))), model)
     if len(set(sparse.subnets)) < len(targets):
         raise ValueError(
             "`sparsity` must differ from sub-net to sub-net. Received: "
@@ -155,7 +156,8 @@ def wrap(model: keras.Model) -> SparseModel:
     []
     """
     functional = as_functional(model)
-    wrapped = _sparse_model(_rebuilt(functional, _fused(functional, subnets=1)))
+    own_classes.check_class(model)
+    wrapped = _sparse_model(_rebuilt(functional, _fused(functional, subnets=1)), model)
     check_same_outputs(wrapped, model)
     return wrapped
 
@@ -181,11 +183,13 @@ def densify(model: keras.Model, subnet: int | None = None) -> keras.Model:
     'Dense'
     """
     functional = as_functional(model)
+    own_classes.check_class(model)
     if subnet is not None:
         check_subnet(subnet, max(1, len(getattr(model, "subnets", []))))
     chosen = subnet is not None and isinstance(model, SparseModel)
     with model.at(subnet) if chosen else contextlib.nullcontext():
-        plain = _rebuilt(functional, _plain(functional))
+        graph = _rebuilt(functional, _plain(functional))
+        plain = own_classes.plain_class(model)(graph.input, graph.output, name=model.name)
         check_same_outputs(plain, model)
     return plain
 
@@ -293,8 +297,8 @@ def _rebuilt(model: keras.Model, replacements: _Replacements) -> keras.Model:
     return rebuild(model, replacements)
 
 
-def _sparse_model(model: keras.Model) -> SparseModel:
-    return SparseModel(model.input, model.output, name=model.name)
+def _sparse_model(graph: keras.Model, model: keras.Model) -> SparseModel:
+    return own_classes.sparse_class(model)(graph.input, graph.output, name=model.name)
 
 
 def _shares(layer: keras.layers.Layer, per_kernel: dict[str, list[float]]) -> dict:

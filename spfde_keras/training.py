@@ -35,6 +35,7 @@ class SparseModel(keras.Model):
     alternation: Any = None
     freezer: Any = None
     switch: SubnetSwitch | None = None
+    _recorded = False
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -167,20 +168,31 @@ class SparseModel(keras.Model):
                     f"sieve, and sieve={self.sieve}"
                 )
             self.monitor.observe(data)
-        if self.alternation is not None:
-            return self.alternation.train_step(self, functools.partial(super().train_step, data))
-        return super().train_step(data)
+        if self.sieve is not None:
+            compat.set_untracked(self, _recorded=False)
+        train = functools.partial(super().train_step, data)
+        logs = train() if self.alternation is None else self.alternation.train_step(self, train)
+        if self.sieve is not None and not self._recorded:
+            raise ValueError(
+                "A `train_step` must call `self.compute_metrics(x, y, y_pred)`, with the `x` it "
+                f"was given, to be sieved. Received: that of {type(self).__name__}, which does not"
+            )
+        return logs
 
     def test_step(self, data: Any) -> dict:
         # Without ids: evaluating a sample is not a visit.
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         return super().test_step((strip_ids(x), y, sample_weight))
 
+    def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(strip_ids(x), *args, **kwargs)
+
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
         if self.sieve is not None and isinstance(x, Identified):
             from_logits = getattr(self.loss, "from_logits", False)
+            compat.set_untracked(self, _recorded=True)
             self.sieve.record(x.sample_id, y, y_pred, from_logits=from_logits)
-        return super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return super().compute_metrics(strip_ids(x), y, y_pred, sample_weight=sample_weight)
 
     def get_config(self) -> dict:
         return super().get_config() | {"left_dense": self.left_dense}

@@ -1,0 +1,78 @@
+"""Models of users' own classes: what they override is kept, or refused by name."""
+
+import functools
+
+import keras
+
+from spfde_keras.training import SparseModel
+
+# What a class may override that a model made of its graph alone would lose.
+_OVERRIDES = (
+    "call",
+    "compute_loss",
+    "compute_metrics",
+    "train_step",
+    "test_step",
+    "predict_step",
+    "fit",
+    "evaluate",
+    "predict",
+    "metrics",
+)
+
+
+def overrides(cls: type[keras.Model]) -> list[str]:
+    """Returns what a class overrides of `keras.Model`, below Keras' and our own classes.
+
+    Example:
+
+    >>> class Doubled(keras.Model):
+    ...     def call(self, inputs):
+    ...         return 2 * super().call(inputs)
+    >>> overrides(Doubled), overrides(keras.Model)
+    (['call'], [])
+    """
+    return [name for name in _OVERRIDES if any(name in vars(one) for one in _own(cls))]
+
+
+def check_class(model: keras.Model) -> None:
+    """Raises ValueError if a model's class cannot be kept, naming what would be lost."""
+    lost = overrides(type(model))
+    if lost and any("__init__" in vars(one) for one in _own(type(model))):
+        raise ValueError(
+            "`model` must be of a class without its own `__init__` where the class overrides "
+            f"methods, which a model made of its layers would lose. Received: "
+            f"{type(model).__name__}, which overrides {', '.join(lost)}; build it as "
+            f"{type(model).__name__}(inputs, outputs)"
+        )
+
+
+def sparse_class(model: keras.Model) -> type[SparseModel]:
+    """Returns the class of what is made of `model` to be trained: a `SparseModel` like it."""
+    cls = type(model)
+    return _combined(cls) if overrides(cls) and not isinstance(model, SparseModel) else SparseModel
+
+
+def plain_class(model: keras.Model) -> type[keras.Model]:
+    """Returns the class of a model without what `sparse_class` added."""
+    own = [one for one in type(model).__mro__ if one in _own(type(model))]
+    return own[0] if own and overrides(type(model)) else keras.Model
+
+
+@functools.cache
+def _combined(cls: type[keras.Model]) -> type[SparseModel]:
+    made = type(f"Sparse{cls.__name__}", (SparseModel, cls), {"__module__": cls.__module__})
+    keras.saving.register_keras_serializable(cls.__module__.partition(".")[0])(made)
+    return made
+
+
+def _own(cls: type[keras.Model]) -> list[type]:
+    """The classes of users among those that a class is derived from."""
+    ours = ("keras.", "spfde_keras.")
+    return [
+        one
+        for one in cls.__mro__
+        if issubclass(one, keras.Model)
+        and not one.__module__.startswith(ours)
+        and not issubclass(one, SparseModel)
+    ]
