@@ -6,6 +6,7 @@ from spfde_keras.export import export_tflite, make_mobile_ready
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.layers import MaskedLayer, register_masked
+from spfde_keras.settling import settle
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sparsify import densify, sparsify, wrap
 from spfde_keras.sparsity_summary import summary
@@ -26,6 +27,7 @@ __all__ = [
     "find_blocks",
     "make_mobile_ready",
     "register_masked",
+    "settle",
     "sparsify",
     "summary",
     "wrap",

@@ -183,6 +183,31 @@ def go_on_after_epoch(model: keras.Model) -> None:
         model.stop_training = False
 
 
+def draw_booleans(callback: keras.callbacks.TensorBoard) -> None:
+    """Lets TensorBoard draw boolean weights, such as masks, which its writer does not take."""
+    if not isinstance(callback.summary, _NumbersOfBooleans):
+        callback._summary_module = _NumbersOfBooleans(callback.summary)
+
+
+class _NumbersOfBooleans:
+    def __init__(self, summary: Any):
+        self._summary = summary
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._summary, name)
+
+    def histogram(self, name: str, data: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._summary.histogram(name, _number(data), *args, **kwargs)
+
+    def image(self, name: str, data: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._summary.image(name, _number(data), *args, **kwargs)
+
+
+def _number(data: Any) -> Any:
+    data = tf.convert_to_tensor(data)
+    return tf.cast(data, tf.float32) if data.dtype == tf.bool else data
+
+
 def dataset_sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     """Returns the datasets that a dataset was made from, which TensorFlow does not publish."""
     return list(dataset._inputs())

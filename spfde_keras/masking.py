@@ -160,6 +160,12 @@ class Subnet:
         """The share of weights that this sub-net keeps now."""
         return float(np.mean(self.read()[1]))
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether this sub-net keeps no more than its final density, in units of its scheme."""
+        units = self.scheme.reduce(self.layout.to_canonical(self.read()[1]))
+        return int(np.count_nonzero(units)) <= self.count(1 - self.sparsity)
+
     def count(self, density: float) -> int:
         """Returns how many units of the scheme make up `density`."""
         return self.scheme.count(self.layout, density)

@@ -42,6 +42,9 @@ class SparseTraining(keras.callbacks.Callback):
         ValueError: on arguments out of range.
     """
 
+    trains_sparse = True
+    """Whether it goes before all other callbacks."""
+
     def __init__(
         self,
         epochs: int,
@@ -119,7 +122,8 @@ class SparseTraining(keras.callbacks.Callback):
             raise ValueError(
                 f"The {name} callback must know the loss that a step trains: use an updater "
                 'without gradients ("set", "static", "magnitude") and one sub-net, or override '
-                f"`compute_loss` instead. Received: {type(model).__name__} with its own `train_step`"
+                "`compute_loss` instead. Received: "
+                f"{type(model).__name__} with its own `train_step`"
             )
 
     def _alternation_needed(self, model: SparseModel) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from spfde_keras import compat, kernels, sparsity_summary
+from spfde_keras import compat, fitting, kernels, settling, sparsity_summary
 from spfde_keras.last_batch import LastBatch, batch_size
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
@@ -149,14 +149,22 @@ class SparseModel(keras.Model):
         )
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        attached = self.monitor, self.sieve, self.alternation
+        bound = fitting.bound_fit(self, args, kwargs)
         try:
-            return super().fit(*args, **kwargs)
-        finally:
-            # However it ends, by an error or by hand: no layer stays frozen, no hook behind.
+            history = super().fit(*bound.args[1:], **bound.kwargs)
+        except BaseException:
+            # By an error or by hand: no layer stays frozen, no hook is left.
             if self.freezer is not None:
                 self.freezer.end(self)
-            self.attach(*attached)
+            self.attach()
+            raise
+        if any(map(fitting.leads, keras.tree.flatten(bound.arguments.get("callbacks")))):
+            settling.settle_early_end(self)
+        return history
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        fitting.check_file(filepath)
+        super().save(filepath, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict:
         if self.monitor is not None:

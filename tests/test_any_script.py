@@ -183,3 +183,70 @@ def test_batches_of_any_structure_are_remembered(kind, updater):
     if updater != "mest_ems":  # which may drop just what it grew
         after = [mask.read()[1] for mask in find_masks(model)]
         assert any((a != b).any() for a, b in zip(after, before, strict=True))
+
+
+def test_training_that_ends_early_is_settled_with_a_warning(tmp_path):
+    for updater, initial in (("mest_ems", "random"), ("magnitude", "dense")):
+        model = compiled(sparsify(net(), 0.75, initial=initial))
+        stop = keras.callbacks.EarlyStopping("loss", min_delta=9, patience=2)
+        with pytest.warns(UserWarning, match="smallest weights were dropped now.*Evaluate"):
+            model.fit(X, Y, epochs=20, verbose=0, callbacks=[SpFDE(20, updater, 1), stop])
+        assert [mask.density for mask in find_masks(model)] == [0.25] * 3
+
+
+def test_best_weights_of_before_the_end_are_settled():
+    model = compiled(sparsify(net(), [0.5, 0.75]))
+    best = keras.callbacks.EarlyStopping("loss", mode="max", restore_best_weights=True)
+    best.patience = 99
+    with pytest.warns(UserWarning, match="went back to weights"):
+        callback = AlternatingSparseTraining(4, interval=1)
+        model.fit(X, Y, epochs=4, verbose=0, callbacks=[best, callback])
+    assert [subnet.density for subnet in find_masks(model)[0].subnets] == [0.5, 0.25]
+
+
+def test_training_that_ends_as_planned_warns_of_nothing(recwarn):
+    model = compiled(sparsify(net(), 0.75))
+    stop = keras.callbacks.EarlyStopping("loss", patience=99)
+    model.fit(X, Y, epochs=4, verbose=0, callbacks=[stop, SpFDE(4, interval=1)])
+    assert not [w for w in recwarn if "smallest weights" in str(w.message)]
+
+
+def test_backups_work_in_any_order(tmp_path):
+    """A run killed in its fourth epoch and resumed equals one that was not."""
+    ends = []
+    for killed in (False, True):
+        weights = []
+        for attempt in range(1 + killed):
+            keras.backend.clear_session()  # the names of layers, as in a new process
+            keras.utils.set_random_seed(0)
+            model = compiled(sparsify(net(), 0.75, seed=1))
+            backup = keras.callbacks.BackupAndRestore(tmp_path / str(killed))
+            callbacks = [backup, SpFDE(5, "set", 1)]
+            try:
+                kill = [Stop()] if killed and not attempt else []
+                model.fit(X, Y, epochs=5, verbose=0, shuffle=False, callbacks=callbacks + kill)
+            except KeyboardInterrupt:
+                pass
+            weights = model.get_weights()
+        ends.append(weights)
+    for one, other in zip(*ends, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_tensorboard_draws_masks_and_checkpoints_are_checked_first(tmp_path):
+    model = compiled(sparsify(net(), 0.75))
+    board = keras.callbacks.TensorBoard(tmp_path / "log", histogram_freq=1, write_images=True)
+    weights = keras.callbacks.ModelCheckpoint(tmp_path / "w.weights.h5", save_weights_only=True)
+    model.fit(X, Y, epochs=1, verbose=0, callbacks=[board, weights, SpFDE(1, "set", 1)])
+    assert list((tmp_path / "log" / "train").iterdir())
+    again = sparsify(net(), 0.75, seed=3)
+    again.load_weights(tmp_path / "w.weights.h5")
+    for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    steps = int(model.optimizer.iterations)
+    with pytest.raises(ValueError, match="saved to .keras files.*Received: .*m.h5"):
+        checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "m.h5")
+        model.fit(X, Y, epochs=1, verbose=0, callbacks=[SpFDE(1, "set", 1), checkpoint])
+    assert int(model.optimizer.iterations) == steps
+    with pytest.raises(ValueError, match="saved to .keras files"):
+        model.save(tmp_path / "m.h5")

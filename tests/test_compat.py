@@ -237,3 +237,13 @@ def test_a_stored_kernel_is_the_variable_also_with_lora():
     dense.enable_lora(2)
     assert compat.stored_kernel(dense) is variable is not dense.kernel
     assert compat.stored_kernel(depthwise) is depthwise.kernel
+
+
+def test_tensorboard_draws_booleans_as_numbers(tmp_path):
+    """Keras: `TensorBoard._summary_module`."""
+    board = keras.callbacks.TensorBoard(tmp_path)
+    compat.draw_booleans(board)
+    compat.draw_booleans(board)  # once is enough
+    with board.summary.create_file_writer(str(tmp_path)).as_default():
+        board.summary.histogram("mask", np.array([True, False]), step=0)
+        board.summary.image("mask", np.ones((1, 2, 2, 1), bool), step=0)
