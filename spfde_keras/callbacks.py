@@ -23,7 +23,7 @@ class SpFDE(SparseTraining):
     For exact resuming put `keras.callbacks.BackupAndRestore` after this callback.
 
     Args:
-        epochs: int, the length of training, as given to `fit`.
+        epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.
         updater: an `Updater`, or its name, one of `spfde_keras.updaters.names()`.
         interval: int, epochs between updates of masks and data.
         freeze: None, the share of training FLOPs that freezing is to save, or a `Freezing`.
@@ -55,7 +55,7 @@ class SpFDE(SparseTraining):
 
     def __init__(
         self,
-        epochs: int,
+        epochs: int | None = None,
         updater: UpdaterLike = "mest_ems",
         interval: int = 5,
         freeze: float | Freezing | None = None,

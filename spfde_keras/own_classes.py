@@ -1,6 +1,7 @@
 """Models of users' own classes: what they override is kept, or refused by name."""
 
 import functools
+from typing import Any
 
 import keras
 
@@ -50,7 +51,9 @@ def check_class(model: keras.Model) -> None:
 def sparse_class(model: keras.Model) -> type[SparseModel]:
     """Returns the class of what is made of `model` to be trained: a `SparseModel` like it."""
     cls = type(model)
-    return _combined(cls) if overrides(cls) and not isinstance(model, SparseModel) else SparseModel
+    if not overrides(cls) or isinstance(model, SparseModel):
+        return SparseModel
+    return _combined(cls)  # type: ignore[arg-type]
 
 
 def plain_class(model: keras.Model) -> type[keras.Model]:
@@ -60,7 +63,7 @@ def plain_class(model: keras.Model) -> type[keras.Model]:
 
 
 @functools.cache
-def _combined(cls: type[keras.Model]) -> type[SparseModel]:
+def _combined(cls: Any) -> type[SparseModel]:
     made = type(f"Sparse{cls.__name__}", (SparseModel, cls), {"__module__": cls.__module__})
     keras.saving.register_keras_serializable(cls.__module__.partition(".")[0])(made)
     return made

@@ -1,6 +1,8 @@
 """What the callbacks of sparse training share."""
 
 import dataclasses
+import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,7 +30,7 @@ class SparseTraining(keras.callbacks.Callback):
     """What the callbacks of sparse training share: boundaries at which to sieve, mutate, freeze.
 
     Args:
-        epochs: int, the length of training, as given to `fit`.
+        epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.
         updater: an `Updater`, or its name.
         interval: int, epochs between two updates of the data, and of each mask.
         freeze: None, the share of training FLOPs that freezing is to save, or a `Freezing`.
@@ -47,7 +49,7 @@ class SparseTraining(keras.callbacks.Callback):
 
     def __init__(
         self,
-        epochs: int,
+        epochs: int | None,
         updater: UpdaterLike,
         interval: int,
         freeze: float | Freezing | None = None,
@@ -58,7 +60,11 @@ class SparseTraining(keras.callbacks.Callback):
     ):
         super().__init__()
         self.updater = updaters.get(updater)
-        self.timeline = Timeline(epochs, interval, self.updater.stop, data_stop)
+        self._of_fit = epochs is None
+        self.timeline = Timeline(
+            1 if epochs is None else epochs, interval, self.updater.stop, data_stop
+        )
+        self._state: tuple[keras.Model, Monitor, Any] | None = None
         self.seed = check_seed(seed)
         self.freezing = Freezing.get(freeze)
         self.sieve = sieve
@@ -100,9 +106,10 @@ class SparseTraining(keras.callbacks.Callback):
         patterns = self.freezing.blocks if self.freezing else None
         self._costs = cost.profile(model, patterns)
         self._ledger = cost.Ledger(self._costs)
-        blocks = find_blocks(model, patterns)
+        self._blocks = find_blocks(model, patterns)
         self._frozen_by_user = [mask for mask in self._masks if not mask.kernel.trainable]
-        self._freezer = Freezer(blocks, self._make_plan(blocks))
+        if not self._of_fit:
+            self._freezer = Freezer(self._blocks, self._make_plan(self._blocks))
         data = [] if self.sieve is None else [SieveEpochs(self.sieve)]
         self._data = keras.callbacks.CallbackList(data, model=model)
         self._writer = tf.summary.create_file_writer(self.log_dir) if self.log_dir else None
@@ -133,15 +140,27 @@ class SparseTraining(keras.callbacks.Callback):
         """Returns what chooses the sub-nets that a step trains, None if there is only one."""
         return None
 
+    def _attach(self) -> None:
+        """Attaches what counts and alternates; that of an earlier `fit` of this callback, if any.
+
+        Other callbacks that restore weights restore its variables, too.
+        """
+        if self._state is None or self._state[0] is not self.model:
+            keep_batch = bool(self._masks) and bool(self.updater.gradient)
+            self._state = self.model, Monitor(keep_batch), self._alternation()
+        _, monitor, alternation = self._state
+        self.model.attach(monitor, self.sieve, alternation)
+
     def on_train_begin(self, logs: dict | None = None) -> None:
+        if self._of_fit and self.params.get("epochs"):
+            self.timeline = dataclasses.replace(self.timeline, epochs=self.params["epochs"])
+            self._freezer = Freezer(self._blocks, self._make_plan(self._blocks))
         if self.params.get("epochs", self.epochs) != self.epochs:
             raise ValueError(
-                f"`epochs` must be the same in `fit` and in the callback. Received: "
-                f"{self.params['epochs']} and {self.epochs}"
+                "`epochs` must be the same in `fit` and in the callback, or None in the callback. "
+                f"Received: {self.params['epochs']} and {self.epochs}"
             )
-        # Attached before later callbacks restore weights, so that they restore this state, too.
-        keep_batch = bool(self._masks) and bool(self.updater.gradient)
-        self.model.attach(Monitor(keep_batch), self.sieve, self._alternation())
+        self._attach()
         # A step compiled before, by another `fit`, knows nothing of them.
         compat.forget_train_function(self.model)
         self.model.make_train_function()
@@ -150,10 +169,18 @@ class SparseTraining(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         monitor = self.model.monitor
         completed = int(monitor.completed.numpy())
-        if completed != epoch:
+        if epoch == 0 < completed:
+            warnings.warn(
+                f"Training starts over, after {completed} epochs that this callback has trained: "
+                f"pass initial_epoch={completed} to `fit` to go on instead.",
+                stacklevel=2,
+            )
+            monitor.totals.assign([0.0, 0.0])
+        elif completed != epoch:
             raise ValueError(
-                f"Epoch {epoch} cannot follow {completed} completed epochs: to resume, put "
-                "keras.callbacks.BackupAndRestore after the callback of sparse training."
+                f"Epoch {epoch} cannot follow {completed} completed epochs. To go on, fit the same "
+                f"model with the same callback and initial_epoch={completed}; to resume in a new "
+                "process, use keras.callbacks.BackupAndRestore."
             )
         self._restore_ledger()
         if epoch == 0:

@@ -250,3 +250,42 @@ def test_tensorboard_draws_masks_and_checkpoints_are_checked_first(tmp_path):
     assert int(model.optimizer.iterations) == steps
     with pytest.raises(ValueError, match="saved to .keras files"):
         model.save(tmp_path / "m.h5")
+
+
+def test_epochs_may_be_left_to_fit():
+    ends = []
+    for epochs in (4, None):
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(0)
+        model = compiled(sparsify(net(), 0.75))
+        callback = SpFDE(epochs, "mest_ems", 1, freeze=0.1)
+        history = model.fit(X, Y, epochs=4, verbose=0, shuffle=False, callbacks=[callback]).history
+        ends.append([history["frozen_blocks"], history["flops_share"], *model.get_weights()])
+    for one, other in zip(*ends, strict=True):
+        np.testing.assert_array_equal(one, other)
+    model = compiled(sparsify(net(), 0.75))
+    with pytest.raises(ValueError, match="or None in the callback. Received: 3 and 4"):
+        model.fit(X, Y, epochs=3, verbose=0, callbacks=[SpFDE(4)])
+
+
+def test_a_fit_stopped_by_hand_goes_on_from_its_epoch_or_starts_over():
+    """The end is that of a `fit` that was not stopped."""
+    ends = []
+    for stopped in (False, True):
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(0)
+        model = compiled(sparsify(net(), 0.75))
+        callback = SpFDE(5, "mest_ems", 1, freeze=0.1)
+        data = {"x": X, "y": Y, "epochs": 5, "verbose": 0, "shuffle": False}
+        if stopped:
+            with pytest.raises(KeyboardInterrupt):
+                model.fit(**data, callbacks=[callback, Stop()])
+            with pytest.raises(ValueError, match="Epoch 2 cannot follow 3 completed.*initial_ep"):
+                model.fit(**data, initial_epoch=2, callbacks=[callback])
+        history = model.fit(**data, initial_epoch=3 * stopped, callbacks=[callback]).history
+        ends.append([history["flops_share"][-1], *model.get_weights()])
+    for one, other in zip(*ends, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    with pytest.warns(UserWarning, match="starts over, after 5 epochs.*initial_epoch=5"):
+        again = model.fit(**data, callbacks=[callback]).history
+    assert again["flops_share"][-1] == pytest.approx(history["flops_share"][-1], rel=0.01)

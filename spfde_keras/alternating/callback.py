@@ -28,7 +28,7 @@ class AlternatingSparseTraining(SparseTraining):
     For exact resuming put `keras.callbacks.BackupAndRestore` after this callback.
 
     Args:
-        epochs: int, the length of training, as given to `fit`.
+        epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.
         updater: an `Updater`, or its name; by default "prune_and_regrow".
         interval: int, epochs between two updates of a sub-net, and of the data.
         gradient_correction: bool, whether a sub-net's gradients are corrected against those of
@@ -61,7 +61,7 @@ class AlternatingSparseTraining(SparseTraining):
 
     def __init__(
         self,
-        epochs: int,
+        epochs: int | None = None,
         updater: UpdaterLike = "prune_and_regrow",
         interval: int = 3,
         gradient_correction: bool = True,

@@ -39,7 +39,7 @@ class JointSparseTraining(AlternatingSparseTraining):
     networks", ICLR 2019.
     """
 
-    def __init__(self, epochs: int, **kwargs: Any):
+    def __init__(self, epochs: int | None = None, **kwargs: Any):
         super().__init__(epochs, gradient_correction=False, **kwargs)
 
     @property
