@@ -19,7 +19,7 @@ from spfde_keras.masking import Mask, find_masks
 from spfde_keras.randomness import check_seed, generator
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
-from spfde_keras.sparsity_summary import subnet_sparsities
+from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities
 from spfde_keras.timeline import Timeline
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
 from spfde_keras.updaters import Moment, carry_out
@@ -106,6 +106,12 @@ class SparseTraining(keras.callbacks.Callback):
         patterns = self.freezing.blocks if self.freezing else None
         self._costs = cost.profile(model, patterns)
         self._ledger = cost.Ledger(self._costs)
+        if self.freezing and self._costs.unknown:
+            warnings.warn(
+                "Inputs of unknown size count as one position: freezing is planned by the weights "
+                f"of layers such as {self._costs.unknown[0]!r}, and `flops_share` is NaN.",
+                stacklevel=2,
+            )
         self._blocks = find_blocks(model, patterns)
         self._frozen_by_user = [mask for mask in self._masks if not mask.kernel.trainable]
         if not self._of_fit:
@@ -211,6 +217,7 @@ class SparseTraining(keras.callbacks.Callback):
         monitor.totals.assign([ledger.spent, ledger.dense])
         logs = {} if logs is None else logs
         logs["sparsity"] = float(np.mean(subnet_sparsities(self.model) or 0.0))
+        logs["model_sparsity"] = model_sparsity(self.model)
         logs["frozen_blocks"] = frozen
         logs["active_samples"] = samples
         logs["flops_share"] = ledger.share

@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -31,6 +32,7 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
     kernel         shape   scheme          target  sparsity  kept
     hidden/kernel  8x16    Unstructured()  0.750   0.750     32
     total                                          0.750     32
+    of all weights of the model 0.539 are zero
     dense: head, classifier (last layer)
     >>> summary(sparsify(mlp, sparsity=[0.5, 0.75]))
     kernel         shape  scheme          sub-net    target  sparsity  kept  overlap
@@ -38,6 +40,7 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
                           Unstructured()  subnet_75  0.750   0.750     32    1.000
     total                                 subnet_50          0.500     64
                                           subnet_75          0.750     32    1.000
+    of all weights of the model 0.449 are zero
     dense: head, classifier (last layer)
     """
     masks = find_masks(model)
@@ -57,6 +60,8 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
     for k in range(len(kept)):
         rows.append(("" if k else "total", "", "") + _cells(names, k, "", kept))
     _print(rows, len(kept) > 1, print_fn)
+    if masks:
+        print_fn(f"of all weights of the model {model_sparsity(model):.3f} are zero")
     for name, reason in getattr(model, "left_dense", {}).items():
         print_fn(f"dense: {name}, {reason}")
     _print_choices(model, print_fn)
@@ -78,6 +83,27 @@ def subnet_sparsities(model: keras.Model) -> list[float]:
     [0.5, 0.75]
     """
     return _sparsities(_kept(find_masks(model))).tolist()
+
+
+def model_sparsity(model: keras.Model) -> float:
+    """Returns the share of zeros among all weights of a model, those without a mask included.
+
+    In the mean of its sub-nets; biases and the like count, too.
+
+    Args:
+        model: a `SparseModel`, or any Keras model.
+
+    Example:
+
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16), keras.layers.Dense(2)])
+    >>> round(model_sparsity(sparsify(mlp, sparsity=0.5)), 3)  # 64 of 178
+    0.36
+    """
+    masks = find_masks(model)
+    values = {id(mask.values) for mask in masks}
+    weights = [w for w in model.weights if id(w) not in values and "float" in str(w.dtype)]
+    zeros = sum((1 - mask.density) * mask.layout.size for mask in masks)
+    return float(zeros / max(1, sum(math.prod(weight.shape) for weight in weights)))
 
 
 def mask_overlap(model: keras.Model) -> dict[str, float]:

@@ -37,6 +37,8 @@ def test_each_kernel_the_total_and_each_layer_left_dense():
         "conv/kernel  3x3x8x8  Block(outputs=4, inputs=1)  0.750   0.750     144",
         "fc/kernel    4x16     Block(outputs=4, inputs=1)  0.750   0.750     16",
         "total                                                     0.750     160",
+        # 480 of 288 + 8, 576 + 8, 96 + 48 + 24, 64 + 16 and 48 + 3 weights.
+        "of all weights of the model 0.407 are zero",
         "dense: gru, GRU has no masked form",
         "dense: first_conv, first convolution",
         "dense: head, classifier (last layer)",
@@ -95,6 +97,7 @@ def test_each_sub_net_has_a_line_and_its_overlap_with_the_one_before():
         "total                                 subnet_25          0.250     3",
         "                                      subnet_50          0.500     2     0.500",
         "                                      subnet_75          0.750     1     1.000",
+        "of all weights of the model 0.111 are zero",  # 2 of 18, in the mean
         "dense: front, matches 'front' in `dense`",
         "dense: back, matches 'back' in `dense`",
     ]

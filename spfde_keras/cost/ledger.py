@@ -40,5 +40,10 @@ class Ledger:
 
     @property
     def share(self) -> float:
-        """Training FLOPs so far as a share of dense training on all data; 0 at first."""
+        """Training FLOPs so far as a share of dense training on all data; 0 at first.
+
+        NaN for a model with inputs of unknown size, on which the share depends.
+        """
+        if self._costs.unknown:
+            return float("nan")
         return self.spent / self.dense if self.dense else 0.0

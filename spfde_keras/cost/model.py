@@ -23,6 +23,10 @@ RULES = (
     "Training is the forward pass, the gradient of the weights and the gradient of the inputs, "
     "each as many FLOPs as forward. The input gradient is not counted for kernels with nothing "
     "trainable upstream.",
+    "Kernels of recurrent layers, and of layers whose use of them is not known, count as dense, "
+    "used once at each position of the layer's input.",
+    "Inputs of unknown size are counted as if they had one position; shares of such models are "
+    "not known.",
     "Frozen blocks cost their forward pass only.",
     "Memory is fp32: non-zero kernel weights, outputs of the kernel layers times the batch size, "
     "and the gradients of both; frozen blocks have no gradients. Indices of sparse weights and "
@@ -73,14 +77,16 @@ class ModelCost:
         kernels: tuple of `KernelCost` in the order of the graph.
         blocks: int, number of blocks.
         masks: tuple of the model's `Mask`.
-        uncounted: tuple of paths of kernels whose cost is not known: those of recurrent layers,
-            those built for unknown shapes inside other layers, and masked ones of unknown layers.
+        uncounted: tuple of paths of kernels whose cost is estimated, see `RULES`: those of
+            recurrent layers, and of layers that are not Keras' own.
+        unknown: tuple of paths of layers with inputs or outputs of unknown size.
     """
 
     kernels: tuple[KernelCost, ...]
     blocks: int
     masks: tuple[Mask, ...] = ()
     uncounted: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def block_sizes(self) -> list[int]:
@@ -200,21 +206,24 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
     masked = {id(mask.kernel) for mask in masks}
     kernels: dict[int, KernelCost] = {}
     uncounted: dict[str, None] = {}
+    unknown: dict[str, None] = {}
     upstream: dict[int, int] = {}  # tensor -> last block with a trainable weight
     for call in trace(model).calls:
         latest = max((upstream.get(id(x), -1) for x in call.inputs), default=-1)
         block = block_of.get(id(call.layer))
         if block is not None:
             uses = list(_uses(call))
-            for use in uses:
-                _add(kernels, use, block, block if use.inner else latest)
             counted = {id(use.kernel) for use in uses}
-            uncounted |= {
-                weight.path: None
+            estimated = [
+                _estimated(call, weight)
                 for weight in call.layer.weights
-                if (weight.name.endswith("kernel") or id(weight) in masked)
-                and id(weight) not in counted
-            }
+                if _multiplies(weight, masked) and id(weight) not in counted
+            ]
+            for use in [*uses, *estimated]:
+                _add(kernels, use, block, block if use.inner else latest)
+            uncounted |= {use.kernel.path: None for use in estimated}
+            if any(None in x.shape[1:] for x in (*call.inputs, *call.outputs)):
+                unknown[call.path] = None
             if call.layer.trainable_weights:
                 latest = max(latest, block)
         upstream.update((id(x), latest) for x in call.outputs)
@@ -223,7 +232,20 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
             "`model` must have a convolution, Dense or EinsumDense layer to count. Received: "
             f"{model.name!r} without any"
         )
-    return ModelCost(tuple(kernels.values()), len(found), masks, tuple(uncounted))
+    return ModelCost(tuple(kernels.values()), len(found), masks, tuple(uncounted), tuple(unknown))
+
+
+def _multiplies(weight: keras.Variable, masked: set[int]) -> bool:
+    """Whether a weight is a matrix that inputs are multiplied with, as far as one can tell."""
+    table = weight.name.endswith(("embeddings", "bias"))
+    matrix = len(weight.shape) > 1 and (weight.trainable or weight.name.endswith("kernel"))
+    return id(weight) in masked or (matrix and not table)
+
+
+def _estimated(call: Call, weight: keras.Variable) -> "_Use":
+    """A weight whose use is not known, as if it were used once at each position."""
+    positions = math.prod(_known(call.inputs[0].shape)[:-1])
+    return _Use(weight, positions, positions * weight.shape[-1], inner=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,14 +296,14 @@ _COUNTED = (
 
 def _uses(call: Call) -> Iterator[_Use]:
     if isinstance(call.layer, _COUNTED):
-        yield from _leaf_uses(call.layer, call.path, call.inputs[0].shape, call.outputs[0].shape)
+        yield from _leaf_uses(call.layer, call.inputs[0].shape, call.outputs[0].shape)
         return
     repeated = isinstance(call.layer, keras.layers.TimeDistributed)
-    times = _known(call.inputs[0].shape, call.path)[0] if repeated else 1
+    times = _known(call.inputs[0].shape)[0] if repeated else 1
     for layer, shape in _hidden(call.layer):
         if None not in shape[1:]:
             outputs = layer.compute_output_shape(shape)
-            for use in _leaf_uses(layer, f"{call.path}/{layer.name}", shape, outputs):
+            for use in _leaf_uses(layer, shape, outputs):
                 yield _Use(use.kernel, times * use.positions, times * use.outputs, inner=True)
 
 
@@ -301,9 +323,9 @@ def _hidden(layer: keras.layers.Layer) -> Iterator[tuple[keras.layers.Layer, tup
 
 
 def _leaf_uses(
-    layer: keras.layers.Layer, path: str, input_shape: Shape, output_shape: Shape
+    layer: keras.layers.Layer, input_shape: Shape, output_shape: Shape
 ) -> Iterator[_Use]:
-    inputs = _known(input_shape, path)
+    inputs = _known(input_shape)
     if isinstance(layer, keras.layers.EinsumDense):
         # The output shape that it computes may have gaps (in attention); the labels have none.
         terms, result = layer.equation.replace(" ", "").split("->")
@@ -316,7 +338,7 @@ def _leaf_uses(
         positions = math.prod(inputs) // read
         yield _Use(compat.stored_kernel(layer), positions, positions * made)
         return
-    outputs = _known(output_shape, path)
+    outputs = _known(output_shape)
     made = math.prod(outputs)
     if isinstance(layer, _SEPARABLE):
         positions = _spatial(layer, outputs)
@@ -335,12 +357,6 @@ def _spatial(layer: keras.layers.Layer, shape: tuple[int, ...]) -> int:
     return math.prod(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
 
 
-def _known(shape: Shape, path: str) -> tuple[int, ...]:
-    """`shape` without the batch axis."""
-    known = tuple(extent for extent in shape[1:] if extent is not None)
-    if len(known) < len(shape) - 1:
-        raise ValueError(
-            f"Layer {path!r} must have known shapes for its FLOPs to be counted. Received: "
-            f"{tuple(shape)}; give the model's keras.Input a full shape"
-        )
-    return known
+def _known(shape: Shape) -> tuple[int, ...]:
+    """`shape` without the batch axis; unknown extents count as one."""
+    return tuple(1 if extent is None else extent for extent in shape[1:])

@@ -84,20 +84,31 @@ def test_masked_attention_costs_what_the_plain_one_does():
     assert sparse.forward() == 2 * (4 * 64 * 6 / 2 + 48 * 2)
 
 
-def test_kernels_of_unknown_layers_are_named():
-    inputs = keras.Input((6, 8))
-    model = keras.Model(inputs, layers.Dense(2)(layers.LSTM(4, name="lstm")(inputs)))
-    cost = profile(model)
-    assert len(cost.kernels) == 1
-    assert [path.split("/")[-1] for path in cost.uncounted] == ["kernel", "recurrent_kernel"]
-
-
 class Mixing(layers.Layer):
     def build(self, input_shape):
         self.w = self.add_weight(name="w", shape=(input_shape[-1], 4))
 
     def call(self, inputs):
         return inputs @ self.w
+
+
+def test_kernels_of_unknown_layers_are_named():
+    inputs = keras.Input((6, 8))
+    model = keras.Model(inputs, layers.Dense(2)(layers.LSTM(4, name="lstm")(inputs)))
+    cost = profile(model)
+    assert [path.split("/")[-1] for path in cost.uncounted] == ["kernel", "recurrent_kernel"]
+    # Each of its kernels, 8x16 and 4x16, is used once for each of 6 steps.
+    assert cost.forward() == 2 * (6 * (8 * 16 + 4 * 16) + 4 * 2)
+
+
+def test_what_cannot_be_counted_is_dense_in_the_share():
+    """Half of one small kernel is masked: most of the cost cannot fall."""
+    inputs = keras.Input((6, 8))
+    x = layers.Dense(4, name="masked")(layers.LSTM(32)(Mixing()(inputs)))
+    cost = profile(sparsify(keras.Model(inputs, layers.Dense(2)(x)), 0.5))
+    dense = 6 * 8 * 4 + 6 * (4 * 128 + 32 * 128) + 4 * 2
+    assert cost.forward() == 2 * (dense + 32 * 4 / 2)
+    assert cost.forward({}) == 2 * (dense + 32 * 4)
 
 
 def test_masked_weights_of_unknown_layers_are_named_whatever_their_name(monkeypatch):
@@ -113,7 +124,7 @@ def test_masked_weights_of_unknown_layers_are_named_whatever_their_name(monkeypa
     model = sparsify(keras.Sequential([keras.Input((8,)), Mixing(), layers.Dense(2)]), 0.5)
     cost = profile(model)
     assert [path.split("/")[-1] for path in cost.uncounted] == ["w"]
-    assert cost.forward() == 2 * 4 * 2
+    assert cost.forward() == 2 * (8 * 4 / 2 + 4 * 2)
 
 
 @pytest.fixture
@@ -218,8 +229,9 @@ def test_nested_models_count_with_the_shapes_they_are_called_with():
     pooled = [layers.GlobalAveragePooling2D()(inner(x)) for x in (large, small)]
     model = keras.Model([large, small], layers.Dense(2)(layers.Add()(pooled)))
     assert profile(model).kernels[0].positions == 64 + 16
-    with pytest.raises(ValueError, match="must have known shapes"):
-        profile(inner)
+    # Of unknown size it has one position, and is named.
+    assert [kernel.positions for kernel in profile(inner).kernels] == [1]
+    assert profile(inner).unknown == (inner.layers[1].name,)
 
 
 def test_blocks_given_by_the_user(net):
