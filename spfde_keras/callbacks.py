@@ -20,7 +20,7 @@ class SpFDE(SparseTraining):
     Keras' logs gain `sparsity`, `frozen_blocks`, `active_samples` and `flops_share` (training
     FLOPs so far as a share of dense training on all data).
 
-    For exact resuming put `keras.callbacks.BackupAndRestore` after this callback.
+    `keras.callbacks.BackupAndRestore` resumes a killed run exactly.
 
     Args:
         epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.

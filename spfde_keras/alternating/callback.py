@@ -25,7 +25,7 @@ class AlternatingSparseTraining(SparseTraining):
     a kernel's gradient was corrected in the epoch), `frozen_blocks`, `active_samples` and
     `flops_share`. Validation in `fit` sees the active sub-net.
 
-    For exact resuming put `keras.callbacks.BackupAndRestore` after this callback.
+    `keras.callbacks.BackupAndRestore` resumes a killed run exactly.
 
     Args:
         epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.
