@@ -208,6 +208,20 @@ def _number(data: Any) -> Any:
     return tf.cast(data, tf.float32) if data.dtype == tf.bool else data
 
 
+def wrapped_loss(loss: object) -> tuple[Any, dict] | None:
+    """Returns what a loss object of Keras wraps, and with which arguments; None if nothing."""
+    if isinstance(loss, keras.losses.Loss) and hasattr(loss, "_user_loss"):
+        return loss._user_loss, {}
+    if isinstance(loss, keras.losses.Loss) and hasattr(loss, "_fn_kwargs"):
+        return loss.fn, loss._fn_kwargs
+    return None
+
+
+def is_activated(y_pred: tf.Tensor) -> bool:
+    """Returns whether Keras' losses take predictions for those of a sigmoid or softmax."""
+    return hasattr(y_pred, "_keras_logits")
+
+
 def dataset_sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     """Returns the datasets that a dataset was made from, which TensorFlow does not publish."""
     return list(dataset._inputs())

@@ -35,6 +35,7 @@ class SparseModel(keras.Model):
     alternation: Any = None
     freezer: Any = None
     switch: SubnetSwitch | None = None
+    judge: Any = None
     _recorded = False
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -114,8 +115,15 @@ class SparseModel(keras.Model):
         sieve: DataSieve | None = None,
         alternation: Any = None,
     ) -> None:
-        """Attaches observers, or detaches them with None; they are saved with the weights."""
-        compat.set_untracked(self, monitor=monitor, sieve=sieve, alternation=alternation)
+        """Attaches observers, or detaches them with None; they are saved with the weights.
+
+        Raises:
+            ValueError: if loss, outputs and labels do not tell which samples are right.
+        """
+        judge = None if sieve is None else sieve.judge(self.loss, self.outputs)
+        compat.set_untracked(
+            self, monitor=monitor, sieve=sieve, alternation=alternation, judge=judge
+        )
 
     @property
     def left_dense(self) -> dict[str, str]:
@@ -197,9 +205,8 @@ class SparseModel(keras.Model):
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
         if self.sieve is not None and isinstance(x, Identified):
-            from_logits = getattr(self.loss, "from_logits", False)
             compat.set_untracked(self, _recorded=True)
-            self.sieve.record(x.sample_id, y, y_pred, from_logits=from_logits)
+            self.sieve.count(x.sample_id, self.judge(y, y_pred))
         return super().compute_metrics(strip_ids(x), y, y_pred, sample_weight=sample_weight)
 
     def get_config(self) -> dict:

@@ -206,6 +206,27 @@ def test_a_dataset_tells_what_it_was_made_of():
     assert compat.dataset_sources(numbers) == []
 
 
+def test_wrapped_loss_is_the_function_with_its_arguments():
+    """Keras: `LossFunctionWrapper.fn` and `_fn_kwargs`, `CompileLoss._user_loss`."""
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    function, arguments = compat.wrapped_loss(loss)
+    assert function is keras.losses.binary_crossentropy and arguments["from_logits"] is True
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss=loss)
+    assert compat.wrapped_loss(model._compile_loss) == (loss, {})
+    assert compat.wrapped_loss(keras.losses.Loss()) is None
+    assert compat.wrapped_loss(function) is None
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax", "linear"])
+def test_predictions_of_a_sigmoid_are_marked(activation):
+    """Keras: `_keras_logits`, which its losses use in place of what a sigmoid gave."""
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(2, activation=activation)(inputs))
+    activated = tf.function(lambda x: tf.constant(compat.is_activated(model(x))))
+    assert bool(activated(tf.zeros((1, 2)))) == (activation != "linear")
+
+
 def test_own_trainable_are_a_layers_own_weights_frozen_or_not():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     (dense,) = model.layers

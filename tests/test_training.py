@@ -46,13 +46,17 @@ class Recorder:
 
     def __init__(self):
         self.ids = tf.Variable(tf.zeros([0], tf.int64), shape=[None])
+        self.right = tf.Variable(tf.zeros([0], tf.bool), shape=[None])
         self.calls = tf.Variable(0)
-        self.from_logits = []
 
-    def record(self, sample_id, y, y_pred, from_logits):
+    def judge(self, loss, outputs):
+        assert [tuple(output.shape) for output in outputs] == [(None, 2)]
+        return lambda y, y_pred: y_pred[:, 0] > tf.cast(y[:, 0], tf.float32)
+
+    def count(self, sample_id, correct):
         self.ids.assign(tf.concat([self.ids, tf.cast(sample_id, tf.int64)], axis=0))
+        self.right.assign(tf.concat([self.right, correct], axis=0))
         self.calls.assign_add(1)
-        self.from_logits.append(from_logits)
 
 
 def test_strip_ids():
@@ -121,16 +125,14 @@ def test_the_sieve_sees_nothing_without_ids():
     assert int(fitted_with_sieve("mse", data()[0]).sieve.calls) == 0
 
 
-@pytest.mark.parametrize(
-    "loss, from_logits",
-    [
-        ("categorical_crossentropy", False),
-        (keras.losses.CategoricalCrossentropy(from_logits=True), True),
-        (keras.losses.BinaryCrossentropy(), False),
-    ],
-)
-def test_the_sieve_is_told_whether_predictions_are_logits(loss, from_logits):
-    assert set(fitted_with_sieve(loss).sieve.from_logits) == {from_logits}
+def test_the_sieve_is_told_which_samples_its_judge_calls_right():
+    model = mlp(optimizer=keras.optimizers.SGD(0.0), metrics=[])
+    x, y = data()
+    model.attach(None, Recorder())
+    model.fit(Identified(x, ids(10)), y, batch_size=4, shuffle=False, verbose=0)
+    expected = model.predict(x, verbose=0)[:, 0] > y[:, 0]
+    assert 0 < expected.sum() < 10
+    np.testing.assert_array_equal(model.sieve.right, expected)
 
 
 def test_left_dense_is_part_of_the_configuration():

@@ -1,14 +1,13 @@
 """Data sieving: train on the samples that are still hard, and leave the others out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from spfde_keras.randomness import check_seed, generator
-from spfde_keras.sieve import policies
-from spfde_keras.sieve.correctness import correctly_classified
+from spfde_keras.sieve import correctness, labels, policies
 from spfde_keras.sieve.identified import Identified
 from spfde_keras.sieve.inputs import as_dataset
 from spfde_keras.sieve.policies import SievePolicy
@@ -35,8 +34,12 @@ class DataSieve(SavedState):
         fraction: float in [0, 1), the share of the samples that is removed.
         policy: a `SievePolicy`, or its name: "circular" (SpFDE) or "one_time" (MEST).
         seed: int >= 0, seed of the first removal, the order of samples, and ties.
-        correct: None, for classes as whole numbers, one-hot or binary; or a function
-            (y, y_pred) -> bool tensor (batch,), for anything else. It is compiled.
+        correct: None, where the model's loss says what is right: under a categorical loss, or
+            a loss of your own with several outputs, the largest output must be that of the
+            label's class; under a binary crossentropy or hinge each output must be on its
+            label's side of the threshold. Otherwise (regression, several outputs, labels of
+            other kinds) a function (y, y_pred) -> bool tensor (batch,). It is compiled. What
+            is missing is said before the first step.
 
     Raises:
         ValueError: on arguments out of range, data of another form, or inside the scope of a
@@ -75,13 +78,15 @@ class DataSieve(SavedState):
         self.policy = policies.get(policy)
         self.seed = check_seed(seed)
         self._correct = correct
-        dataset = as_dataset(samples, classes=correct is None)
+        dataset = as_dataset(samples)
+        self._labels = labels.look_at(samples) if correct is None else None
         self.total = int(dataset.cardinality())
         in_memory = isinstance(samples, tuple)
         self._buffer = self.total if in_memory else min(self.total, _SHUFFLE_BUFFER)
         # A function, so that neither Keras nor TensorFlow tries to save the data.
         self._numbered = dataset.enumerate
         self._batching: tuple[int, bool] | None = None
+        self._preprocessed = False  # if so, labels may be others than those of the samples
         self._create_state(round(fraction * self.total))
 
     def _create_state(self, removed: int) -> None:
@@ -171,6 +176,7 @@ class DataSieve(SavedState):
                 f"with drop_remainder=True. Received: {batch_size}"
             )
         self._batching = (batch_size, drop_remainder)
+        self._preprocessed = preprocess is not None
         dataset = self._epochs(self._buffer if shuffle is True else int(shuffle))
         if preprocess is not None:
             dataset = dataset.map(
@@ -227,13 +233,40 @@ class DataSieve(SavedState):
             ValueError: if correctness is not defined for labels and predictions of such shapes.
         """
         if self._correct is None:
-            correct = correctly_classified(y, y_pred, from_logits)
+            self.count(sample_id, correctness.correctly_classified(y, y_pred, from_logits))
         else:
-            correct = tf.cast(self._correct(y, y_pred), tf.bool)
-            if correct.shape.rank != 1:
-                raise ValueError(
-                    f"`correct` must return a tensor of shape (batch,). Received: {correct.shape}"
-                )
+            self.count(sample_id, self._judged_by_user(y, y_pred))
+
+    def judge(self, loss: Any, outputs: Sequence[Any]) -> correctness.Judge:
+        """Returns the function (y, y_pred) -> bool (batch,) that says which samples are right.
+
+        Args:
+            loss: what the model was compiled with.
+            outputs: the model's outputs.
+
+        Raises:
+            ValueError: if `correct` is None, and loss, outputs and labels do not tell.
+        """
+        if self._correct is not None:
+            return self._judged_by_user
+        return correctness.judge(loss, outputs, None if self._preprocessed else self._labels)
+
+    def _judged_by_user(self, y: Any, y_pred: Any) -> tf.Tensor:
+        assert self._correct is not None
+        correct = tf.cast(self._correct(y, y_pred), tf.bool)
+        if correct.shape.rank != 1:
+            raise ValueError(
+                f"`correct` must return a tensor of shape (batch,). Received: {correct.shape}"
+            )
+        return correct
+
+    def count(self, sample_id: tf.Tensor, correct: tf.Tensor) -> None:
+        """Counts forgetting events of a batch that has been judged.
+
+        Args:
+            sample_id: integer tensor (batch,), ids without repetition.
+            correct: bool tensor (batch,), which samples were right.
+        """
         ids = tf.cast(sample_id, tf.int64)
         forgotten = tf.gather(self.was_correct.value, ids) & ~correct
         learned = tf.gather(self.learned.value, ids) | correct

@@ -1,4 +1,4 @@
-"""What a `DataSieve` requires of its data: one fixed order, one sample at a time, real classes."""
+"""What a `DataSieve` requires of its data: one fixed order, one sample at a time."""
 
 from typing import Any
 
@@ -10,13 +10,12 @@ from spfde_keras import compat
 _PROBED = 64
 
 
-def as_dataset(samples: tf.data.Dataset | tuple, classes: bool) -> tf.data.Dataset:
+def as_dataset(samples: tf.data.Dataset | tuple) -> tf.data.Dataset:
     """Returns `samples` as a dataset whose order can serve as sample ids.
 
     Args:
         samples: an unbatched, unshuffled dataset of (x, y) or (x, y, sample_weight), or such a
             tuple of arrays (samples first); `x` may be nested.
-        classes: bool, whether the labels must be classes, so that a prediction can be judged.
 
     Returns:
         A `tf.data.Dataset` of known, finite, positive cardinality.
@@ -27,16 +26,13 @@ def as_dataset(samples: tf.data.Dataset | tuple, classes: bool) -> tf.data.Datas
 
     Example:
 
-    >>> int(as_dataset((np.zeros((4, 2)), np.array([0, 1, 1, 0])), classes=True).cardinality())
+    >>> int(as_dataset((np.zeros((4, 2)), np.array([0, 1, 1, 0]))).cardinality())
     4
     """
     if isinstance(samples, tf.data.Dataset):
         _check_structure(samples.element_spec)
         _check_order(samples)
-        first = _read(samples)
-        _check_repeatable(first, _read(samples))
-        if classes:
-            _check_classes([tf.nest.map_structure(_as_batch, sample[1]) for sample in first])
+        _check_repeatable(_read(samples), _read(samples))
         return samples
     if not isinstance(samples, tuple):
         raise ValueError(
@@ -52,8 +48,6 @@ def as_dataset(samples: tf.data.Dataset | tuple, classes: bool) -> tf.data.Datas
         ) from error
     if dataset.cardinality() == 0:
         raise ValueError("`samples` must not be empty. Received: arrays of length 0")
-    if classes:
-        _check_classes([samples[1]])
     return dataset
 
 
@@ -118,23 +112,3 @@ def _check_repeatable(first: list, second: list) -> None:
 def _contents(samples: list) -> list:
     arrays = [np.asarray(leaf) for leaf in tf.nest.flatten(samples, expand_composites=True)]
     return [array.tolist() if array.dtype == object else array.tobytes() for array in arrays]
-
-
-def _as_batch(tensor: tf.Tensor) -> np.ndarray:
-    return np.asarray(tensor)[np.newaxis]
-
-
-def _check_classes(labels: list) -> None:
-    """Checks batches of labels: each label a class number, or one number >= 0 per class."""
-    remedy = "For other labels pass `correct=`, a function (y, y_pred) -> bool (batch,)."
-    for batch in labels:
-        if isinstance(batch, (dict, tuple)):
-            raise ValueError(f"Labels must be one array. Received: {type(batch)}. {remedy}")
-        values = np.asarray(batch)
-        if values.dtype.kind not in "biuf":
-            raise ValueError(f"Labels must be numbers. Received: {values.dtype}. {remedy}")
-        if (values < 0).any():
-            raise ValueError(f"Labels must be >= 0. Received: {values.min()}. {remedy}")
-        fractions = values[values != np.floor(values)] if values.dtype.kind == "f" else values[:0]
-        if fractions.size and values[0].size == 1:
-            raise ValueError(f"Classes must be whole numbers. Received: {fractions[0]}. {remedy}")

@@ -9,14 +9,14 @@ DATA = tf.data.Dataset.from_tensor_slices((X, Y))
 
 
 def test_good_data_passes():
-    assert as_dataset(DATA, classes=True) is DATA
-    assert int(as_dataset((X, Y, np.ones(200)), classes=True).cardinality()) == 200
-    nested = as_dataset(({"a": X, "b": (X, X)}, np.eye(3)[Y]), classes=True)
+    assert as_dataset(DATA) is DATA
+    assert int(as_dataset((X, Y, np.ones(200))).cardinality()) == 200
+    nested = as_dataset(({"a": X, "b": (X, X)}, np.eye(3)[Y]))
     assert set(nested.element_spec[0]) == {"a", "b"}
     varying = tf.data.Dataset.range(4).map(lambda i: (tf.ones([i]), i))
-    assert as_dataset(varying, classes=True) is varying
+    assert as_dataset(varying) is varying
     text = DATA.map(lambda x, y: (tf.strings.as_string(x), y))
-    assert as_dataset(text, classes=True) is text
+    assert as_dataset(text) is text
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_good_data_passes():
     ],
 )
 def test_harmless_transformations_pass(data):
-    assert as_dataset(data, classes=True) is data
+    assert as_dataset(data) is data
 
 
 @pytest.mark.parametrize(
@@ -44,21 +44,21 @@ def test_harmless_transformations_pass(data):
 )
 def test_shuffled_and_batched_datasets_are_refused_with_the_remedy(data, words):
     with pytest.raises(ValueError, match=f"{words}.*before .shuffle\\(\\) and .batch\\(\\)"):
-        as_dataset(data, classes=True)
+        as_dataset(data)
 
 
 def test_batches_of_unknown_size_are_refused_wherever_they_come_from():
     spec = (tf.TensorSpec((None, 1)), tf.TensorSpec((None,), tf.int64))
     data = tf.data.Dataset.from_generator(lambda: [(X, Y)], output_signature=spec)
     with pytest.raises(ValueError, match="must not be batched"):
-        as_dataset(data.apply(tf.data.experimental.assert_cardinality(1)), classes=True)
+        as_dataset(data.apply(tf.data.experimental.assert_cardinality(1)))
 
 
 def test_data_that_differs_between_readings_is_refused():
     rng = np.random.default_rng(0)
     noisy = DATA.map(lambda x, y: (x + tf.numpy_function(rng.random, [], tf.double), y))
     with pytest.raises(ValueError, match="differ between two readings.*preprocess"):
-        as_dataset(noisy, classes=True)
+        as_dataset(noisy)
 
 
 @pytest.mark.parametrize(
@@ -79,29 +79,4 @@ def test_data_that_differs_between_readings_is_refused():
 )
 def test_other_forms_are_refused(data, words):
     with pytest.raises(ValueError, match=words):
-        as_dataset(data, classes=True)
-
-
-@pytest.mark.parametrize(
-    "y, words",
-    [
-        (np.where(np.arange(200) == 199, -1, Y), "must be >= 0. Received: -1"),
-        (Y + 0.5, "must be whole numbers. Received: 0.5"),
-        (np.array(["cat"] * 200), "must be numbers"),
-        ({"a": Y, "b": Y}, "must be one array"),
-    ],
-)
-def test_labels_that_are_no_classes_need_a_function(y, words):
-    with pytest.raises(ValueError, match=f"{words}.*correct="):
-        as_dataset((X, y), classes=True)
-    assert int(as_dataset((X, y), classes=False).cardinality()) == 200
-
-
-@pytest.mark.parametrize(
-    "change", [lambda y: y - 1, lambda y: tf.cast(y, tf.float32) + 0.5, lambda y: {"a": y}]
-)
-def test_labels_of_a_dataset_are_probed(change):
-    data = DATA.map(lambda x, y: (x, change(y)))
-    with pytest.raises(ValueError, match="correct="):
-        as_dataset(data, classes=True)
-    assert as_dataset(data, classes=False) is data
+        as_dataset(data)
