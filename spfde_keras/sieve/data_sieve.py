@@ -1,5 +1,7 @@
 """Data sieving: train on the samples that are still hard, and leave the others out."""
 
+import functools
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,8 +10,9 @@ import tensorflow as tf
 
 from spfde_keras.randomness import check_seed, generator
 from spfde_keras.sieve import correctness, labels, policies
+from spfde_keras.sieve.directory import image_files
 from spfde_keras.sieve.identified import Identified
-from spfde_keras.sieve.inputs import as_dataset
+from spfde_keras.sieve.inputs import Samples, as_dataset, carries_ids, numbered
 from spfde_keras.sieve.policies import SievePolicy
 from spfde_keras.state import SavedState
 
@@ -28,9 +31,11 @@ class DataSieve(SavedState):
 
     Args:
         samples: the training data: a `tf.data.Dataset` of (x, y) or (x, y, sample_weight),
-            not batched and not shuffled, in the same order at each reading and of known
-            cardinality; or a tuple of such arrays. `x` may be nested. A sample's position is
-            its id.
+            not batched and not shuffled, in the same order at each reading; or a tuple of such
+            arrays; or a function that returns a new iterator of such samples. `x` may be
+            nested. A sample's position is its id. In a dataset shuffled before, each sample
+            must bring its own id: see `spfde_keras.sieve.with_ids`. For images in folders see
+            `from_directory`.
         fraction: float in [0, 1), the share of the samples that is removed.
         policy: a `SievePolicy`, or its name: "circular" (SpFDE) or "one_time" (MEST).
         seed: int >= 0, seed of the first removal, the order of samples, and ties.
@@ -40,6 +45,8 @@ class DataSieve(SavedState):
             label's side of the threshold. Otherwise (regression, several outputs, labels of
             other kinds) a function (y, y_pred) -> bool tensor (batch,). It is compiled. What
             is missing is said before the first step.
+        size: None, or int, the number of samples of a function or of a dataset of unknown
+            cardinality, such as `dataset.unbatch()`. An epoch that reads more or fewer fails.
 
     Raises:
         ValueError: on arguments out of range, data of another form, or inside the scope of a
@@ -60,11 +67,12 @@ class DataSieve(SavedState):
 
     def __init__(
         self,
-        samples: tf.data.Dataset | tuple,
+        samples: Samples,
         fraction: float = 0.2,
         policy: str | SievePolicy = "circular",
         seed: int = 0,
         correct: Callable[[Any, Any], Any] | None = None,
+        size: int | None = None,
     ):
         super().__init__(dtype="float32")
         if isinstance(fraction, bool) or not 0 <= fraction < 1:
@@ -78,16 +86,66 @@ class DataSieve(SavedState):
         self.policy = policies.get(policy)
         self.seed = check_seed(seed)
         self._correct = correct
-        dataset = as_dataset(samples)
-        self._labels = labels.look_at(samples) if correct is None else None
-        self.total = int(dataset.cardinality())
+        dataset = as_dataset(samples, size)
         in_memory = isinstance(samples, tuple)
+        self._labels = None
+        if correct is None:
+            self._labels = labels.look_at(samples if in_memory else dataset)
+        self.total = int(dataset.cardinality())
         self._buffer = self.total if in_memory else min(self.total, _SHUFFLE_BUFFER)
         # A function, so that neither Keras nor TensorFlow tries to save the data.
-        self._numbered = dataset.enumerate
+        self._numbered = functools.partial(numbered, dataset)
+        self._in_order = not carries_ids(dataset)
+        self._read: Callable | None = None  # what makes a sample of its file
         self._batching: tuple[int, bool] | None = None
         self._preprocessed = False  # if so, labels may be others than those of the samples
         self._create_state(round(fraction * self.total))
+
+    @classmethod
+    def from_directory(
+        cls,
+        directory: str | pathlib.Path,
+        image_size: tuple[int, int] = (256, 256),
+        label_mode: str = "int",
+        color_mode: str = "rgb",
+        class_names: Sequence[str] | None = None,
+        interpolation: str = "bilinear",
+        **options: Any,
+    ) -> "DataSieve":
+        """Returns a sieve of the images in a directory, labelled by the names of their folders.
+
+        Labels and pixels are those of `keras.utils.image_dataset_from_directory`. Only images
+        in training are read; `preprocess` gets them decoded and resized.
+
+        Args:
+            directory: folder with a folder of images per class.
+            image_size: (height, width) in pixels, to which images are resized.
+            label_mode: "int" for class numbers, "categorical" for one-hot, "binary" for 0 and 1.
+            color_mode: "grayscale", "rgb" or "rgba".
+            class_names: None for the folders in alphabetical order, or their names in order.
+            interpolation: str, method of `tf.image.resize`.
+            **options: arguments of `DataSieve`: `fraction`, `policy`, `seed`, `correct`.
+
+        Raises:
+            ValueError: if there are no images, or on arguments out of range.
+
+        Example:
+
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("cats", "dogs"):
+        ...     (folder / name).mkdir()
+        ...     keras.utils.save_img(folder / name / "0.png", np.zeros((4, 4, 3)))
+        >>> sieve = DataSieve.from_directory(folder, image_size=(8, 8), fraction=0.5)
+        >>> sieve.active, sieve.total
+        (1, 2)
+        """
+        samples, read = image_files(
+            directory, image_size, label_mode, color_mode, class_names, interpolation
+        )
+        sieve = cls(samples, **options)
+        sieve._read = read
+        return sieve
 
     def _create_state(self, removed: int) -> None:
         if removed == self.total:
@@ -178,20 +236,21 @@ class DataSieve(SavedState):
         self._batching = (batch_size, drop_remainder)
         self._preprocessed = preprocess is not None
         dataset = self._epochs(self._buffer if shuffle is True else int(shuffle))
-        if preprocess is not None:
-            dataset = dataset.map(
-                lambda member, numbered: (member, _preprocessed(preprocess, *numbered)),
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
+        for function in (self._read, preprocess):
+            if function is not None:
+                dataset = dataset.map(
+                    functools.partial(_preprocessed, function),
+                    num_parallel_calls=tf.data.AUTOTUNE,
+                    deterministic=True,
+                )
         dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
-        dataset = dataset.map(lambda member, numbered: _identified(*numbered))
+        dataset = dataset.map(_identified)
         if self.fixed_size:
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
         return dataset.prefetch(tf.data.AUTOTUNE)
 
     def _epochs(self, buffer: int) -> tf.data.Dataset:
-        numbered = self._numbered()
+        samples = self._numbered()
 
         def epoch(_: tf.Tensor) -> tf.data.Dataset:
             # The seed of this function's graph only, which TensorFlow combines with that of
@@ -200,9 +259,16 @@ class DataSieve(SavedState):
             iteration = self.iteration.value.read_value()
             with tf.control_dependencies([iteration]):
                 self.iteration.value.assign_add(1)
-            member = tf.data.Dataset.from_tensor_slices(self.member.value.read_value())
+            member = self.member.value.read_value()
+            if self._in_order:
+                # Samples first, so that their last is followed by what checks their number.
+                marked = tf.data.Dataset.zip(samples, tf.data.Dataset.from_tensor_slices(member))
+            else:
+                marked = samples.map(
+                    lambda sample_id, sample: ((sample_id, sample), tf.gather(member, sample_id))
+                )
             # tf.data filters by a component without calling a function for each sample.
-            chosen = tf.data.Dataset.zip(member, numbered).filter(lambda member, _: member)
+            chosen = marked.filter(lambda _, member: member)
             if not buffer:
                 return chosen
             return chosen.shuffle(buffer, seed=iteration, reshuffle_each_iteration=False)
@@ -307,15 +373,16 @@ class DataSieve(SavedState):
         return member
 
 
-def _preprocessed(preprocess: Callable, sample_id: tf.Tensor, sample: tuple) -> tuple:
+def _preprocessed(preprocess: Callable, numbered: tuple, member: tf.Tensor) -> tuple:
+    sample_id, sample = numbered
     result = preprocess(*sample)
     if not isinstance(result, tuple) or len(result) not in (2, 3):
         raise ValueError(
             f"`preprocess` must return (x, y) or (x, y, sample_weight). Received: {result}"
         )
-    return sample_id, result
+    return (sample_id, result), member
 
 
-def _identified(sample_id: tf.Tensor, sample: tuple) -> tuple:
-    x, *rest = sample
+def _identified(numbered: tuple, member: tf.Tensor) -> tuple:
+    sample_id, (x, *rest) = numbered
     return Identified(x, sample_id), *rest

@@ -1,21 +1,29 @@
-"""What a `DataSieve` requires of its data: one fixed order, one sample at a time."""
+"""What a `DataSieve` requires of its data: one sample at a time, and an id for each."""
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from spfde_keras import compat
+from spfde_keras.sieve.identified import Identified
 
 _PROBED = 64
+_SIZED = "state the number of samples: DataSieve(samples, size=n)"
+
+Samples: TypeAlias = tf.data.Dataset | tuple | Callable[[], Iterator]
 
 
-def as_dataset(samples: tf.data.Dataset | tuple) -> tf.data.Dataset:
-    """Returns `samples` as a dataset whose order can serve as sample ids.
+def as_dataset(samples: Samples, size: int | None = None) -> tf.data.Dataset:
+    """Returns `samples` as a dataset whose order, or whose own ids, can serve as sample ids.
 
     Args:
         samples: an unbatched, unshuffled dataset of (x, y) or (x, y, sample_weight), or such a
-            tuple of arrays (samples first); `x` may be nested.
+            tuple of arrays (samples first), or a function that returns a new iterator of such
+            samples; `x` may be nested. If it is `Identified`, the order is free.
+        size: None, or int, the number of samples, where the data does not tell it.
 
     Returns:
         A `tf.data.Dataset` of known, finite, positive cardinality.
@@ -29,16 +37,78 @@ def as_dataset(samples: tf.data.Dataset | tuple) -> tf.data.Dataset:
     >>> int(as_dataset((np.zeros((4, 2)), np.array([0, 1, 1, 0]))).cardinality())
     4
     """
-    if isinstance(samples, tf.data.Dataset):
-        _check_structure(samples.element_spec)
-        _check_order(samples)
-        _check_repeatable(_read(samples), _read(samples))
-        return samples
-    if not isinstance(samples, tuple):
+    if size is not None and (isinstance(size, bool) or size != int(size) or size < 1):
+        raise ValueError(f"`size` must be None or an integer of at least 1. Received: {size!r}")
+    if isinstance(samples, tuple):
+        return _of_size(_of_arrays(samples), size)
+    if isinstance(samples, keras.utils.PyDataset):
+        raise ValueError(
+            "`samples` must be single samples, not batches. Read the batches once: "
+            "DataSieve(tuple(np.concatenate(parts) for parts in zip(*(samples[i] for i in "
+            f"range(len(samples)))))). Received: {type(samples).__name__}, a PyDataset"
+        )
+    if isinstance(samples, Iterator):
+        name = getattr(samples, "__name__", "make_samples")
+        raise ValueError(
+            "`samples` must be readable in each epoch, and an iterator can be read only once. "
+            "Pass the function that makes it, of single samples (x, y), and their number: "
+            f"DataSieve({name}, size=n). Received: {type(samples).__name__}"
+        )
+    if callable(samples):
+        if size is None:
+            raise ValueError(f"For `samples` made by a function, {_SIZED}. Received: {samples}")
+        samples = _of_function(samples)
+    if not isinstance(samples, tf.data.Dataset):
         raise ValueError(
             "`samples` must be a tf.data.Dataset or a tuple of arrays, (x, y) or "
-            f"(x, y, sample_weight). Received: {type(samples).__name__}"
+            "(x, y, sample_weight), or a function that returns an iterator of samples. "
+            f"Received: {type(samples).__name__}"
         )
+    _check_structure(samples.element_spec)
+    identified = carries_ids(samples)
+    _check_order(samples, identified)
+    samples = _of_size(samples, size)
+    _check_size(samples)
+    if not identified:
+        _check_repeatable(_read(samples), _read(samples))
+    return samples
+
+
+def with_ids(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Gives each sample of a dataset its position as id, so that it can be shuffled later.
+
+    Args:
+        dataset: a dataset of (x, y) or (x, y, sample_weight), not batched, in the same order
+            at each reading.
+
+    Returns:
+        A dataset of (Identified(x, sample_id), y) or with sample_weight as third.
+
+    Example:
+
+    >>> samples = tf.data.Dataset.from_tensor_slices((np.arange(4.0), np.arange(4) % 2))
+    >>> shuffled = with_ids(samples).shuffle(4, seed=0)
+    >>> sorted(int(x.sample_id) for x, y in shuffled)
+    [0, 1, 2, 3]
+    """
+    return dataset.enumerate().map(
+        lambda sample_id, sample: (Identified(sample[0], sample_id), *sample[1:])
+    )
+
+
+def carries_ids(dataset: tf.data.Dataset) -> bool:
+    """Returns whether the inputs of a dataset's samples are `Identified`."""
+    return isinstance(dataset.element_spec[0], Identified)
+
+
+def numbered(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns a dataset of (sample_id, sample), from what `as_dataset` returned."""
+    if not carries_ids(dataset):
+        return dataset.enumerate()
+    return dataset.map(lambda x, *rest: (tf.cast(x.sample_id, tf.int64), (x.inputs, *rest)))
+
+
+def _of_arrays(samples: tuple) -> tf.data.Dataset:
     _check_structure(tuple(map(type, samples)))
     try:
         dataset = tf.data.Dataset.from_tensor_slices(samples)
@@ -51,6 +121,28 @@ def as_dataset(samples: tf.data.Dataset | tuple) -> tf.data.Dataset:
     return dataset
 
 
+def _of_function(make: Callable[[], Iterator]) -> tf.data.Dataset:
+    first = next(iter(make()), None)
+    if first is None:
+        raise ValueError(f"`samples` must not be empty. Received: {make}, which gives nothing")
+    signature = tf.nest.map_structure(
+        lambda value: tf.TensorSpec.from_tensor(tf.convert_to_tensor(value)), first
+    )
+    return tf.data.Dataset.from_generator(make, output_signature=signature)
+
+
+def _of_size(dataset: tf.data.Dataset, size: int | None) -> tf.data.Dataset:
+    cardinality = int(dataset.cardinality())
+    if size is None or cardinality in (size, tf.data.INFINITE_CARDINALITY):
+        return dataset
+    if cardinality >= 0:
+        raise ValueError(
+            f"`size` must be the number of samples, {cardinality}, or None. Received: {size}"
+        )
+    # Fails when more or fewer have been read.
+    return dataset.apply(tf.data.experimental.assert_cardinality(size))
+
+
 def _check_structure(structure: Any) -> None:
     if not isinstance(structure, tuple) or len(structure) not in (2, 3):
         raise ValueError(
@@ -59,17 +151,31 @@ def _check_structure(structure: Any) -> None:
         )
 
 
-def _check_order(dataset: tf.data.Dataset) -> None:
-    remedy = (
-        "Pass the samples before .shuffle() and .batch(); DataSieve.batches shuffles and batches."
-    )
-    if _made_by(dataset, "Shuffle"):
-        raise ValueError(f"`samples` must not be shuffled. Received: {dataset}. {remedy}")
+def _check_order(dataset: tf.data.Dataset, identified: bool) -> None:
+    if identified and _made_by(dataset, "Repeat"):
+        raise ValueError(
+            f"`samples` must have each id once: leave out .repeat(). Received: {dataset}"
+        )
+    if not identified and _made_by(dataset, "Shuffle"):
+        raise ValueError(
+            f"`samples` must not be shuffled. Received: {dataset}. Pass the samples before "
+            ".shuffle() and .batch(); DataSieve.batches shuffles and batches. From a folder of "
+            "images: DataSieve.from_directory(directory, image_size=image_size). Where they must "
+            "be shuffled first, they need ids: "
+            "DataSieve(spfde_keras.sieve.with_ids(samples).shuffle(1000))."
+        )
     x, y = (tf.nest.flatten(part) for part in dataset.element_spec[:2])
     if _made_by(dataset, "Batch", unless=("Unbatch", "FlatMap", "Interleave")) or (
         all(map(_batched, x)) and all(map(_batched, y))
     ):
-        raise ValueError(f"`samples` must not be batched. Received: {dataset}. {remedy}")
+        raise ValueError(
+            f"`samples` must not be batched. Received: {dataset}. Pass the samples before "
+            ".shuffle() and .batch(); DataSieve.batches shuffles and batches. Or, with their "
+            "number: DataSieve(samples.unbatch(), size=n)."
+        )
+
+
+def _check_size(dataset: tf.data.Dataset) -> None:
     cardinality = int(dataset.cardinality())
     if cardinality == 0:
         raise ValueError(f"`samples` must not be empty. Received: {dataset}")
@@ -77,8 +183,7 @@ def _check_order(dataset: tf.data.Dataset) -> None:
         number = "infinite" if cardinality == tf.data.INFINITE_CARDINALITY else "unknown"
         raise ValueError(
             "`samples` must have a known, finite number of samples: leave out .repeat(), and "
-            "state the number with .apply(tf.data.experimental.assert_cardinality(n)). "
-            f"Received: {dataset} of {number} cardinality"
+            f"{_SIZED}. Received: {dataset} of {number} cardinality"
         )
 
 

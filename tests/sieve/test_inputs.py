@@ -1,8 +1,14 @@
+import re
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras.sieve.inputs import as_dataset
+import spfde_keras  # noqa: F401  (for the advice)
+from spfde_keras.sieve.data_sieve import DataSieve
+from spfde_keras.sieve.identified import Identified
+from spfde_keras.sieve.inputs import as_dataset, with_ids
 
 X, Y = np.arange(200.0)[:, np.newaxis], np.arange(200) % 3
 DATA = tf.data.Dataset.from_tensor_slices((X, Y))
@@ -64,7 +70,7 @@ def test_data_that_differs_between_readings_is_refused():
 @pytest.mark.parametrize(
     "data, words",
     [
-        (DATA.filter(lambda x, y: y > 0), "assert_cardinality.*unknown"),
+        (DATA.filter(lambda x, y: y > 0), r"DataSieve\(samples, size=n\).*unknown"),
         (DATA.repeat(), "repeat.*infinite"),
         (DATA.take(0), "must not be empty"),
         ((X[:0], Y[:0]), "must not be empty"),
@@ -80,3 +86,117 @@ def test_data_that_differs_between_readings_is_refused():
 def test_other_forms_are_refused(data, words):
     with pytest.raises(ValueError, match=words):
         as_dataset(data)
+
+
+def advised(samples, **names):
+    """The sieve that the error message about `samples` says to make, word for word."""
+    with pytest.raises(ValueError) as raised:
+        DataSieve(samples)
+    code = str(raised.value).split("DataSieve(")[-1].split(". Received")[0].rstrip(".")
+    return eval(f"DataSieve({code}", globals() | {"samples": samples} | names)  # as if pasted
+
+
+def make():
+    return zip(X, Y, strict=True)
+
+
+def generate():
+    yield from make()
+
+
+def check(sieve):
+    """Each sample comes once, with its own labels under its own id."""
+    found = {}
+    for x, y in sieve.batches(60):
+        for position, *sample in zip(x.sample_id.numpy(), x.inputs, y, strict=True):
+            assert found.setdefault(position, sample) is sample
+    ids = np.flatnonzero(sieve.member.numpy())
+    assert sorted(found) == ids.tolist()
+    for position in ids:
+        x, y = found[position]
+        np.testing.assert_array_equal(x, X[position])
+        assert y == Y[position]
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        part = slice(50 * index, 50 * index + 50)
+        return X[part], Y[part]
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        DATA.batch(7),
+        DATA.batch(7).unbatch(),
+        DATA.filter(lambda x, y: y >= 0),
+        Batches(),
+        generate(),
+        make(),
+    ],
+)
+def test_the_advice_works_as_it_is_written(samples):
+    check(advised(samples, n=200, make_samples=make))
+
+
+def test_the_advice_for_shuffled_samples_works_where_they_are_not_yet_shuffled():
+    with pytest.raises(ValueError, match="must not be shuffled") as raised:
+        DataSieve(DATA.shuffle(200).batch(10))
+    code = re.search(r"DataSieve\(spfde_keras\S+", str(raised.value)).group().rstrip(".")
+    check(eval(code, globals() | {"samples": DATA}))
+
+
+@pytest.mark.parametrize("steps", [lambda d: d.shuffle(200), lambda d: d.shuffle(200).batch(9)])
+def test_ids_travel_through_shuffling(steps):
+    data = steps(with_ids(DATA))
+    if data.element_spec[1].shape.rank:
+        with pytest.raises(ValueError, match="must not be batched"):
+            DataSieve(data)
+        data = data.unbatch()
+    sieve = DataSieve(data, fraction=0.5, size=200)
+    check(sieve)
+    (x, _), *_ = sieve.batches(100, shuffle=False)
+    assert (np.diff(x.sample_id.numpy()) < 0).any()
+    weighted = with_ids(DATA.map(lambda x, y: (x, y, y + 1)))
+    (x, y, weight) = next(iter(DataSieve(weighted).batches(4)))
+    np.testing.assert_array_equal(weight, y.numpy() + 1)
+
+
+def test_ids_that_repeat_are_refused():
+    with pytest.raises(ValueError, match="each id once.*repeat"):
+        as_dataset(with_ids(DATA).repeat(2))
+
+
+def test_an_id_beyond_the_samples_is_an_error():
+    data = DATA.enumerate().map(lambda i, sample: (Identified(sample[0], i + 1), sample[1]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="200 is not in"):
+        list(DataSieve(data).batches(10))
+
+
+@pytest.mark.parametrize("samples", [DATA.batch(7).unbatch(), make])
+@pytest.mark.parametrize("size", [199, 201])
+def test_a_size_that_differs_is_an_error_when_all_is_read(samples, size):
+    sieve = DataSieve(samples, size=size)
+    with pytest.raises(tf.errors.FailedPreconditionError, match=f"expected to contain {size}"):
+        list(sieve.batches(10))
+
+
+@pytest.mark.parametrize(
+    "samples, size, words",
+    [
+        (DATA, 199, "`size` must be the number of samples, 200, or None. Received: 199"),
+        ((X, Y), 201, "`size` must be the number of samples, 200"),
+        (DATA.repeat(), 200, "infinite"),
+        (make, None, r"DataSieve\(samples, size=n\)"),
+        (lambda: iter(()), 3, "must not be empty"),
+        (make, 0, "`size` must be None or an integer of at least 1. Received: 0"),
+        (make, 2.5, "`size` must be None or an integer"),
+        (make, True, "`size` must be None or an integer"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(samples, size, words):
+    with pytest.raises(ValueError, match=words):
+        DataSieve(samples, size=size)
