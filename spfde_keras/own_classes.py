@@ -28,6 +28,7 @@ def overrides(cls: type[keras.Model]) -> list[str]:
     Example:
 
     >>> class Doubled(keras.Model):
+    ...     __module__ = "mine"
     ...     def call(self, inputs):
     ...         return 2 * super().call(inputs)
     >>> overrides(Doubled), overrides(keras.Model)

@@ -158,13 +158,18 @@ class SparseTraining(keras.callbacks.Callback):
         self.model.attach(monitor, self.sieve, alternation)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        if self._of_fit and self.params.get("epochs"):
-            self.timeline = dataclasses.replace(self.timeline, epochs=self.params["epochs"])
+        of_fit = (self.params or {}).get("epochs")
+        if self._of_fit:
+            if of_fit is None:
+                raise ValueError(
+                    "`epochs` must be given where `fit` does not tell it. Received: None"
+                )
+            self.timeline = dataclasses.replace(self.timeline, epochs=of_fit)
             self._freezer = Freezer(self._blocks, self._make_plan(self._blocks))
-        if self.params.get("epochs", self.epochs) != self.epochs:
+        elif of_fit not in (None, self.epochs):
             raise ValueError(
                 "`epochs` must be the same in `fit` and in the callback, or None in the callback. "
-                f"Received: {self.params['epochs']} and {self.epochs}"
+                f"Received: {of_fit} and {self.epochs}"
             )
         self._attach()
         # A step compiled before, by another `fit`, knows nothing of them.
