@@ -1,6 +1,6 @@
 """TFLite files: writing, loading, comparing with the Keras model, inspecting, running sparse."""
 
-from spfde_keras.export.conversion import PRECISIONS
+from spfde_keras.export.converter import PRECISIONS
 from spfde_keras.export.exporter import export_tflite
 from spfde_keras.export.inspection import InspectReport, inspect_tflite
 from spfde_keras.export.report import ExportReport

@@ -16,11 +16,11 @@ import numpy as np
 from spfde_keras.export import acceptance
 from spfde_keras.export.conversion import (
     DEFAULT_SIGNATURE,
-    PRECISIONS,
     convert_models,
     in_float32,
 )
 from spfde_keras.export.conversion import tolerance as default_tolerance
+from spfde_keras.export.converter import PRECISIONS
 from spfde_keras.export.inspection import InspectReport, inspect_tflite
 from spfde_keras.export.report import ExportReport
 from spfde_keras.export.rewriting import rewrite_for_phones

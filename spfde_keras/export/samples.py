@@ -44,7 +44,7 @@ def collect(model: keras.Model, data: Any) -> dict[str, np.ndarray]:
         Arrays (samples, *input shape) by the names of the inputs in the file.
 
     Raises:
-        ValueError: if there are none, or they do not fit the model.
+        ValueError: if there are none, they do not fit the model, or hold NaN or infinity.
     """
     batches = [data] if hasattr(data, "shape") or isinstance(data, dict) else data
     if not isinstance(batches, Iterable):
@@ -54,7 +54,10 @@ def collect(model: keras.Model, data: Any) -> dict[str, np.ndarray]:
         )
     collected, count = [], 0
     for batch in batches:
-        collected.append(named_inputs(model, batch[0] if isinstance(batch, tuple) else batch))
+        x = batch[0] if isinstance(batch, tuple) else batch
+        with np.errstate(over="ignore", invalid="ignore"):  # refused in the next line
+            collected.append(named_inputs(model, x))
+        _check_finite([*keras.tree.flatten(x), *collected[-1].values()], len(collected) - 1)
         count += len(next(iter(collected[-1].values())))
         if count >= CALIBRATION_SAMPLES:
             break
@@ -64,3 +67,12 @@ def collect(model: keras.Model, data: Any) -> dict[str, np.ndarray]:
         name: np.concatenate([inputs[name] for inputs in collected])[:CALIBRATION_SAMPLES]
         for name in collected[0]
     }
+
+
+def _check_finite(arrays: Iterable[Any], batch: int) -> None:
+    """Calibration ends the process where a range is infinite."""
+    if not all(np.all(np.isfinite(array)) for array in arrays):
+        raise ValueError(
+            "`representative_data` must hold finite numbers that fit the inputs' dtypes. "
+            f"Received: NaN or infinity in batch {batch}"
+        )

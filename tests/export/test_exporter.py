@@ -7,12 +7,20 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
-from spfde_keras.export import PRECISIONS, export_tflite, exporter, run_tflite
+from spfde_keras.export import (
+    PRECISIONS,
+    conversion,
+    converter,
+    export_tflite,
+    exporter,
+    run_tflite,
+)
 from spfde_keras.export.rewriting import mobile
 from spfde_keras.export.samples import CALIBRATION_SAMPLES, collect
 from spfde_keras.sparsify import densify, sparsify
 
 SHAPE = (8, 8, 1)
+IMAGES = np.ones((4, *SHAPE))
 
 pytestmark = pytest.mark.usefixtures("no_kit")
 
@@ -222,6 +230,9 @@ def test_representative_data_is_read_no_further_than_needed(samples):
         ({"representative_data": np.zeros((0, 8, 8, 1))}, "at least one"),
         ({"representative_data": []}, "at least one"),
         ({"representative_data": 3}, "`representative_data` must be an array"),
+        ({"representative_data": np.full((4, 8, 8, 1), np.inf)}, "infinity in batch 0"),
+        ({"representative_data": [IMAGES, IMAGES * np.nan]}, "infinity in batch 1"),
+        ({"representative_data": np.full((4, 8, 8, 1), 1e300)}, "fit the inputs' dtypes"),
         ({"precision": "int8_dynamic", "mobile": True}, "'float32' or 'float16' with mobile=True"),
         ({"sparse": False, "mobile": True}, "`sparse` must not be False with mobile=True"),
         ({"tolerance": 0}, "`tolerance` must be greater than 0. Received: 0"),
@@ -323,6 +334,31 @@ def test_operations_that_the_runtime_lacks_are_named(path):
     inputs = layers.Input((4, 4, 2))
     with pytest.raises(RuntimeError, match="does not have FlexFusedPadConv2D"):
         export_tflite(keras.Model(inputs, PadAndConvolve()(inputs)), path)
+
+
+def test_a_conversion_that_ends_its_process_leaves_this_one_alive(path):
+    inputs = layers.Input((3, 2))
+    model = keras.Model(inputs, layers.Dense(2)(layers.GRU(2, name="loop")(inputs)))
+    path.write_bytes(b"older")
+    with pytest.raises(
+        RuntimeError, match="ended its process .*unroll=True .*'loop' .GRU.*int8_dynamic.*No file"
+    ):
+        export_tflite(model, path, "int8_full", representative_data=np.ones((2, 3, 2)))
+    assert only(path) and path.read_bytes() == b"older"
+
+
+def test_a_process_of_its_own_converts_equally(path, monkeypatch):
+    x = layers.Input((5,), name="x")
+    model = keras.Model(x, layers.Dense(3)(x))
+    arguments = {"serving_default": model}, "int8_full", False, {"x": np.eye(5, dtype="float32")}
+    apart = conversion.convert_models(*arguments)
+    monkeypatch.setattr(conversion, "convert_apart", conversion.convert)
+    assert apart == conversion.convert_models(*arguments)
+
+
+def test_why_a_process_of_its_own_could_not_convert_is_told(tmp_path):
+    with pytest.raises(RuntimeError, match="SavedModel file does not exist"):
+        converter.convert_apart(str(tmp_path), ["serving_default"], "int8_full", False, {})
 
 
 def test_what_the_converter_writes_wrong_is_stored_dense(path):
