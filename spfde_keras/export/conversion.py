@@ -10,7 +10,8 @@ import numpy as np
 
 from spfde_keras import compat
 from spfde_keras.export.converter import PRECISIONS, Died, convert, convert_apart
-from spfde_keras.export.verification import quiet
+from spfde_keras.export.naming import input_names, named_outputs
+from spfde_keras.export.verification import as_structured, quiet
 
 # A Keras model that computes in half precision itself is that much further from its file.
 _HALF_TOLERANCE = {"float16": 1e-2, "bfloat16": 1e-1}
@@ -26,23 +27,27 @@ def tolerance(model: keras.Model, precision: str) -> float:
         model: the Keras model it is made from.
         precision: one of `PRECISIONS`.
     """
-    halves = [_HALF_TOLERANCE[dtype] for dtype in _half_dtypes(model)]
+    halves = [_HALF_TOLERANCE[dtype] for dtype in _other_floats(model) & _HALF_TOLERANCE.keys()]
     return max([PRECISIONS[precision].tolerance, *halves])
 
 
-def _half_dtypes(model: keras.Model) -> set[str]:
-    return {layer.compute_dtype for layer in model._flatten_layers()} & _HALF_TOLERANCE.keys()
+def _other_floats(model: keras.Model) -> set[str]:
+    dtypes = {layer.compute_dtype for layer in compat.all_layers(model)}
+    return dtypes & {"float64", *_HALF_TOLERANCE}
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """Returns the model computing in float32, since LiteRT has no kernels for half precision."""
-    if not _half_dtypes(model):
+    """Returns the model computing in float32, since LiteRT has few kernels for other floats."""
+    if not _other_floats(model):
         return model
 
     def replaced(config: Any) -> Any:
         if isinstance(config, dict):
             if config.get("class_name") == "DTypePolicy":
-                return "float32" if config["config"]["name"].endswith("float16") else config
+                other = config["config"]["name"].endswith(("float16", "float64"))
+                return "float32" if other else config
+            if config.get("dtype") == "float64":  # of an input, or in the arguments of a cast
+                config = {**config, "dtype": "float32"}
             return {key: replaced(value) for key, value in config.items()}
         if isinstance(config, list | tuple):
             return type(config)(replaced(value) for value in config)
@@ -72,19 +77,22 @@ def convert_models(
     Raises:
         RuntimeError: if the conversion ends the process that it runs in, which is not this one.
     """
+    first = next(iter(models.values()))
+    dtypes = {n: t.dtype for n, t in zip(input_names(first), first.inputs, strict=True)}
+    samples = {name: array.astype(dtypes[name]) for name, array in samples.items()}
     # Without a signature Keras leaves the batch open, and delegates refuse dynamic shapes.
-    specs = [
-        keras.InputSpec(shape=(1, *array.shape[1:]), dtype=array.dtype.name, name=name)
+    specs = {
+        name: keras.InputSpec(shape=(1, *array.shape[1:]), dtype=dtypes[name], name=name)
         for name, array in samples.items()
-    ]
+    }
     archive = keras.export.ExportArchive()
     for name, model in models.items():
         archive.track(model)
         archive.add_endpoint(
             # Keras also saves its first endpoint as serving_default.
             "serve" if name == DEFAULT_SIGNATURE else name,
-            functools.partial(model.__call__, training=False),
-            input_signature=[keras.tree.pack_sequence_as(model.input, specs)],
+            functools.partial(_call, model),
+            input_signature=[specs],
         )
     with quiet(), tempfile.TemporaryDirectory() as folder:
         archive.write_out(folder, verbose=False)
@@ -93,6 +101,10 @@ def convert_models(
             return write(folder, models, precision, sparse, samples)
         except Died as failure:
             raise RuntimeError(f"{failure}{_suspects(models.values())}") from failure
+
+
+def _call(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return named_outputs(model(as_structured(model, inputs), training=False))
 
 
 def _suspects(models: Iterable[keras.Model]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from spfde_keras.export import acceptance
+from spfde_keras.export import acceptance, exportable
 from spfde_keras.export.conversion import (
     DEFAULT_SIGNATURE,
     convert_models,
@@ -22,6 +22,7 @@ from spfde_keras.export.conversion import (
 from spfde_keras.export.conversion import tolerance as default_tolerance
 from spfde_keras.export.converter import PRECISIONS
 from spfde_keras.export.inspection import InspectReport, inspect_tflite
+from spfde_keras.export.naming import renamed
 from spfde_keras.export.report import ExportReport
 from spfde_keras.export.rewriting import rewrite_for_phones
 from spfde_keras.export.samples import VERIFICATION_SAMPLES, collect, random_samples
@@ -55,6 +56,9 @@ def export_tflite(
     followed by a batch normalization, which is folded into the kernel before it. For a file
     of one of them, pass `densify(model, subnet=k)`.
 
+    Inputs keep their names, and outputs their keys, where a file can have them; the report names
+    those that changed (`ExportReport.renamed`).
+
     Args:
         model: a functional or Sequential model, with masks or without, of known input shapes.
         path: where to write, ending in .tflite.
@@ -63,9 +67,11 @@ def export_tflite(
         sparse: bool, whether to store weights sparse where that is smaller. None: if the
             precision allows it, as float32 and float16 do, and the converter writes them
             correctly, which it does not for some dense layers.
-        representative_data: array (samples, *input shape), or an iterable or dataset of such
-            batches, x or (x, y). "int8_full" takes the ranges of activations from its first
-            256 samples; any precision is verified on its first 16 instead of random ones.
+        representative_data: array (samples, *input shape), a list or dictionary of them for
+            several inputs, or an iterable or dataset of such batches, x or (x, y). "int8_full"
+            takes the ranges of activations from its first 256 samples; any precision is verified
+            on its first 16 instead of random ones. An optional input that is None or missing
+            here is left out of the file.
         tolerance: float, the largest error as a share of the output's scale, instead of the
             precision's own in `PRECISIONS`.
         mobile: bool, whether the file must run sparse on phones: the model is rewritten to an
@@ -110,6 +116,7 @@ def export_tflite(
         bytes=len(content),
         gzip_bytes=len(gzip.compress(content)),
         signatures=tuple(prepared.models),
+        renamed=renamed(prepared.models[next(iter(prepared.models))]),
         max_error=error,
         tolerance=prepared.tolerance,
         checked_samples=len(next(iter(prepared.checked.values()))),
@@ -235,12 +242,14 @@ def _prepare(
     names = _signature_names(model)
     models = {name: densify(model, subnet=index) for index, name in enumerate(names)}
     plain = models[names[0]]
-    _check_static(plain)
+    exportable.check_inputs(plain)
+    exportable.check_stateless(plain)
     if representative_data is None:
         samples = random_samples(plain)
     else:
         samples = collect(plain, representative_data)
     checked = {name: array[:VERIFICATION_SAMPLES] for name, array in samples.items()}
+    exportable.check_takes_one(plain, checked)
     return _Prepared(
         models=models,
         samples=samples,
@@ -290,15 +299,6 @@ def _signature_names(model: keras.Model) -> list[str]:
             "one by one, as densify(model, subnet=k)."
         )
     return subnets if len(subnets) > 1 else [DEFAULT_SIGNATURE]
-
-
-def _check_static(model: keras.Model) -> None:
-    for tensor in model.inputs:
-        if None in tensor.shape[1:]:
-            raise ValueError(
-                f"`model` must have fixed input shapes: build it again with them in keras.Input. "
-                f"Received: {tensor.shape} for input {tensor.name!r}"
-            )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The report on an exported file."""
 
 import dataclasses
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,8 @@ class ExportReport:
             installed or no weights are stored sparse.
         sparse_mode_error: float, the largest error of any signature there; None if there was no
             such run.
+        renamed: names of inputs and nested outputs in the file by those in the model, where they
+            differ.
     """
 
     path: str
@@ -40,6 +43,7 @@ class ExportReport:
     obstacle: str = ""
     sparse_mode: str | None = None
     sparse_mode_error: float | None = None
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         encoding = "sparse" if self.sparse else "dense"
@@ -52,6 +56,9 @@ class ExportReport:
             lines += [self._speed(), self._proof()]
         elif self.obstacle:
             lines.append(f"stored dense: {self.obstacle}")
+        if self.renamed:
+            listed = ", ".join(f"{was!r} as {name!r}" for was, name in self.renamed.items())
+            lines.append(f"called otherwise in the file: {listed}")
         return "\n".join(lines)
 
     def _speed(self) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from spfde_keras.export.verification import input_names, named_inputs
+from spfde_keras.export.naming import input_names
+from spfde_keras.export.verification import named_inputs
 
 CALIBRATION_SAMPLES = 256  # TensorFlow's guide asks for 100 to 500
 VERIFICATION_SAMPLES = 16
@@ -46,27 +47,50 @@ def collect(model: keras.Model, data: Any) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if there are none, they do not fit the model, or hold NaN or infinity.
     """
-    batches = [data] if hasattr(data, "shape") or isinstance(data, dict) else data
+    batches = [data] if _is_batch(model, data) else data
     if not isinstance(batches, Iterable):
         raise ValueError(
-            "`representative_data` must be an array, or an iterable or dataset of batches of x. "
-            f"Received: {type(data).__name__}"
+            "`representative_data` must be an array, or one for each input, or an iterable or "
+            f"dataset of batches of x. Received: {type(data).__name__}"
         )
     collected, count = [], 0
     for batch in batches:
-        x = batch[0] if isinstance(batch, tuple) else batch
+        x = batch[0] if isinstance(batch, tuple) and not _is_x(model, batch) else batch
         with np.errstate(over="ignore", invalid="ignore"):  # refused in the next line
             collected.append(named_inputs(model, x))
-        _check_finite([*keras.tree.flatten(x), *collected[-1].values()], len(collected) - 1)
+        given = [array for array in keras.tree.flatten(x) if array is not None]
+        _check_finite([*given, *collected[-1].values()], len(collected) - 1)
         count += len(next(iter(collected[-1].values())))
         if count >= CALIBRATION_SAMPLES:
             break
     if not collected:
         raise ValueError("`representative_data` must hold at least one sample. Received: none")
+    if len({tuple(inputs) for inputs in collected}) > 1:
+        raise ValueError(
+            "`representative_data` must give the same inputs in every batch. Received: "
+            f"{[list(inputs) for inputs in collected]}"
+        )
     return {
         name: np.concatenate([inputs[name] for inputs in collected])[:CALIBRATION_SAMPLES]
         for name in collected[0]
     }
+
+
+def _is_batch(model: keras.Model, data: Any) -> bool:
+    """Whether this is one batch, x or (x, y), and no iterable of them."""
+    if isinstance(data, tuple) and len(data) == 2 and hasattr(data[1], "shape"):
+        if isinstance(data[0], dict) or _is_x(model, data[0]):
+            return True
+    return hasattr(data, "shape") or isinstance(data, dict) or _is_x(model, data)
+
+
+def _is_x(model: keras.Model, data: Any) -> bool:
+    """Whether this is an array for each of several inputs, as the model takes them."""
+    return (
+        isinstance(data, list | tuple)
+        and len(data) == len(model.inputs) > 1
+        and all(array is None or hasattr(array, "shape") for array in data)
+    )
 
 
 def _check_finite(arrays: Iterable[Any], batch: int) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from spfde_keras.export.naming import input_names, named_outputs
 from spfde_keras.training import SparseModel
 
 THREADS = 2
@@ -56,8 +56,8 @@ def run_tflite(
         name: _fitted(x, details[name]["shape"][1:], details[name]["dtype"], name)
         for name, x in inputs.items()
     }
-    count = _sample_count(inputs)
-    results = [runner(**{name: x[i : i + 1] for name, x in inputs.items()}) for i in range(count)]
+    _check_counts(inputs)
+    results = [runner(**one) for one in each_sample(inputs)]
     outputs = {name: np.concatenate([r[name] for r in results]) for name in results[0]}
     return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
@@ -142,44 +142,45 @@ def named_inputs(model: keras.Model, x: Any) -> dict[str, np.ndarray]:
 
     Args:
         model: the functional or Sequential model.
-        x: an array, or a list or dictionary of them, as the model takes it.
+        x: an array, or a list or dictionary of them, as the model takes it. Of an optional input
+            it may be None, or missing from the dictionary.
 
     Returns:
-        Arrays (samples, *input shape), in the inputs' dtypes.
+        Arrays (samples, *input shape), in the inputs' dtypes, of all inputs that are given.
 
     Raises:
-        ValueError: if the number of inputs or a shape does not fit.
+        ValueError: if the number of inputs, a name or a shape does not fit.
     """
-    by_name = isinstance(x, dict) and x.keys() == {tensor.name for tensor in model.inputs}
-    arrays = [x[t.name] for t in model.inputs] if by_name else keras.tree.flatten(x)
-    if len(arrays) != len(model.inputs):
-        raise ValueError(
-            f"Samples must have {len(model.inputs)} inputs, {[t.name for t in model.inputs]}. "
-            f"Received: {len(arrays)}"
-        )
+    given = _in_order(model, x)
     inputs = {
         name: _fitted(array, tensor.shape[1:], tensor.dtype, tensor.name)
-        for name, tensor, array in zip(input_names(model), model.inputs, arrays, strict=True)
+        for name, tensor, array in zip(input_names(model), model.inputs, given, strict=True)
+        if not (array is None and tensor.name in _optional(model))
     }
-    _sample_count(inputs)
+    _check_counts(inputs)
     return inputs
 
 
-def input_names(model: keras.Model) -> list[str]:
-    """Returns the names of a model's inputs in the file, in the model's order.
+def _in_order(model: keras.Model, x: Any) -> list[Any]:
+    """Returns an array for each input of the model; None where an optional one is left out."""
+    own = [tensor.name for tensor in model.inputs]
+    if isinstance(x, dict):
+        for names in (own, input_names(model)):
+            missing = {t for t, name in zip(own, names, strict=True) if name not in x}
+            if x.keys() <= set(names) and missing <= _optional(model):
+                return [x.get(name) for name in names]
+        structure = None if isinstance(model, keras.Sequential) else model.input
+        if not (isinstance(structure, dict) and structure.keys() == x.keys()):
+            raise ValueError(f"Samples must be of the inputs {own}. Received: {sorted(x)}")
+    arrays = keras.tree.flatten(x)
+    if len(arrays) != len(own):
+        raise ValueError(f"Samples must have {len(own)} inputs, {own}. Received: {len(arrays)}")
+    return arrays
 
-    They are the inputs' own, made identifiers; an unnamed input, which Keras numbers
-    differently in every process, is input_0, input_1, ...
 
-    Args:
-        model: the functional or Sequential model.
-    """
-    return [
-        f"input_{i}"
-        if re.fullmatch(r"(keras_tensor|input_layer)(_\d+)?", tensor.name)
-        else re.sub(r"\W", "_", tensor.name)
-        for i, tensor in enumerate(model.inputs)
-    ]
+def _optional(model: keras.Model) -> set[str]:
+    inputs = [layer for layer in model.layers if isinstance(layer, keras.layers.InputLayer)]
+    return {layer.name for layer in inputs if layer.optional}
 
 
 def reference(
@@ -198,13 +199,12 @@ def reference(
     Raises:
         ValueError: if one of them holds NaN or infinity.
     """
-    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    arrays = [inputs[name] for name in input_names(model)]
     with _as_subnet(model, signature):
-        outputs = model(keras.tree.pack_sequence_as(structure, arrays), training=False)
-    if not isinstance(outputs, dict):
-        outputs = {f"output_{i}": output for i, output in enumerate(keras.tree.flatten(outputs))}
-    outputs = {name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()}
+        if _fixes_batch(model):
+            singly = [run_keras(model, one) for one in each_sample(inputs)]
+            outputs = {name: np.concatenate([one[name] for one in singly]) for name in singly[0]}
+        else:
+            outputs = run_keras(model, inputs)
     for name, output in outputs.items():
         if not np.all(np.isfinite(output.astype("float32"))):
             raise ValueError(
@@ -212,6 +212,43 @@ def reference(
                 "weights, or pass `representative_data` if random samples do not suit it."
             )
     return outputs
+
+
+def run_keras(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns what the Keras model gives in inference, by the names of outputs in a file.
+
+    Args:
+        model: the functional or Sequential model.
+        inputs: as `named_inputs` returns them.
+    """
+    outputs = named_outputs(model(as_structured(model, inputs), training=False))
+    return {name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()}
+
+
+def as_structured(model: keras.Model, inputs: Mapping[str, Any]) -> Any:
+    """Returns inputs as the model takes them, None for those that are left out.
+
+    Args:
+        model: the functional or Sequential model.
+        inputs: by their names in a file.
+    """
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    return keras.tree.pack_sequence_as(structure, [inputs.get(n) for n in input_names(model)])
+
+
+def each_sample(inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """Gives batches of one sample.
+
+    Args:
+        inputs: as `named_inputs` returns them.
+    """
+    for i in range(len(next(iter(inputs.values())))):
+        yield {name: array[i : i + 1] for name, array in inputs.items()}
+
+
+def _fixes_batch(model: keras.Model) -> bool:
+    """Whether the model itself says how many samples it takes; its file takes one."""
+    return any(t.shape[:1] != (None,) for t in [*model.inputs, *model.outputs])
 
 
 def _as_subnet(model: keras.Model, name: str | None) -> contextlib.AbstractContextManager[None]:
@@ -294,14 +331,13 @@ def _fitted(array: Any, shape: Sequence[int | None], dtype: Any, name: str) -> n
     return array.astype(dtype)
 
 
-def _sample_count(inputs: Mapping[str, np.ndarray]) -> int:
+def _check_counts(inputs: Mapping[str, np.ndarray]) -> None:
     counts = {len(array) for array in inputs.values()}
     if len(counts) > 1 or counts == {0}:
         raise ValueError(
             "Every input must hold the same number of samples, at least one. "
             f"Received: {sorted(counts)}"
         )
-    return counts.pop()
 
 
 def largest_error(outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:

@@ -1,4 +1,6 @@
+import json
 import os
+import subprocess
 
 import keras
 import numpy as np
@@ -16,7 +18,6 @@ from spfde_keras.export import (
     run_tflite,
 )
 from spfde_keras.export.rewriting import mobile
-from spfde_keras.export.samples import CALIBRATION_SAMPLES, collect
 from spfde_keras.sparsify import densify, sparsify
 
 SHAPE = (8, 8, 1)
@@ -128,6 +129,17 @@ def test_mixed_precision_models_become_float32_files(path, samples, policy):
     assert run_tflite(path, samples).dtype == "float32"
 
 
+def test_float64_models_become_float32_files(path):
+    image = layers.Input(SHAPE, dtype="float64")
+    x = layers.Conv2D(4, 3, dtype="float64")(image)
+    x = layers.Flatten(dtype="float64")(keras.ops.cast(x, "float64") * 2)
+    model = keras.Model(image, layers.Dense(3, dtype="float64")(x))
+
+    assert export_tflite(model, path).max_error < 1e-5
+    assert run_tflite(path, IMAGES).dtype == "float32"
+    np.testing.assert_allclose(run_tflite(path, IMAGES), model(IMAGES), atol=1e-5)
+
+
 @pytest.mark.parametrize("options", [{}, {"mobile": True}], ids=["plain", "mobile"])
 @pytest.mark.parametrize("sparsity", [0.9, [0.8, 0.9]], ids=["one", "two sub-nets"])
 def test_each_sub_net_is_made_dense_once(path, monkeypatch, sparsity, options):
@@ -194,29 +206,46 @@ def test_the_file_takes_one_sample_and_names_are_stable(path):
     }
 
 
+def test_a_model_of_a_fixed_batch_of_one_is_exported(path):
+    x = layers.Input((8,), batch_size=1)
+    model = keras.Model(x, layers.Dense(2)(keras.ops.reshape(x, (1, 4, 2))))
+    samples = np.random.default_rng(0).random((3, 8), dtype="float32")
+    export_tflite(model, path, representative_data=samples)
+    expected = np.concatenate([model(samples[i : i + 1]) for i in range(3)])
+    np.testing.assert_allclose(run_tflite(path, samples), expected, atol=1e-6)
+
+
+def reshaped(shape, last=False):
+    x = layers.Input((8,), batch_size=4)
+    reshaped = keras.ops.reshape(layers.Dense(8)(x), shape)
+    return keras.Model(x, reshaped if last else layers.Dense(2)(reshaped))
+
+
+def averaged():
+    x = layers.Input((8,))
+    return keras.Model(x, keras.ops.mean(layers.Dense(2)(x)))
+
+
 @pytest.mark.parametrize(
-    "wrap",
+    ("build", "message"),
     [
-        lambda x: x,
-        lambda x: [x[:12], x[12:]],
-        lambda x: ((batch, np.zeros(len(batch))) for batch in (x[:12], x[12:])),
-        lambda x: tf.data.Dataset.from_tensor_slices(x).batch(7),
-        lambda x: tf.data.Dataset.from_tensor_slices((x, np.zeros(len(x)))).batch(7),
+        (lambda: reshaped((4, 4, 2)), "no batch size .* calling Reshape"),
+        (lambda: reshaped((4, -1), last=True), r"no batch size .* of shape \(4, 2\)"),
+        (averaged, r"one output for one sample.*shape \(\)"),
     ],
-    ids=["array", "batches", "generator of (x, y)", "dataset", "dataset of (x, y)"],
 )
-def test_representative_data_comes_in_any_form(samples, wrap):
-    collected = collect(conv_net(), wrap(samples))
-    np.testing.assert_array_equal(collected["image"], samples)
+def test_models_that_need_several_samples_are_refused(path, monkeypatch, build, message):
+    monkeypatch.setattr(exporter, "convert_models", None)
+    with pytest.raises(ValueError, match=message):
+        export_tflite(build(), path)
 
 
-def test_representative_data_is_read_no_further_than_needed(samples):
-    def endless():
-        while True:
-            yield samples
-
-    collected = collect(conv_net(), endless())
-    assert len(collected["image"]) == CALIBRATION_SAMPLES
+def test_stateful_layers_are_refused_by_name(path, monkeypatch):
+    monkeypatch.setattr(exporter, "convert_models", None)
+    x = layers.Input((3, 2), batch_size=1)
+    model = keras.Model(x, layers.GRU(2, stateful=True, name="memory")(x))
+    with pytest.raises(ValueError, match="stateful=False.*'memory'"):
+        export_tflite(model, path)
 
 
 @pytest.mark.parametrize(
@@ -277,6 +306,15 @@ def test_models_without_fixed_shapes_are_refused(path):
     inputs = layers.Input((None, None, 3))
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(inputs))
     with pytest.raises(ValueError, match="`model` must have fixed input shapes"):
+        export_tflite(model, path)
+    assert not path.exists()
+
+
+def test_strings_are_refused_by_name(path):
+    word = layers.Input((1,), dtype="string", name="word")
+    lookup = layers.StringLookup(vocabulary=["a"], output_mode="one_hot")
+    model = keras.Model(word, layers.Dense(2)(lookup(word)))
+    with pytest.raises(ValueError, match="put the lookup .* strings for input 'word'"):
         export_tflite(model, path)
     assert not path.exists()
 
@@ -356,7 +394,13 @@ def test_a_process_of_its_own_converts_equally(path, monkeypatch):
     assert apart == conversion.convert_models(*arguments)
 
 
-def test_why_a_process_of_its_own_could_not_convert_is_told(tmp_path):
+def test_why_a_process_of_its_own_could_not_convert_is_told(tmp_path, monkeypatch):
+    def run(command, **_):  # here, since to start one takes seconds
+        with pytest.raises(OSError):
+            converter._answer(*json.loads(command[-1]))
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(RuntimeError, match="SavedModel file does not exist"):
         converter.convert_apart(str(tmp_path), ["serving_default"], "int8_full", False, {})
 
