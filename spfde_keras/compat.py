@@ -4,6 +4,7 @@ As seen in Keras 3.15.1. tests/test_compat.py names what each function relies on
 """
 
 import collections
+import contextlib
 import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -225,3 +226,25 @@ def is_activated(y_pred: tf.Tensor) -> bool:
 def dataset_sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     """Returns the datasets that a dataset was made from, which TensorFlow does not publish."""
     return list(dataset._inputs())
+
+
+@contextlib.contextmanager
+def channels_last_bias() -> Iterator[None]:
+    """Keeps Keras from adding what only looks like a bias of channels-first data as such.
+
+    Of two tensors (1, steps, 1), as in a residual connection at a batch of 1, Keras takes the
+    second for a bias of the first axis. TFLite's converter can transpose that only in rank 4.
+    """
+    bias_add = tf.nn.bias_add
+
+    def add(value: Any, bias: Any, data_format: str | None = None, name: str | None = None) -> Any:
+        rank = value.shape.rank
+        if data_format != "NCHW" or rank == 4:
+            return bias_add(value, bias, data_format=data_format, name=name)
+        return tf.add(value, tf.reshape(bias, [-1] + [1] * (rank - 2)), name=name)
+
+    tf.nn.bias_add = add
+    try:
+        yield
+    finally:
+        tf.nn.bias_add = bias_add

@@ -268,3 +268,23 @@ def test_tensorboard_draws_booleans_as_numbers(tmp_path):
     with board.summary.create_file_writer(str(tmp_path)).as_default():
         board.summary.histogram("mask", np.array([True, False]), step=0)
         board.summary.image("mask", np.ones((1, 2, 2, 1), bool), step=0)
+
+
+def test_what_looks_like_a_bias_of_the_first_axis_is_added_plainly():
+    """Keras: `backend.tensorflow.numpy.add` calls `tf.nn.bias_add`."""
+
+    def kinds():
+        @tf.function
+        def add(a, b):
+            return keras.ops.add(a, b)
+
+        one = tf.TensorSpec((1, 5, 1))
+        graph = add.get_concrete_function(one, one).graph
+        found = add(tf.range(5.0)[None, :, None], tf.ones((1, 5, 1)))
+        np.testing.assert_array_equal(found[0, :, 0], [1, 2, 3, 4, 5])
+        return {operation.type for operation in graph.get_operations()}
+
+    assert "BiasAdd" in kinds(), f"no longer needed; {SEEN}"
+    with compat.channels_last_bias():
+        assert "BiasAdd" not in kinds(), SEEN
+    assert "BiasAdd" in kinds(), SEEN

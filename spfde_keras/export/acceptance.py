@@ -13,6 +13,10 @@ from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode
 _MISWRITTEN = ("sparse_blocks", "sparse_reader")
 
 
+class NotAccepted(RuntimeError):
+    """A file is not fit for phones; the message names the ways out."""
+
+
 def is_stored_sparse(inspected: InspectReport) -> bool:
     """Returns whether a file holds any weights stored sparse.
 
@@ -39,16 +43,16 @@ def accept(inspected: InspectReport, mobile: bool) -> None:
         mobile: bool, whether it must run sparse there.
 
     Raises:
-        RuntimeError: the message names each reason and the ways out.
+        NotAccepted: the message names each reason and the ways out.
     """
     if mobile and not inspected.sparse_on_arm64:
-        raise RuntimeError(
+        raise NotAccepted(
             "`model` cannot run sparse on phones without changing what it computes. No file was "
             f"written.\n{_listed(inspected.problems)}"
         )
     if not inspected.safe_on_arm64:
         rewriting = ", or mobile=True, which rewrites layers that have an exact equivalent"
-        raise RuntimeError(
+        raise NotAccepted(
             "On phones this file would give wrong results, or not load. No file was written.\n"
             f"{_listed(problem for problem in inspected.problems if problem.hazard)}\nChange the "
             f"model{'' if miswritten(inspected) else rewriting}, or use sparse=False."

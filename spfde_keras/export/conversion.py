@@ -85,17 +85,18 @@ def convert_models(
         name: keras.InputSpec(shape=(1, *array.shape[1:]), dtype=dtypes[name], name=name)
         for name, array in samples.items()
     }
-    archive = keras.export.ExportArchive()
-    for name, model in models.items():
-        archive.track(model)
-        archive.add_endpoint(
-            # Keras also saves its first endpoint as serving_default.
-            "serve" if name == DEFAULT_SIGNATURE else name,
-            functools.partial(_call, model),
-            input_signature=[specs],
-        )
     with quiet(), tempfile.TemporaryDirectory() as folder:
-        archive.write_out(folder, verbose=False)
+        with compat.channels_last_bias():
+            archive = keras.export.ExportArchive()
+            for name, model in models.items():
+                archive.track(model)
+                archive.add_endpoint(
+                    # Keras also saves its first endpoint as serving_default.
+                    "serve" if name == DEFAULT_SIGNATURE else name,
+                    functools.partial(_call, model),
+                    input_signature=[specs],
+                )
+            archive.write_out(folder, verbose=False)
         write = convert_apart if precision == "int8_full" else convert
         try:
             return write(folder, models, precision, sparse, samples)

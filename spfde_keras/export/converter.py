@@ -25,14 +25,14 @@ class Precision:
     Args:
         tolerance: float, the largest accepted error as a share of the output's scale.
         sparse: bool, whether weights can be stored sparse.
-        remedy: str, what to use when this one fails.
+        instead: names of precisions to use when this one fails.
         optimizations: of the TFLite converter.
         target: dict, attributes of the converter's `target_spec`.
     """
 
     tolerance: float
     sparse: bool
-    remedy: str
+    instead: tuple[str, ...]
     optimizations: tuple[Any, ...] = (tf.lite.Optimize.DEFAULT,)
     target: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -44,15 +44,13 @@ class Precision:
 # - int8_full: every activation as well, in ranges seen in calibration, which clip.
 # For int8, one sample near a decision boundary moves a softmax by several per cent.
 PRECISIONS = {
-    "float32": Precision(1e-4, True, "sparse=False", optimizations=()),
-    "float16": Precision(
-        1e-2, True, "precision='float32'", target={"supported_types": [tf.float16]}
-    ),
-    "int8_dynamic": Precision(0.2, False, "precision='float16'"),
+    "float32": Precision(1e-4, True, (), optimizations=()),
+    "float16": Precision(1e-2, True, ("float32",), target={"supported_types": [tf.float16]}),
+    "int8_dynamic": Precision(0.2, False, ("float16", "float32")),
     "int8_full": Precision(
         0.3,
         False,
-        "precision='int8_dynamic' or 'float16'",
+        ("int8_dynamic", "float16", "float32"),
         target={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
     ),
 }

@@ -1,14 +1,12 @@
 """Keras models to TFLite files, one signature for each sub-net."""
 
-import contextlib
 import dataclasses
 import gzip
 import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -91,23 +89,22 @@ def export_tflite(
     >>> report.max_error <= report.tolerance
     True
     """
-    options = _Options(precision, sparse, mobile)
+    options = _Options(precision, sparse, mobile, tolerance)
     if precision == "int8_full" and representative_data is None:
         raise ValueError(
             "`representative_data` must be given with precision='int8_full': about 100 samples "
             "of training data to take the ranges of activations from."
         )
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"`tolerance` must be greater than 0. Received: {tolerance}")
     path = _checked_path(path)
-    prepared = _prepare(model, precision, representative_data, tolerance)
+    prepared = _prepare(model, representative_data)
     with replacing(path) as beside:
-        with _explained(options, path):
+        try:
             converted = _convert(prepared, options, beside)
-        if converted.inspected:
-            acceptance.accept(converted.inspected, mobile)
-        with _explained(options, path):
-            error, runtime, runtime_error = _check(prepared, converted, beside)
+            checked = _check(prepared, converted, options, beside)
+        except acceptance.NotAccepted:  # says itself what can be done
+            raise
+        except Exception as failure:
+            raise RuntimeError(_explain(failure, prepared, options, path)) from failure
         content = beside.read_bytes()
     return ExportReport(
         path=str(path),
@@ -116,14 +113,14 @@ def export_tflite(
         bytes=len(content),
         gzip_bytes=len(gzip.compress(content)),
         signatures=tuple(prepared.models),
-        renamed=renamed(prepared.models[next(iter(prepared.models))]),
-        max_error=error,
-        tolerance=prepared.tolerance,
+        renamed=renamed(prepared.plain),
+        max_error=checked.error,
+        tolerance=_tolerance(prepared, options),
         checked_samples=len(next(iter(prepared.checked.values()))),
         runs_sparse=converted.runs_sparse,
         obstacle=converted.obstacle,
-        sparse_mode=runtime,
-        sparse_mode_error=runtime_error,
+        sparse_mode=checked.runtime,
+        sparse_mode_error=checked.runtime_error,
     )
 
 
@@ -134,8 +131,11 @@ class _Options:
     precision: str
     sparse: bool | None
     mobile: bool
+    tolerance: float | None
 
     def __post_init__(self) -> None:
+        if self.tolerance is not None and not self.tolerance > 0:
+            raise ValueError(f"`tolerance` must be greater than 0. Received: {self.tolerance}")
         precision, sparse = self.precision, self.sparse
         if precision not in PRECISIONS:
             raise ValueError(
@@ -165,6 +165,17 @@ class _Options:
         """Whether to ask the converter for sparse weights."""
         return PRECISIONS[self.precision].sparse if self.sparse is None else self.sparse
 
+    def others(self) -> list[tuple["_Options", str]]:
+        """What else could be asked for, with the arguments to change, the nearest first."""
+        found = [
+            (dataclasses.replace(self, precision=other), f"precision={other!r}")
+            for other in PRECISIONS[self.precision].instead
+        ]
+        if self.encode:
+            words = "sparse=False and mobile=False" if self.mobile else "sparse=False"
+            found.append((dataclasses.replace(self, sparse=False, mobile=False), words))
+        return found
+
     @property
     def may_be_dense(self) -> bool:
         """Whether dense weights do where sparse ones are written wrong."""
@@ -180,14 +191,17 @@ class _Prepared:
         samples: arrays to calibrate with, by the names of the inputs in the file.
         checked: the first of them, on which the file is run.
         expected: for each signature the outputs of the Keras model on them.
-        tolerance: float, the largest error the file may have.
     """
 
     models: dict[str, keras.Model]
     samples: dict[str, np.ndarray]
     checked: dict[str, np.ndarray]
     expected: dict[str, dict[str, np.ndarray]]
-    tolerance: float
+
+    @property
+    def plain(self) -> keras.Model:
+        """The first of the models; the others have the same layers."""
+        return next(iter(self.models.values()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +234,14 @@ class _Converted:
         return acceptance.obstacle(self.inspected)
 
 
+class _Checked(NamedTuple):
+    """The largest error of a file, the sparse-mode runtime used and the error there."""
+
+    error: float
+    runtime: str | None
+    runtime_error: float | None
+
+
 def _checked_path(path: str | os.PathLike[str]) -> pathlib.Path:
     """Returns the path if it can be written, so that nothing is converted in vain."""
     path = pathlib.Path(path)
@@ -236,9 +258,7 @@ def _checked_path(path: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
-def _prepare(
-    model: keras.Model, precision: str, representative_data: Any, tolerance: float | None
-) -> _Prepared:
+def _prepare(model: keras.Model, representative_data: Any) -> _Prepared:
     names = _signature_names(model)
     models = {name: densify(model, subnet=index) for index, name in enumerate(names)}
     plain = models[names[0]]
@@ -255,7 +275,6 @@ def _prepare(
         samples=samples,
         checked=checked,
         expected={name: reference(model, checked, name) for name in names},
-        tolerance=default_tolerance(plain, precision) if tolerance is None else tolerance,
     )
 
 
@@ -280,15 +299,23 @@ def _convert(prepared: _Prepared, options: _Options, beside: pathlib.Path) -> _C
 
 
 def _check(
-    prepared: _Prepared, converted: _Converted, beside: pathlib.Path
-) -> tuple[float, str | None, float | None]:
-    """Returns the largest error of the file, the sparse-mode runtime used and the error there."""
-    checked, expected, tolerance = prepared.checked, prepared.expected, prepared.tolerance
+    prepared: _Prepared, converted: _Converted, options: _Options, beside: pathlib.Path
+) -> _Checked:
+    if converted.inspected:
+        acceptance.accept(converted.inspected, options.mobile)
+    checked, expected = prepared.checked, prepared.expected
+    tolerance = _tolerance(prepared, options)
     errors = [compare(beside, checked, expected[name], tolerance, name) for name in expected]
     runtime, runtime_error = None, None
     if converted.is_sparse:
         runtime, runtime_error = acceptance.run_in_sparse_mode(beside, checked, expected, tolerance)
-    return max(errors), runtime, runtime_error
+    return _Checked(max(errors), runtime, runtime_error)
+
+
+def _tolerance(prepared: _Prepared, options: _Options) -> float:
+    if options.tolerance is not None:
+        return options.tolerance
+    return default_tolerance(prepared.plain, options.precision)
 
 
 def _signature_names(model: keras.Model) -> list[str]:
@@ -301,24 +328,30 @@ def _signature_names(model: keras.Model) -> list[str]:
     return subnets if len(subnets) > 1 else [DEFAULT_SIGNATURE]
 
 
-@contextlib.contextmanager
-def _explained(options: _Options, path: pathlib.Path) -> Iterator[None]:
-    """Adds to any failure inside what can be done about it."""
-    try:
-        yield
-    except Exception as failure:
-        raise RuntimeError(_explain(failure, options, path)) from failure
-
-
-def _explain(failure: Exception, options: _Options, path: pathlib.Path) -> str:
+def _explain(failure: Exception, prepared: _Prepared, options: _Options, path: pathlib.Path) -> str:
     text = str(failure) or type(failure).__name__
     missing = sorted(set(re.findall(r"Flex\w+|'tfl?\.\w+' op", text)))
     reason = f"LiteRT does not have {', '.join(missing)}" if missing else text.splitlines()[0]
     encoding = "sparse" if options.encode else "dense"
-    remedy = PRECISIONS[options.precision].remedy
-    if options.precision == "float32" and not options.encode:
-        remedy = "layers that LiteRT has"
     return (
         f"The {options.precision} ({encoding}) export of {path} failed: {reason[:300]}. "
-        f"Use {remedy} instead. No file was written."
+        f"{_remedy(prepared, options)}. No file was written."
+    )
+
+
+def _remedy(prepared: _Prepared, options: _Options) -> str:
+    """Returns the first other way to write the file that works, found by trying."""
+    failed = []
+    for other, words in options.others():
+        with tempfile.TemporaryDirectory() as folder:
+            beside = pathlib.Path(folder, "model.tflite")
+            try:
+                _check(prepared, _convert(prepared, other, beside), other, beside)
+            except Exception:
+                failed.append(words)
+            else:
+                return f"Use {words} instead"
+    verb = "fails" if len(failed) == 1 else "fail"
+    return "Use layers that LiteRT has" + (
+        f"; {', '.join(failed)} {verb}, too" if failed else " instead"
     )

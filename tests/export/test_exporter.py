@@ -159,6 +159,15 @@ def test_each_sub_net_is_made_dense_once(path, monkeypatch, sparsity, options):
     assert made == list(range(len(model.subnets)))
 
 
+@pytest.mark.parametrize("shape", [(6, 1), (6, 1, 1, 1)])
+def test_residuals_of_one_channel_are_exported(path, shape):
+    inputs = layers.Input(shape)
+    model = keras.Model(inputs, inputs + layers.Dense(1)(inputs))
+    samples = np.random.default_rng(0).random((3, *shape), dtype="float32")
+    export_tflite(model, path)
+    np.testing.assert_allclose(run_tflite(path, samples), model(samples), atol=1e-6)
+
+
 def test_sequential_models(path):
     model = keras.Sequential([layers.Input((5,)), layers.Dense(3)])
     export_tflite(model, path)
@@ -370,8 +379,20 @@ class PadAndConvolve(layers.Layer):
 
 def test_operations_that_the_runtime_lacks_are_named(path):
     inputs = layers.Input((4, 4, 2))
-    with pytest.raises(RuntimeError, match="does not have FlexFusedPadConv2D"):
+    lacking = (
+        "does not have FlexFusedPadConv2D. Use layers that LiteRT has; sparse=False fails, too"
+    )
+    with pytest.raises(RuntimeError, match=lacking):
         export_tflite(keras.Model(inputs, PadAndConvolve()(inputs)), path)
+
+
+def test_the_advice_is_what_works(path):
+    # The kernel is infinite in float16, and int8 is further off than the tolerance.
+    model = keras.Sequential([layers.Input((40,)), layers.Dense(40)])
+    model.layers[0].kernel.assign(1e6 * np.random.default_rng(0).random((40, 40)))
+    with pytest.raises(RuntimeError, match="int8_dynamic .* off by .*Use precision='float32' inst"):
+        export_tflite(model, path, "int8_dynamic", tolerance=1e-5)
+    assert not path.exists()
 
 
 def test_a_conversion_that_ends_its_process_leaves_this_one_alive(path):

@@ -192,7 +192,7 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(
             assert any(folder.iterdir())
             raise RuntimeError("no")
 
-        monkeypatch.setattr(conversion, "_configure", configure)
+        monkeypatch.setattr(conversion, "convert", convert)
         with pytest.raises(RuntimeError, match="failed: no"):
             export_tflite(model, path)
     else:
