@@ -188,7 +188,7 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     if fails:
 
-        def configure(*args):
+        def convert(*args, **kwargs):
             assert any(folder.iterdir())
             raise RuntimeError("no")
 
