@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from spfde_keras import compat
 from spfde_keras.export.converter import PRECISIONS, Died, convert, convert_apart
@@ -104,6 +105,7 @@ def convert_models(
             raise RuntimeError(f"{failure}{_suspects(models.values())}") from failure
 
 
+@tf.autograph.experimental.do_not_convert  # which would leave its code in the temporary folder
 def _call(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return named_outputs(model(as_structured(model, inputs), training=False))
 
