@@ -30,6 +30,18 @@ def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
+def maker(tensor: keras.KerasTensor) -> keras.Operation:
+    """Returns the layer or operation that made a tensor of a model."""
+    return tensor._keras_history.operation
+
+
+def nodes_in_order(function: keras.Function) -> list[Any]:
+    """Returns the calls in a graph, those first that others need; publicly, only layers are."""
+    by_depth = function._nodes_by_depth
+    ordered = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    return [node for node in ordered if not node.is_input]
+
+
 def own_trainable(layer: keras.layers.Layer) -> list[keras.Variable]:
     """Returns the weights of a layer itself that can be trained, frozen or not."""
     return list(layer._trainable_variables)

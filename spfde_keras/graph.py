@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from spfde_keras import compat
+
 
 @dataclasses.dataclass(frozen=True)
 class Call:
@@ -94,19 +96,10 @@ def trace(model: keras.Model) -> Graph:
     return Graph(tuple(calls), tuple(function.inputs), tuple(outputs))
 
 
-def maker(tensor: keras.KerasTensor) -> keras.Operation:
-    """Returns the layer or operation that made a tensor of a model.
-
-    >>> maker(keras.layers.Dense(2, name="fc")(keras.Input((4,)))).name
-    'fc'
-    """
-    return tensor._keras_history.operation
-
-
 def _function(operation: object) -> keras.Function | None:
     if isinstance(operation, keras.Sequential):
         # Sequential keeps its graph here, with tensors that differ from its own `inputs`.
-        operation = operation._functional
+        operation = compat.sequential_graph(operation)
     return operation if isinstance(operation, keras.Function) else None
 
 
@@ -115,13 +108,10 @@ def _expand(
 ) -> list[keras.KerasTensor]:
     """Appends the calls that `function` makes on `inputs`; returns its outputs."""
     known = dict(zip(map(id, function.inputs), inputs, strict=True))
-    for depth in sorted(function._nodes_by_depth, reverse=True):
-        for node in function._nodes_by_depth[depth]:
-            if node.is_input:
-                continue
-            args, kwargs = node.arguments.fill_in(known)
-            outputs = _call(node, args, kwargs, prefix, calls)
-            known.update(zip(map(id, node.outputs), outputs, strict=True))
+    for node in compat.nodes_in_order(function):
+        args, kwargs = node.arguments.fill_in(known)
+        outputs = _call(node, args, kwargs, prefix, calls)
+        known.update(zip(map(id, node.outputs), outputs, strict=True))
     return [known[id(tensor)] for tensor in function.outputs]
 
 

@@ -288,3 +288,21 @@ def test_what_looks_like_a_bias_of_the_first_axis_is_added_plainly():
     with compat.channels_last_bias():
         assert "BiasAdd" not in kinds(), SEEN
     assert "BiasAdd" in kinds(), SEEN
+
+
+def test_the_maker_of_a_tensor_is_its_layer():
+    """Keras: `KerasTensor._keras_history`."""
+    layer = L.Dense(2)
+    assert compat.maker(layer(keras.Input((4,)))) is layer
+
+
+def test_nodes_come_before_those_that_need_them():
+    """Keras: `Function._nodes_by_depth`."""
+    inputs = keras.Input((4,))
+    first, second = L.Dense(4, name="first"), L.Dense(4, name="second")
+    model = keras.Model(inputs, L.Add(name="sum")([second(first(inputs)), inputs]))
+    assert [node.operation.name for node in compat.nodes_in_order(model)] == [
+        "first",
+        "second",
+        "sum",
+    ]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from spfde_keras.graph import maker, trace
+from spfde_keras.graph import trace
 
 
 def nested():
@@ -48,13 +48,6 @@ def test_arguments_are_kept_as_they_were_given():
     found = call.repeat({id(x): images, id(y): 2 * images})
     expected = attention(images, value=2 * images, use_causal_mask=True)
     np.testing.assert_array_equal(found, expected)
-
-
-def test_a_layer_that_is_called_again_is_still_that_layer():
-    model = nested()
-    ones, graph = keras.Input((4,)), trace(model)
-    made = graph.calls[0].repeat({id(graph.inputs[0]): ones})
-    assert maker(made) is model.get_layer("fc")
 
 
 def test_models_without_a_graph_are_refused():

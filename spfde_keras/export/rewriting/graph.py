@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from spfde_keras.graph import Call, maker, trace
+from spfde_keras import compat
+from spfde_keras.graph import Call, trace
 
 _POOLINGS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 # The converter takes a scale or an offset into these, if they have no activation,
@@ -124,7 +125,7 @@ class Rewriting:
         outputs = keras.tree.flatten(outputs)
         self._new.update(zip(map(id, site.outputs), outputs, strict=True))
 
-        layer = maker(outputs[0])
+        layer = compat.maker(outputs[0])
         is_linear = (
             isinstance(layer, _KERNEL_LAYERS) and layer.activation is keras.activations.linear
         )
