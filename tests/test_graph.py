@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from spfde_keras import compat
 from spfde_keras.graph import trace
 
 
@@ -56,3 +57,10 @@ def test_models_without_a_graph_are_refused():
 
     with pytest.raises(ValueError, match="`model` must be functional.*Received: Subclassed"):
         trace(Subclassed())
+
+
+def test_a_layer_that_is_called_again_is_still_that_layer():
+    model = nested()
+    ones, graph = keras.Input((4,)), trace(model)
+    made = graph.calls[0].repeat({id(graph.inputs[0]): ones})
+    assert compat.maker(made) is model.get_layer("fc")
