@@ -48,9 +48,11 @@ def sparsify(
 ) -> SparseModel:
     """Returns a copy of `model` whose kernels carry masks; its weights are kept where unmasked.
 
+    Layers that cannot be copied exactly (of other classes than Keras', or adapted to data) belong
+    to both models from then on; a warning names those that train.
+
     Args:
-        model: a functional or Sequential `keras.Model`, nested ones included, with known
-            input shape.
+        model: a functional or Sequential `keras.Model`, nested ones included.
         sparsity: float in [0, 1), share of zeros in the masked kernels. May be left out where
             `scheme` fixes it (N:M); defaults to 0.9 otherwise. A sequence makes several
             sub-nets out of one set of weights, for `AlternatingSparseTraining`; each has its
@@ -140,6 +142,8 @@ def sparsify(
 def wrap(model: keras.Model) -> SparseModel:
     """Returns a copy of `model`, with its weights, for sieving and freezing without masks.
 
+    Layers that cannot be copied exactly belong to both models, as in `sparsify`.
+
     Args:
         model: a functional or Sequential `keras.Model`.
 
@@ -164,6 +168,8 @@ def wrap(model: keras.Model) -> SparseModel:
 
 def densify(model: keras.Model, subnet: int | None = None) -> keras.Model:
     """Returns the plain Keras model with masks folded into its kernels: same outputs.
+
+    Layers that cannot be copied exactly belong to both models, as in `sparsify`.
 
     Args:
         model: a `SparseModel`, or any functional or Sequential model.
