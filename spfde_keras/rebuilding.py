@@ -47,7 +47,9 @@ def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
 def rebuild(
     model: keras.Model, replacements: Mapping[keras.layers.Layer, keras.layers.Layer]
 ) -> keras.Model:
-    """Returns the graph of a model with some layers replaced, from the same inputs.
+    """Returns the graph of a model with some layers replaced, from inputs of its own.
+
+    The outputs of a layer that is in both models are then never mistaken for one another.
 
     Args:
         model: a functional or Sequential model.
@@ -71,11 +73,17 @@ def rebuild(
         return rebuilt[id(layer)]
 
     def graph_of(function: keras.Model) -> keras.Model:
-        # From the same inputs: what an Input may say (sparse, optional) is not lost.
-        outputs = compat.run_graph(function, function.inputs, operation)
-        return keras.Model(function.input, outputs, name=function.name)
+        inputs = [_input_like(tensor) for tensor in function.inputs]
+        outputs = compat.run_graph(function, inputs, operation)
+        structure = keras.tree.pack_sequence_as(function.input, inputs)
+        return keras.Model(structure, outputs, name=function.name)
 
     return graph_of(as_functional(model))
+
+
+def _input_like(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    layer = compat.maker(tensor)
+    return type(layer).from_config(layer.get_config()).output
 
 
 def like(

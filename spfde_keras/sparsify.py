@@ -288,7 +288,7 @@ def _rebuilt(model: keras.Model, replacements: _Replacements) -> keras.Model:
     """The graph of a model with layers replaced, the others copied where that is exact."""
     shared = []
     for layer in leaf_layers(model):
-        if layer not in replacements and layer.variables:
+        if layer not in replacements and not isinstance(layer, keras.layers.InputLayer):
             copy = independent(layer)
             if copy is not None:
                 replacements[layer] = copy

@@ -74,6 +74,15 @@ class OwnRegularizer(keras.regularizers.Regularizer):
         return self.function(weights)
 
 
+class Own(layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+def by_layer(x):
+    return Own(name="own")(x)
+
+
 def by_global(x):
     return SCALE * x
 
@@ -201,3 +210,18 @@ def test_what_the_user_froze_stays_frozen(name):
     assert count < len(model.weights)
     for made in (wrap(model), sparsify(model, 0.5), densify(sparsify(model, 0.5))):
         assert len(made.trainable_variables) == count
+
+
+def test_the_outputs_of_a_layer_are_those_in_its_own_model():
+    """Keras tells only a layer's first outputs: of a layer in two models, those of the other."""
+    inputs = keras.Input((8,))
+    x = layers.Flatten(name="flat")(layers.Dense(8, name="a")(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(8)(by_layer(x))))
+    sparse = sparsify(model, 0.75)
+    features = keras.Model(sparse.input, sparse.get_layer("flat").output)
+    x = np.random.default_rng(1).normal(size=(4, 8)).astype("float32")
+    kernel, _ = find_masks(sparse)[0].read()
+    np.testing.assert_allclose(features(x), x @ kernel, rtol=1e-5, atol=1e-6)
+    # Where a layer is in both, Keras refuses instead of taking the other model's.
+    with pytest.raises(ValueError, match="used 2 times|not connected"):
+        keras.Model(sparse.input, sparse.get_layer("own").output)

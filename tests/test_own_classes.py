@@ -85,6 +85,7 @@ def test_an_own_step_is_run_where_nothing_must_be_known_of_it():
         with pytest.raises(ValueError, match="`compute_loss` instead. Received: SparseOwnStep"):
             model.fit(X, Y, epochs=2, verbose=0, callbacks=[SpFDE(2, updater, 1)])
     sieve = DataSieve((X, np.zeros(16, "int32")), 0.25)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(ValueError, match="must call `self.compute_metrics"):
         callback = SpFDE(1, "set", 1, sieve=sieve)
         model.fit(sieve.batches(4), epochs=1, verbose=0, callbacks=[callback])

@@ -87,10 +87,9 @@ def test_quantized_layers_stay_dense_or_are_refused(mode):
     [
         lambda model: model.quantize("int8"),
         lambda model: model.get_layer("a").quantize("int8"),
-        lambda model: model.get_layer("a").enable_lora(2),
     ],
 )
-def test_masked_layers_refuse_to_be_quantized_or_adapted(change):
+def test_masked_layers_refuse_to_be_quantized(change):
     with pytest.raises(ValueError, match=r"densify\(model\)"):
         change(sparsify(net(), 0.5))
 

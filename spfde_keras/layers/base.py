@@ -96,10 +96,10 @@ class MaskedLayer(MaskArguments):
         return [getattr(self, f"{weight}_mask") for weight in self.sparsity]
 
     def quantize(self, *args: Any, **kwargs: Any) -> None:
-        raise ValueError(_fold_first(self, "quantized"))
-
-    def enable_lora(self, *args: Any, **kwargs: Any) -> None:
-        raise ValueError(_fold_first(self, "given LoRA"))
+        raise ValueError(
+            "A masked layer cannot be quantized: fold its masks in first, with "
+            f"`spfde_keras.densify(model)`. Received: {self.name!r}"
+        )
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -130,13 +130,6 @@ class MaskedLayer(MaskArguments):
         for loss in scope.losses:
             self.add_loss(loss)
         return outputs
-
-
-def _fold_first(layer: keras.layers.Layer, done: str) -> str:
-    return (
-        f"A masked layer cannot be {done}: fold its masks in first, with "
-        f"`spfde_keras.densify(model)`. Received: {layer.name!r}"
-    )
 
 
 def register_masked(layer_class: type) -> Callable[[type], type]:

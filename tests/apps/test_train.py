@@ -304,10 +304,10 @@ FAILING = [
     (["--sparsity=1.2"], "`sparsity` must be in [0, 1). Received: 1.2"),
     (["--sparsity=0.9,1.2", "--method=ast"], "`sparsity` must be in [0, 1). Received: 1.2"),
     (["--sparsity=0.9,0.9", "--method=joint"], "`sparsity` must differ from sub-net to sub-net"),
-    (["--scheme=2:4,", "--method=ast"], "`scheme` must be a Scheme, one of"),
+    (["--scheme=2:4,", "--method=ast"], "`scheme` must be a Scheme, its configuration, 'block'"),
     (
         ["--sparsity=0.9,0.8", "--scheme=block,block,block", "--method=ast"],
-        "`scheme` and `sparsity` must each be one for all sub-nets, or one for each",
+        "`scheme` and `sparsity` must each be a single value, or one for each sub-net",
     ),
     (["--initial_density=0", "--method=ast"], "`initial_density` must be in (0, 1]"),
     (["--scheme=3:7"], "`scheme`|3:7|divide"),

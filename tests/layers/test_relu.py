@@ -8,7 +8,8 @@ from keras import layers
 
 import spfde_keras
 from spfde_keras import kernels
-from spfde_keras.layers.relu import FusedReLU, FusedReLUActivation, fused_relu, plain_relu
+from spfde_keras.layers.relu import FusedReLU, FusedReLUActivation, fused_class, unfused_class
+from spfde_keras.rebuilding import like
 from tests import graphs
 
 
@@ -126,9 +127,10 @@ def test_only_plain_relus_are_replaced():
         (layers.Activation("relu", name="a"), FusedReLUActivation),
         (layers.Activation(keras.activations.relu, name="a"), FusedReLUActivation),
     ]:
-        found = fused_relu(layer)
-        assert type(found) is fused and found.get_config() == layer.get_config()
-        assert type(plain_relu(found)) is type(layer)
+        assert fused_class(layer) is fused
+        found = like(layer, fused)
+        assert found.get_config() == layer.get_config()
+        assert unfused_class(found) is type(layer)
     for layer in (
         layers.ReLU(6.0),
         layers.ReLU(negative_slope=0.1),
@@ -136,7 +138,7 @@ def test_only_plain_relus_are_replaced():
         layers.Activation("relu6"),
         layers.LeakyReLU(),
     ):
-        assert fused_relu(layer) is None and plain_relu(layer) is None
+        assert fused_class(layer) is None and unfused_class(layer) is None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "mixed_bfloat16"])
