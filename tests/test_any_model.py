@@ -7,6 +7,7 @@ from keras import layers, ops
 
 from spfde_keras import densify, sparsify, wrap
 from spfde_keras.masking import find_masks
+from tests.own_layers import Two
 
 SCALE = 3.0
 
@@ -169,19 +170,6 @@ def test_vocabularies_are_kept(kind):
     batch = keras.ops.convert_to_tensor(data)
     for made in (wrap(model), sparsify(model, 0.5, initial="dense"), densify(model)):
         np.testing.assert_allclose(outputs(made, batch), outputs(model, batch), rtol=1e-6)
-
-
-class Two(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.a, self.b = layers.Dense(8), layers.Dense(8)
-
-    def build(self, shape):
-        self.a.build(shape)
-        self.b.build(shape)
-
-    def call(self, x):
-        return self.b(self.a(x))
 
 
 def frozen(name):

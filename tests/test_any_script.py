@@ -10,6 +10,7 @@ from spfde_keras import AlternatingSparseTraining, DataSieve, SpFDE, sparsify, w
 from spfde_keras.alternating import JointSparseTraining
 from spfde_keras.freezing import Freezing
 from spfde_keras.masking import find_masks
+from tests.own_layers import Two
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 8)).astype("float32")
@@ -120,19 +121,6 @@ def test_transfer_learning(updater):
     compiled(model, keras.optimizers.Adam(1e-3))
     model.fit(X, Y, epochs=3, verbose=0, callbacks=[SpFDE(3, "set", 1)])
     assert (masks[0].read()[0] != before[0][0]).any()
-
-
-class Two(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.a, self.b = layers.Dense(8), layers.Dense(8)
-
-    def build(self, shape):
-        self.a.build(shape)
-        self.b.build(shape)
-
-    def call(self, x):
-        return self.b(self.a(x))
 
 
 @pytest.mark.filterwarnings("ignore:Layers .* belong to both models")

@@ -7,27 +7,20 @@ python tflite/convert.py model.keras model.tflite --mobile  # must run sparse on
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-# The repository's root takes the place of this folder on the path.
-_FOLDER = os.path.dirname(os.path.abspath(__file__))
-if os.path.abspath(sys.path[0]) == _FOLDER:
-    sys.path[0] = os.path.dirname(_FOLDER)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-# At any log level TensorFlow logs to file 2 while it is imported; only errors of this program
-# belong there.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-_console = os.dup(2)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-try:
-    import keras
-    import numpy as np
-    from absl import app, flags
+from apps import quiet  # noqa: F401  before TensorFlow is imported
 
-    import spfde_keras  # noqa: F401  registers the classes that .keras files name
-    from spfde_keras.export import PRECISIONS, export_tflite
-finally:
-    os.dup2(_console, 2)
+# isort: split
+import keras
+import numpy as np
+from absl import app, flags
+
+import spfde_keras  # noqa: F401  registers the classes that .keras files name
+from spfde_keras.export import PRECISIONS, export_tflite
 
 _PRECISION = flags.DEFINE_string("precision", "float32", " | ".join(PRECISIONS))
 _SPARSE = flags.DEFINE_boolean(

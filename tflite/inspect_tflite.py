@@ -3,27 +3,18 @@
 python tflite/inspect_tflite.py model.tflite [--json]
 """
 
-import os
+import json
 import sys
+from pathlib import Path
 
-# The repository's root takes the place of this folder on the path.
-_FOLDER = os.path.dirname(os.path.abspath(__file__))
-if os.path.abspath(sys.path[0]) == _FOLDER:
-    sys.path[0] = os.path.dirname(_FOLDER)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-# At any log level TensorFlow logs to file 2 while it is imported; only errors of this program
-# belong there.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-_console = os.dup(2)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-try:
-    import json
+from apps import quiet  # noqa: F401  before TensorFlow is imported
 
-    from absl import app, flags
+# isort: split
+from absl import app, flags
 
-    from spfde_keras.export import inspect_tflite
-finally:
-    os.dup2(_console, 2)
+from spfde_keras.export import inspect_tflite
 
 _JSON = flags.DEFINE_boolean("json", False, "print one JSON object")
 

@@ -12,36 +12,27 @@ The page needs no network: LiteRT.js, the npm package @litertjs/core, is copied 
 from the mobile kit (make mobile-kit).
 """
 
+import gzip
+import hashlib
+import json
 import os
+import pathlib
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable
 
-# The repository's root takes the place of this folder on the path.
-_FOLDER = os.path.dirname(os.path.abspath(__file__))
-if os.path.abspath(sys.path[0]) == _FOLDER:
-    sys.path[0] = os.path.dirname(os.path.dirname(_FOLDER))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-# At any log level TensorFlow logs to file 2 while it is imported; only errors of this program
-# belong there.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-_console = os.dup(2)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-try:
-    import gzip
-    import hashlib
-    import json
-    import pathlib
-    import shutil
-    import tempfile
+from apps import quiet  # noqa: F401  before TensorFlow is imported
 
-    import numpy as np
-    from absl import app, flags
+# isort: split
+import numpy as np
+from absl import app, flags
 
-    from apps import datasets
-    from spfde_keras.export import run_tflite
-    from spfde_keras.export.sparse_mode import kit_folder
-finally:
-    os.dup2(_console, 2)
+from apps import datasets
+from spfde_keras.export import run_tflite
+from spfde_keras.export.sparse_mode import kit_folder
 
 _SAMPLES_OF_EACH_DIGIT = 2
 _LITERT = "@litertjs/core"
@@ -94,7 +85,7 @@ def build(run: str, dense: str, out: str, node_modules: str) -> None:
         raise ValueError(f"`out` must be in an existing folder. Received: {out}")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".page-") as folder:
         page = pathlib.Path(folder, "page")
-        shutil.copytree(os.path.join(_FOLDER, "page"), page)
+        shutil.copytree(pathlib.Path(__file__).parent / "page", page)
         for name in _LITERT_FILES:
             copy = page / "litert" / name
             copy.parent.mkdir(parents=True, exist_ok=True)
