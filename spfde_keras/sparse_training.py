@@ -131,16 +131,13 @@ class SparseTraining(keras.callbacks.Callback):
             raise ValueError("The model must be compiled with an optimizer before `fit`.")
         inner_optimizer(model.optimizer)
         own_step = "train_step" in own_classes.overrides(type(model))
-        if own_step and (self.updater.gradient or self._alternation_needed(model)):
+        if own_step and (self.updater.gradient or len(model.subnets) > 1):
             raise ValueError(
                 f"The {name} callback must know the loss that a step trains: use an updater "
                 'without gradients ("set", "static", "magnitude") and one sub-net, or override '
                 "`compute_loss` instead. Received: "
                 f"{type(model).__name__} with its own `train_step`"
             )
-
-    def _alternation_needed(self, model: SparseModel) -> bool:
-        return len(model.subnets) > 1
 
     def _alternation(self) -> keras.layers.Layer | None:
         """Returns what chooses the sub-nets that a step trains, None if there is only one."""
