@@ -8,6 +8,7 @@ from spfde_keras.masking import find_masks
 from spfde_keras.sparsity_summary import mask_overlap, subnet_sparsities
 
 L = keras.layers
+DENSE = ("first", "last", "gru")
 
 
 def lines_of(model):
@@ -32,21 +33,21 @@ def model():
 
 
 def test_each_kernel_the_total_and_each_layer_left_dense():
-    assert lines_of(sparsify(model(), 0.75, scheme="block")) == [
+    assert lines_of(sparsify(model(), 0.75, scheme="block", dense=DENSE)) == [
         "kernel       shape    scheme                      target  sparsity  kept",
         "conv/kernel  3x3x8x8  Block(outputs=4, inputs=1)  0.750   0.750     144",
         "fc/kernel    4x16     Block(outputs=4, inputs=1)  0.750   0.750     16",
         "total                                                     0.750     160",
         # 480 of 288 + 8, 576 + 8, 96 + 48 + 24, 64 + 16 and 48 + 3 weights.
         "of all weights of the model 0.407 are zero",
-        "dense: gru, GRU has no masked form",
         "dense: first_conv, first convolution",
         "dense: head, classifier (last layer)",
+        "dense: gru, matches 'gru' in `dense`",
     ]
 
 
 def test_target_and_actual_sparsity_are_told_apart():
-    sparse = sparsify(model(), 0.75, initial="dense", distribution={"fc": 0.5})
+    sparse = sparsify(model(), 0.75, initial="dense", dense=DENSE, distribution={"fc": 0.5})
     mask = find_masks(sparse)[0]
     mask.subnets[0].initialize(np.abs(mask.read()[0]), 0.5)
     conv, fc, total = (line.split() for line in lines_of(sparse)[1:4])
@@ -105,7 +106,7 @@ def test_each_sub_net_has_a_line_and_its_overlap_with_the_one_before():
 
 def test_sparsities_count_every_weight_once():
     """The mean of 0.5 and 0.75 is 0.625, but `conv` has nine times the weights of `fc`."""
-    sparse = sparsify(model(), 0.75, distribution={"conv": 0.5, "fc": 0.75})
+    sparse = sparsify(model(), 0.75, dense=DENSE, distribution={"conv": 0.5, "fc": 0.75})
     assert subnet_sparsities(sparse) == [1 - (288 + 16) / 640]
 
 
