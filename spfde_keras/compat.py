@@ -91,7 +91,8 @@ def _bookkeeping(cls: type[keras.layers.Layer]) -> frozenset[str]:
         blank.fit(x, x, verbose=0)
         blank.predict(x, verbose=0)
         blank.evaluate(x, x, verbose=0)
-    return frozenset(vars(blank)) - {"_functional"}
+    blank.tracked = keras.layers.Layer()  # TensorFlow's own come with the first that it tracks
+    return frozenset(vars(blank)) - {"_functional", "tracked"}
 
 
 def _base(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
@@ -101,11 +102,7 @@ def _base(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
 def own_attributes(layer: keras.layers.Layer) -> dict[str, Any]:
     """Returns the attributes of a layer that Keras does not give to every layer."""
     known = _bookkeeping(_base(layer))
-    return {
-        name: value
-        for name, value in vars(layer).items()
-        if name not in known and not name.startswith("_self_")
-    }
+    return {name: value for name, value in vars(layer).items() if name not in known}
 
 
 # What Keras gives to every layer, and changes from layer to layer.

@@ -147,7 +147,10 @@ class Copies:
 
     def _referring(self, value: Any) -> Any:
         if isinstance(value, types.MethodType):
-            return types.MethodType(value.__func__, self._value(value.__self__))
+            owner = self._value(value.__self__)
+            # What takes a layer's place may have another method of that name.
+            usual = getattr(type(value.__self__), value.__name__, None) is value.__func__
+            return getattr(owner, value.__name__) if usual else value.__func__.__get__(owner)
         if isinstance(value, functools.partial):
             arguments = [self._value(one) for one in value.args]
             named = {name: self._value(one) for name, one in value.keywords.items()}

@@ -38,23 +38,24 @@ def check_same_outputs(made: keras.Model, model: keras.Model) -> None:
         )
 
 
-def check_masks_hold(model: keras.Model) -> None:
+def check_masks_hold(made: keras.Model, model: keras.Model) -> None:
     """Raises an error if a kernel with a mask is also used without it, as tied weights are.
 
     Args:
-        model: a model with masks.
+        made: a model with masks.
+        model: the model it was made of.
 
     Raises:
         ValueError: if outputs on one random sample change with weights that no mask keeps.
     """
     known = ("keras.", f"{__package__}.")
-    if all(type(layer).__module__.startswith(known) for layer in compat.all_layers(model)):
+    if all(type(layer).__module__.startswith(known) for layer in compat.all_layers(made)):
         return  # layers of Keras use no kernel of another one
     batch = _usable_batch(model)
-    masks = find_masks(model)
-    if batch is None or not _leak(model, masks, batch):
+    masks = find_masks(made)
+    if batch is None or not _leak(made, masks, batch):
         return
-    leaking = [mask.kernel_path for mask in masks if _leak(model, [mask], batch)]
+    leaking = [mask.kernel_path for mask in masks if _leak(made, [mask], batch)]
     raise ValueError(
         "`dense` must hold layers whose kernels are used elsewhere as well, since they are masked "
         f"in calls of their layer only. Received: a model that uses {', '.join(leaking)} "

@@ -47,7 +47,8 @@ def check_class(model: keras.Model) -> None:
             "`model` must be of a class without its own `__init__` where the class overrides "
             f"methods, which a model made of its layers would lose. Received: "
             f"{type(model).__name__}, which overrides {', '.join(lost)}; build it as "
-            f"{type(model).__name__}(inputs, outputs)"
+            f"{type(model).__name__}(inputs, outputs), or pass what it computes without them, "
+            "keras.Model(model.input, model.output)"
         )
 
 

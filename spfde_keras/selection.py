@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import keras
 
+from spfde_keras import compat
 from spfde_keras.graph import trace
 from spfde_keras.layers import masked_class
 from spfde_keras.places import Place
@@ -49,7 +50,8 @@ def _obstacle(place: Place, sealed: Mapping[keras.layers.Layer, str]) -> str:
     if getattr(layer, "lora_enabled", False):
         return "its kernel has LoRA"
     if not masked_class(layer):
-        return f"{type(layer).__name__} has no masked form"
+        inside = compat.sublayers(layer)
+        return "weights of its own" if inside else f"{type(layer).__name__} has no masked form"
     if place.leaf in sealed and place.leaf is not layer:
         return f"inside {place.leaf.name}, which cannot be copied: {sealed[place.leaf]}"
     return ""

@@ -128,11 +128,10 @@ def sparsify(
             f"{[share for _, share in targets]}, distributed to {sparse.subnets}"
         )
     sparse.left_dense = left_dense
-    check_masks_hold(sparse)
+    check_same_outputs(sparse, model)  # while all masks are open
+    check_masks_hold(sparse, model)
     for mask in find_masks(sparse):
         _initialize(mask, initial, seed)
-    if initial == "dense":
-        check_same_outputs(sparse, model)
     return sparse
 
 
