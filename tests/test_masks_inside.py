@@ -82,6 +82,11 @@ def itself(layer):
     return lambda: lambda x: layer()(x, x)
 
 
+def second(layer):
+    """Behind the first convolution, which stays dense."""
+    return lambda: keras.Sequential([layers.Conv1D(8, 1), layer()])
+
+
 PARTS = {
     "LSTM": (lambda: layers.LSTM(4, return_sequences=True), 2),
     "GRU": (lambda: layers.GRU(4, return_sequences=True), 2),
@@ -92,18 +97,9 @@ PARTS = {
     "TimeDistributed": (lambda: layers.TimeDistributed(layers.Dense(4)), 1),
     "SpectralNormalization": (lambda: layers.SpectralNormalization(layers.Dense(4)), 1),
     "GroupQueryAttention": (itself(lambda: layers.GroupQueryAttention(4, 2, 1)), 4),
-    "Conv1DTranspose": (
-        lambda: keras.Sequential([layers.Conv1D(8, 1), layers.Conv1DTranspose(4, 3)]),
-        1,
-    ),
-    "DepthwiseConv1D": (
-        lambda: keras.Sequential([layers.Conv1D(8, 1), layers.DepthwiseConv1D(3)]),
-        1,
-    ),
-    "SeparableConv1D": (
-        lambda: keras.Sequential([layers.Conv1D(8, 1), layers.SeparableConv1D(4, 3)]),
-        2,
-    ),
+    "Conv1DTranspose": (second(lambda: layers.Conv1DTranspose(4, 3)), 1),
+    "DepthwiseConv1D": (second(lambda: layers.DepthwiseConv1D(3)), 1),
+    "SeparableConv1D": (second(lambda: layers.SeparableConv1D(4, 3)), 2),
     "block": (Block, 6),
     "through objects": (Roundabout, 3),
     "subclassed model": (Nested, 8),
