@@ -22,7 +22,7 @@ def layers_left_dense(
     dense: Selector | Iterable[Selector],
     sealed: Mapping[keras.layers.Layer, str],
 ) -> dict[str, str]:
-    """Returns the names of the layers that stay dense, and why.
+    """Returns the names of the layers, or of some of their kernels, that stay dense, and why.
 
     Args:
         model: the functional model.
@@ -72,6 +72,8 @@ def _select(model: keras.Model, found: Places, selector: Selector) -> tuple[list
     if selector == "first":
         convolutions = [name for name, p in found.items() if "Conv" in type(p.layer).__name__]
         return convolutions[:1], "first convolution"
+    if selector == "depthwise":
+        return _depthwise(found), "depthwise"
     if selector == "last":
         return _classifiers(model, found), "classifier (last layer)"
     chosen = [name for name, place in found.items() if _matches(selector, place)]
@@ -81,6 +83,17 @@ def _select(model: keras.Model, found: Places, selector: Selector) -> tuple[list
             f"callable. Received: {selector!r}; the layers are {list(found)}"
         )
     return chosen, f"matches {selector!r} in `dense`"
+
+
+def _depthwise(found: Places) -> list[str]:
+    """The names of depthwise layers, and of the depthwise kernels of separable ones."""
+    chosen: list[str] = []
+    for name, place in found.items():
+        cls = masked_class(place.layer)
+        kernels = getattr(cls, "depthwise_weights", ())
+        alone = kernels and kernels == getattr(cls, "masked_weights", ())
+        chosen += [name] if alone else [f"{name}/{kernel}" for kernel in kernels]
+    return chosen
 
 
 def _matches(selector: str, place: Place) -> bool:

@@ -29,7 +29,7 @@ def sparsify(
     sparsity: float | Sequence[float] | None = None,
     scheme: SchemeLike | Sequence[SchemeLike] = "unstructured",
     distribution: distributions.Distribution | str | Mapping[str, float] = "uniform",
-    dense: Selector | Iterable[Selector] = ("first", "last"),
+    dense: Selector | Iterable[Selector] = ("first", "last", "depthwise"),
     initial: str = "random",
     seed: int = 0,
     strict: bool = False,
@@ -52,8 +52,10 @@ def sparsify(
         distribution: a `Distribution`, its name ("uniform", "erk"), or a dictionary from
             regular expressions of layer names to sparsities.
         dense: what stays dense: "first" (the first convolution), "last" (the classifier),
-            layers, their names, paths ("encoder/block_1", with all that is inside), regular
-            expressions of these, callables from a layer to bool, or several of these.
+            "depthwise" (kernels with one input for each output: few weights, and a channel that
+            loses them all is dead), layers, their names, paths ("encoder/block_1", with all that
+            is inside), regular expressions of these, callables from a layer to bool, or several
+            of these.
         initial: the masks to start with: "random", "magnitude" (the largest weights are
             kept) or "dense" (nothing is masked yet, for gradual pruning). Sub-nets start
             nested.
@@ -95,7 +97,7 @@ def sparsify(
     names = {place.layer: name for name, place in found.items()}
     chosen = [layer for layer, name in names.items() if name not in left_dense]
     # Made open first, they tell the shapes of their kernels, which a distribution needs.
-    opened = {layer: masked(layer) for layer in chosen}
+    opened = {layer: masked(layer, sparsity=_open(layer, names, left_dense)) for layer in chosen}
     for layer, open_one in opened.items():
         name_masks(open_one, names[layer])
     refused: dict[keras.layers.Layer, DoesNotFit] = {}
@@ -222,6 +224,17 @@ def _distribute(
             f"Received: {distribution.__class__.__name__} with scheme {scheme}"
         )
     return per_kernel
+
+
+def _open(
+    layer: keras.layers.Layer, names: Mapping[keras.layers.Layer, str], left_dense: dict[str, str]
+) -> float | dict[str, float]:
+    """The sparsity of masks that keep all weights; none for single kernels left dense."""
+    cls = masked_class(layer)
+    if not cls.depthwise_weights:
+        return 0.0
+    kernels = (kernel for kernel in cls.masked_weights)
+    return {kernel: 0.0 for kernel in kernels if f"{names[layer]}/{kernel}" not in left_dense}
 
 
 def _per_kernel(

@@ -5,7 +5,7 @@ import numpy as np
 
 from spfde_keras import sparsify, summary
 from spfde_keras.masking import find_masks
-from spfde_keras.sparsity_summary import mask_overlap, subnet_sparsities
+from spfde_keras.sparsity_summary import dead_units, mask_overlap, subnet_sparsities
 
 L = keras.layers
 DENSE = ("first", "last", "gru")
@@ -34,10 +34,11 @@ def model():
 
 def test_each_kernel_the_total_and_each_layer_left_dense():
     assert lines_of(sparsify(model(), 0.75, scheme="block", dense=DENSE)) == [
-        "kernel       shape    scheme                      target  sparsity  kept",
-        "conv/kernel  3x3x8x8  Block(outputs=4, inputs=1)  0.750   0.750     144",
-        "fc/kernel    4x16     Block(outputs=4, inputs=1)  0.750   0.750     16",
-        "total                                                     0.750     160",
+        "kernel       shape    scheme                      target  sparsity  kept  dead inputs"
+        "  dead outputs",
+        "conv/kernel  3x3x8x8  Block(outputs=4, inputs=1)  0.750   0.750     144   0            0",
+        "fc/kernel    4x16     Block(outputs=4, inputs=1)  0.750   0.750     16    1            4",
+        "total                                                     0.750     160   1            4",
         # 480 of 288 + 8, 576 + 8, 96 + 48 + 24, 64 + 16 and 48 + 3 weights.
         "of all weights of the model 0.407 are zero",
         "dense: first_conv, first convolution",
@@ -91,13 +92,20 @@ def two_by_two(*masks):
 def test_each_sub_net_has_a_line_and_its_overlap_with_the_one_before():
     sparse = two_by_two([1, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 1])
     assert lines_of(sparse) == [
-        "kernel         shape  scheme          sub-net    target  sparsity  kept  overlap",
-        "middle/kernel  2x2    Unstructured()  subnet_25  0.250   0.250     3",
-        "                      Unstructured()  subnet_50  0.500   0.500     2     0.500",
-        "                      Unstructured()  subnet_75  0.750   0.750     1     1.000",
-        "total                                 subnet_25          0.250     3",
-        "                                      subnet_50          0.500     2     0.500",
-        "                                      subnet_75          0.750     1     1.000",
+        "kernel         shape  scheme          sub-net    target  sparsity  kept  overlap  "
+        "dead inputs  dead outputs",
+        "middle/kernel  2x2    Unstructured()  subnet_25  0.250   0.250     3              0 "
+        "           0",
+        "                      Unstructured()  subnet_50  0.500   0.500     2     0.500    0 "
+        "           0",
+        "                      Unstructured()  subnet_75  0.750   0.750     1     1.000    1 "
+        "           1",
+        "total                                 subnet_25          0.250     3              0 "
+        "           0",
+        "                                      subnet_50          0.500     2     0.500    0 "
+        "           0",
+        "                                      subnet_75          0.750     1     1.000    1 "
+        "           1",
         "of all weights of the model 0.111 are zero",  # 2 of 18, in the mean
         "dense: front, matches 'front' in `dense`",
         "dense: back, matches 'back' in `dense`",
@@ -134,3 +142,23 @@ def test_a_model_of_one_net_or_none_has_no_overlap():
 def test_a_model_without_masks_has_no_sub_net_to_be_sparse(recwarn):
     assert subnet_sparsities(model()) == []
     assert not recwarn.list
+
+
+def test_dead_inputs_and_outputs_are_counted_where_there_are_any():
+    plain = keras.Sequential([keras.Input((3,)), L.Dense(4, name="fc"), L.Dense(2, name="head")])
+    sparse = sparsify(plain, 0.5)
+    kept = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], bool)
+    find_masks(sparse)[0].write(np.ones((3, 4)), kept[None])
+    heading, fc, total = (line.split("  ") for line in lines_of(sparse)[:3])
+    assert heading[-2:] == ["dead inputs", "dead outputs"]
+    assert [cell.strip() for cell in fc if cell.strip()][-2:] == ["1", "2"]
+    assert [cell.strip() for cell in total if cell.strip()][-2:] == ["1", "2"]
+
+
+def test_dead_positions_of_depthwise_kernels_are_outputs():
+    plain = keras.Sequential([keras.Input((4, 4, 2)), L.DepthwiseConv2D(2), L.Flatten()])
+    mask = find_masks(sparsify(plain, 0.5, dense=()))[0]
+    kept = np.ones(mask.layout.shape, bool)
+    kept[..., 1, :] = False
+    mask.write(np.ones(mask.layout.shape), kept[None])
+    assert dead_units(mask.subnets[0]) == (0, 1)

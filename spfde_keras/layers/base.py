@@ -34,6 +34,8 @@ class MaskArguments(MixinBase):
     """
 
     masked_weights: tuple[str, ...] = ("kernel",)
+    depthwise_weights: tuple[str, ...] = ()
+    """Those of them in which each output depends on a single input."""
 
     def __init__(
         self,

@@ -105,6 +105,8 @@ class MaskedConv3DTranspose(_MaskedConvTranspose, keras.layers.Conv3DTranspose):
 
 
 class _MaskedDepthwiseConv(MaskedLayer):
+    depthwise_weights = ("kernel",)
+
     def kernel_layout(self, weight: str) -> KernelLayout:
         # Each output depends on one input only.
         rank = self.rank
@@ -124,6 +126,7 @@ class MaskedDepthwiseConv2D(_MaskedDepthwiseConv, keras.layers.DepthwiseConv2D):
 
 class _MaskedSeparableConv(_MaskedDepthwiseConv):
     masked_weights = ("depthwise_kernel", "pointwise_kernel")
+    depthwise_weights = ("depthwise_kernel",)
 
     def kernel_layout(self, weight: str) -> KernelLayout:
         if weight == "depthwise_kernel":

@@ -65,9 +65,7 @@ def _hub(y: np.ndarray) -> dict[str, Net]:
     small = {"vocabulary_size": 50, "num_layers": 3, "hidden_dim": 16, "intermediate_dim": 32}
     bert = functools.partial(hub.BertBackbone, num_heads=2, max_sequence_length=12, **small)
     gpt = functools.partial(hub.GPT2Backbone, num_heads=2, max_sequence_length=12, **small)
-    llama = functools.partial(
-        hub.LlamaBackbone, num_query_heads=4, num_key_value_heads=2, **small
-    )
+    llama = functools.partial(hub.LlamaBackbone, num_query_heads=4, num_key_value_heads=2, **small)
     vit = functools.partial(
         hub.ViTBackbone,
         image_shape=(16, 16, 3),

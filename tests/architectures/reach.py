@@ -1,7 +1,7 @@
 """What sparse training reaches in an architecture, and whether it goes all the way.
 
-    python -m tests.architectures.reach                     # Keras' examples
-    python -m tests.architectures.reach --group=applications
+python -m tests.architectures.reach                     # Keras' examples
+python -m tests.architectures.reach --group=applications
 """
 
 import argparse
