@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from apps import program
+from apps import errors, program
 from apps.program import Options, option
 
 
@@ -50,7 +50,7 @@ def test_flags_are_given_in_each_way(tmp_path):
     ],
 )
 def test_wrong_command_lines_are_one_line_and_status_2(capsys, arguments, message):
-    assert program.run(pytest.fail, Timing, "", arguments) == program.MISUSED == 2
+    assert program.run(pytest.fail, Timing, "", arguments) == errors.MISUSED == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and message in line
 
@@ -61,7 +61,7 @@ def test_what_is_no_flag_is_refused():
         run: str | None = option(None, "a folder", positional=True)
 
     assert program.parse(Plain, ["a"]).run == "a"
-    with pytest.raises(program.UsageError, match="must be flags, as --name=value. Received: b c"):
+    with pytest.raises(errors.UsageError, match="must be flags, as --name=value. Received: b c"):
         program.parse(Plain, ["a", "b", "c"])
 
 
@@ -70,7 +70,7 @@ def test_known_errors_are_one_line_and_status_1(capsys, error):
     def main(options):
         raise error("all\n  wrong")
 
-    assert program.run(main, Timing, "", []) == program.FAILED == 1
+    assert program.run(main, Timing, "", []) == errors.FAILED == 1
     assert capsys.readouterr().err == "error: all wrong\n"
 
 
