@@ -37,11 +37,12 @@ class BuildWithKernels(build_py):
         try:
             print(f"Built {compilation.build(folder)}")
         except compilation.CannotBuild as error:
+            reason = f"The CPU kernels for sparse training are not built: {error}."
             if _WANTED == "yes":
-                raise
+                raise SystemExit(reason) from None
             print(
-                f"The CPU kernels for sparse training are not built: {error}. All works without "
-                "them; `python -m spfde_keras.kernels.build` builds them later."
+                f"{reason} All works without them; `python -m spfde_keras.kernels.build` builds "
+                "them later."
             )
 
 

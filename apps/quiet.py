@@ -44,7 +44,7 @@ class _Quietly(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _silenced(spec.loader.exec_module)  # type: ignore[method-assign]
+            spec.loader.exec_module = _silenced(spec.loader.exec_module)  # type: ignore
         return spec
 
 
