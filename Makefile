@@ -3,13 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-KERNELS = $(BIN)/python spfde_keras/kernels/build.py
-KERNEL_FILES := $(shell $(PYTHON) spfde_keras/kernels/build.py --sources)
+COMPILATION := spfde_keras/kernels/compilation.py
+KERNELS = $(BIN)/python $(COMPILATION)
+KERNEL_FILES := $(shell $(PYTHON) $(COMPILATION) --sources)
 CXX_FILES := $(KERNEL_FILES) $(wildcard tests/kernels/*.cc tflite/android/*.h tflite/android/*.cpp)
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: train test slow coverage lint bench mobile-kit test-packages web clean
+.PHONY: train test slow coverage lint bench wheels mobile-kit test-packages web clean
 
 train: $(VENV)/.kernels
 	$(BIN)/python -m apps.train $(ARGS)
@@ -40,6 +41,13 @@ bench: $(VENV)/.installed-dev $(VENV)/.kernels
 	$(BIN)/python benchmarks/mask_update.py --json runs/mask_update.json
 	$(BIN)/python benchmarks/mobile.py --json runs/mobile.json
 
+# The sdist, the wheel for any platform and, made from the sdist as well, the one for this platform
+# with the kernels for the TensorFlow in .venv.
+wheels: $(VENV)/.installed-dev
+	rm -rf dist
+	SPFDE_BUILD_KERNELS=no $(BIN)/python -m build --outdir dist
+	SPFDE_BUILD_KERNELS=yes $(BIN)/python -m pip wheel --no-deps --wheel-dir dist dist/*.tar.gz
+
 # What runs .tflite files in XNNPACK's sparse mode, without a phone; ARGS="wasm" for that part only.
 mobile-kit: $(VENV)/.installed
 	$(BIN)/python tflite/kit/install.py $(ARGS)
@@ -63,7 +71,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
@@ -71,6 +79,6 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	touch $@ $(VENV)/.installed
 
 # After TensorFlow is there. Without a compiler all works, more slowly.
-$(VENV)/.kernels: pyproject.toml $(KERNEL_FILES) spfde_keras/kernels/build.py | $(VENV)/.installed
+$(VENV)/.kernels: pyproject.toml $(KERNEL_FILES) $(COMPILATION) | $(VENV)/.installed
 	$(KERNELS) || true
 	touch $@

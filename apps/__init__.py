@@ -1,3 +1,6 @@
-"""Programs: `python -m apps.train`, `python -m apps.costs` and `python -m apps.compare_subnets`."""
+"""Programs: `spfde NAME`, or in the repository `python -m apps NAME` or `python -m apps.NAME`.
 
-from apps import quiet  # noqa: F401
+`spfde --help` lists them. An installed package has this one as `spfde_apps`.
+"""
+
+from . import quiet  # noqa: F401

@@ -1,22 +1,21 @@
 """Sub-nets of finished runs, side by side: trained in turn (AST), jointly, or each alone.
 
-    python -m apps.compare_subnets FOLDER... [--picture=FILE] [--json=FILE]
+    spfde compare FOLDER... [--picture=FILE] [--json=FILE]
 
-The folders are those of runs of `apps.train`, with several sub-nets or one.
+The folders are those of runs of `spfde train`, with several sub-nets or one.
 """
 
 import dataclasses
-import json
 import os
-import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from apps import plots, program
-from apps.config import ALTERNATING
 from spfde_keras.files import replacing
+
+from . import plots, program, results
+from .config import ALTERNATING
 
 _METHODS = ("AST", "AST, uncorrected", "joint", "separate")
 
@@ -120,13 +119,8 @@ def render(table: Mapping) -> str:
 
 
 def _read(folder: str | os.PathLike) -> dict:
-    try:
-        found = json.loads((pathlib.Path(folder) / "results.json").read_text())
-        method = found["config"]["method"]
-    except (OSError, ValueError, LookupError, TypeError):
-        raise ValueError(
-            f"A folder must hold results.json of a finished run. Received: {folder}"
-        ) from None
+    found = results.read(folder)
+    method = found["config"]["method"]
     if method not in ALTERNATING:
         raise ValueError(
             f"Runs must be of method {' or '.join(ALTERNATING)}. Received: {method} in {folder}"

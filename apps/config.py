@@ -4,11 +4,12 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from apps import models
-from apps.program import Options, option, text
 from spfde_keras import distributions, schemes, updaters
 from spfde_keras.freezing import schemes as freezing_schemes
 from spfde_keras.sieve import policies
+
+from . import models
+from .program import Options, option, text
 
 # Methods that can train several sub-nets in one run.
 ALTERNATING = ("ast", "joint")
@@ -25,7 +26,7 @@ _NOT_COMPARED = ("data_dir", "output_dir", "resume")
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Options):
-    """The options of one run; every field is a flag of `python -m apps.train`.
+    """The options of one run; every field is a flag of `spfde train`.
 
     A field of several values takes them as a sequence or as text with commas, or just one.
 

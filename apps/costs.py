@@ -1,6 +1,6 @@
 """What training a model would cost with each method.
 
-    python -m apps.costs --model=resnet32 --width=2 --classes=100 --epochs=160 [--json=FILE]
+    spfde costs --model=resnet32 --width=2 --classes=100 --epochs=160 [--json=FILE]
 
 Prints training FLOPs and memory of the methods in the papers' settings.
 """
@@ -9,7 +9,6 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 
-from apps import models, program
 from spfde_keras.cost.model import RULES, ModelCost, profile
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.freezing.plan import Freezing
@@ -17,6 +16,8 @@ from spfde_keras.masking import find_masks
 from spfde_keras.schedules import Step
 from spfde_keras.sparsify import sparsify
 from spfde_keras.updaters import MESTEM, MESTEMS, SET, RigL
+
+from . import models, program
 
 _SPFDE = (0.15, 0.2, 0.25)
 _BOUNDARIES = (90 / 160, 120 / 160)
@@ -84,7 +85,7 @@ def costs(
     """Returns what training a model costs with each method, without training it.
 
     Args:
-        model: name of a model in `apps.models`.
+        model: name of a model in `models`.
         width: float, factor on its channel counts.
         classes: int.
         epochs: int, length of training.

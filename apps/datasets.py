@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from spfde_keras.extras import extra
+
 _STATISTICS_SAMPLES = 10_000  # enough for mean and deviation, without a float copy of all images
 
 
@@ -117,8 +119,9 @@ def load(
 
 
 def _digits(seed: int) -> Dataset:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    with extra("apps"):
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     images, labels = digits.images[..., None].astype(np.uint8), digits.target
@@ -134,7 +137,8 @@ def _tfds(name: str, data_dir: str | None) -> Dataset:
     if not os.path.isdir(data_dir):
         raise ValueError(f"`data_dir` must be a folder. Received: {data_dir}")
 
-    import tensorflow_datasets as tfds  # slow to import, and the digits do not need it
+    with extra("apps"):
+        import tensorflow_datasets as tfds  # slow to import, and the digits do not need it
 
     try:
         builder = tfds.builder(name, data_dir=data_dir)

@@ -13,7 +13,7 @@ even image with explicit symmetric padding. So here
 import keras
 from keras import layers
 
-from apps.model_parts import Channels, conv, norm, norm_relu
+from .model_parts import Channels, conv, norm, norm_relu
 
 # Channels of the blocks of each stage (Howard et al. 2017, table 1).
 VERSION1_STAGES = ((64,), (128,) * 2, (256,) * 2, (512,) * 6, (1024,) * 2)

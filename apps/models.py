@@ -5,8 +5,8 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
-from apps import mobilenets
-from apps.model_parts import Channels, conv, norm, norm_relu
+from . import mobilenets
+from .model_parts import Channels, conv, norm, norm_relu
 
 
 def build(

@@ -4,9 +4,12 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from spfde_keras.extras import extra
+
+with extra("apps"):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 _PANELS: dict[str, dict[str, str | None]] = {
     "accuracy": {"accuracy": "training", "val_accuracy": "test"},
@@ -57,7 +60,7 @@ def plot_subnets(methods: Sequence[Mapping], path: str | os.PathLike, title: str
     A mark is the mean over the seeds, its bar reaches from the lowest to the highest.
 
     Args:
-        methods: a line each, as in "methods" of `apps.compare_subnets.compare`.
+        methods: a line each, as in "methods" of `compare_subnets.compare`.
         path: where to write.
         title: text on top.
 

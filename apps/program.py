@@ -11,14 +11,7 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from spfde_keras.files import replacing
-
-FAILED, MISUSED = 1, 2
-"""Exit statuses: something a program needs is not right, or its command line is not."""
-
-
-class UsageError(ValueError):
-    """A command line that cannot be understood."""
+from .errors import UsageError, report
 
 
 def option(
@@ -115,14 +108,14 @@ def run(
     """Runs a program. What is known to go wrong ends it with one line, `error: ...`, on stderr.
 
     Args:
-        main: the program, a function of its options. Of what it raises, ValueError, RuntimeError
-            and OSError are for the user to read.
+        main: the program, a function of its options. Of what it raises, ValueError, RuntimeError,
+            OSError and ImportError are for the user to read.
         kind: the class of its options.
         description: what `--help` prints above the flags.
         arguments: of the command line, without the program's name; by default this process's.
 
     Returns:
-        The exit status: 0, `FAILED` or `MISUSED`.
+        The exit status: 0, `errors.FAILED` or `errors.MISUSED`.
     """
     try:
         values, rest = _read(kind, sys.argv[1:] if arguments is None else arguments)
@@ -130,14 +123,15 @@ def run(
             print(description, values.get_help(), sep="\n")
             return 0
         main(_options(kind, values, rest))
-    except (ValueError, RuntimeError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return MISUSED if isinstance(error, UsageError) else FAILED
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        return report(error)
     return 0
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes a value as JSON; a file that is there already stays until the new one is whole."""
+    from spfde_keras.files import replacing  # with TensorFlow, for which `--help` need not wait
+
     with replacing(path) as beside:
         beside.write_text(json.dumps(value, indent=2) + "\n")
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
-from apps.config import RunConfig
 from spfde_keras.files import replacing
+
+from .config import RunConfig
 
 FILES = ("model.keras", "model.tflite", "history.csv", "training.png", "results.json")
 
@@ -166,6 +167,22 @@ def write_history(path: str | os.PathLike, rows: Sequence[Mapping[str, float]]) 
             writer.writerow({k: int(v) if v.is_integer() else v for k, v in row.items()})
 
 
+def read(folder: str | os.PathLike) -> dict:
+    """Returns what `results.json` in the folder of a finished run holds.
+
+    Raises:
+        ValueError: there is none, or it is not of a run.
+    """
+    try:
+        found = json.loads((pathlib.Path(folder) / "results.json").read_text())
+        found["config"]["method"]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise ValueError(
+            f"A folder must hold results.json of a finished run. Received: {folder}"
+        ) from None
+    return found
+
+
 def table(results: Mapping) -> str:
     """Returns the results as a short table to print."""
     accuracy = [
@@ -196,5 +213,5 @@ def table(results: Mapping) -> str:
 
 _ON_PHONES = {
     True: "runs sparse, on ARM64, ARM and WebAssembly",
-    False: "does not run sparse: `python tflite/inspect_tflite.py` with the file says why",
+    False: "does not run sparse: `spfde inspect` with the file says why",
 }

@@ -1,6 +1,6 @@
 """Trains a model sparse, freezing and sieving, and exports it to TFLite.
 
-    python -m apps.train [--flag=value ...] [--flagfile=FILE]
+    spfde train [--flag=value ...] [--flagfile=FILE]
 
 Without flags: SpFDE on the handwritten digits at 90 % sparsity, a fifth of the training FLOPs
 saved by freezing and a fifth of the samples left out at a time. `--help` lists the flags;
@@ -21,9 +21,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from apps import datasets, models, phones, plots, program, results
-from apps.augment import augment, mirrors
-from apps.config import ALTERNATING, RunConfig
 from spfde_keras import (
     AlternatingSparseTraining,
     DataSieve,
@@ -38,9 +35,18 @@ from spfde_keras import (
 from spfde_keras.alternating import JointSparseTraining
 from spfde_keras.cost.model import profile
 from spfde_keras.export import ExportReport, evaluate_tflite
+from spfde_keras.extras import extra
 from spfde_keras.sieve.identified import Identified
 from spfde_keras.sparse_training import SparseTraining
 from spfde_keras.sparsity_summary import mask_overlap, subnet_sparsities
+
+from . import datasets, models, phones, plots, program, results
+from .augment import augment, mirrors
+from .config import ALTERNATING, RunConfig
+
+with extra("apps"):
+    # Needed at the end: where it is missing, nothing begins.
+    from spfde_keras.export import litert  # noqa: F401
 
 # Test samples used for the curve; the result is measured on all.
 _CURVE_SAMPLES = 2000

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from spfde_keras import compat, cost, own_classes, updaters
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
+from spfde_keras.extras import extra
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
@@ -69,6 +70,9 @@ class SparseTraining(keras.callbacks.Callback):
         self.freezing = Freezing.get(freeze)
         self.sieve = sieve
         self.log_dir = log_dir
+        if log_dir:
+            with extra("apps"):
+                import tensorboard  # noqa: F401  without which TensorFlow writes no scalars
 
     @property
     def _passes(self) -> int:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from spfde_keras import compat, fitting, inside, kernels, settling, sparsity_summary
+from spfde_keras.kernels.library import tell_if_missing
 from spfde_keras.last_batch import LastBatch, batch_size
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
@@ -160,6 +161,8 @@ class SparseModel(keras.Model):
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         bound = fitting.bound_fit(self, args, kwargs)
+        if self.subnets and bound.arguments.get("verbose", "auto"):
+            tell_if_missing()
         try:
             history = super().fit(*bound.args[1:], **bound.kwargs)
         except BaseException:

@@ -80,6 +80,7 @@ def export_tflite(
 
     Raises:
         ValueError: if an argument is wrong; nothing has been converted then.
+        ModuleNotFoundError: if the extra "export" is not installed.
         RuntimeError: if the file cannot be made or loaded, a signature does not agree with its
             model, phones would run it wrong or, with `mobile`, would not run it sparse.
 
@@ -89,6 +90,8 @@ def export_tflite(
     >>> report.max_error <= report.tolerance
     True
     """
+    from spfde_keras.export import litert  # noqa: F401  where it is missing, nothing begins
+
     options = _Options(precision, sparse, mobile, tolerance)
     if precision == "int8_full" and representative_data is None:
         raise ValueError(

@@ -66,7 +66,7 @@ class ExportReport:
             return "runs sparse on phones (ARM64, ARM, WebAssembly)"
         return (
             f"does not run sparse on phones, where it is only smaller: {self.obstacle} "
-            "(tflite/inspect_tflite.py says more; mobile=True rewrites what it can)"
+            "(`spfde inspect` says more; mobile=True rewrites what it can)"
         )
 
     def _proof(self) -> str:

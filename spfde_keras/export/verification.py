@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from spfde_keras.export.naming import input_names, named_outputs
 from spfde_keras.training import SparseModel
@@ -306,6 +305,8 @@ def quiet() -> Iterator[None]:
 def _load(path: str | os.PathLike[str], signature: str | None) -> Any:
     if not os.path.isfile(path):
         raise ValueError(f"`path` must be a .tflite file. Received: {path}")
+    from spfde_keras.export.litert import Interpreter
+
     try:
         with quiet():
             interpreter = Interpreter(model_path=str(path), num_threads=THREADS)

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from spfde_keras.kernels.build import FOLDER, library_path
+from spfde_keras.kernels.compilation import FOLDER, library_path
 
 BUILD_COMMAND = "python -m spfde_keras.kernels.build"
 MODES = ("auto", "sparse", "dense")
@@ -64,6 +64,14 @@ def status() -> Status:
         library=path if module is not None else None,
         tensorflow=tf.__version__,
     )
+
+
+@functools.cache
+def tell_if_missing() -> None:
+    """Prints one line, once in a process, where zeros are computed for want of a library."""
+    now = status()
+    if not now.active and now.mode != "dense" and not tf.config.list_logical_devices("GPU"):
+        print(f"spfde_keras computes zeros, too, since sparse kernels are {now.reason}")
 
 
 def operators() -> Any:

@@ -3,18 +3,20 @@
 import functools
 import platform
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras.kernels import Status, build, library, sparse_conv2d, status
+import spfde_keras
+from spfde_keras.kernels import Status, compilation, library, sparse_conv2d, status
 from spfde_keras.layers import MaskedConv2D
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Where the library is looked for; nothing is there yet."""
-    path = functools.partial(build.library_path, folder=tmp_path)
+    path = functools.partial(compilation.library_path, folder=tmp_path)
     monkeypatch.setattr(library, "library_path", path)
     monkeypatch.setattr(library, "FOLDER", tmp_path)
     library._load.cache_clear()
@@ -45,18 +47,43 @@ def test_nothing_is_built(folder):
 
 
 def test_built_for_another_tensorflow(folder):
-    other = build.library_path("2.3.4", folder)
+    other = compilation.library_path("2.3.4", folder)
     other.touch()
-    build.library_path("9.8.7", folder).with_name("sparse-tf9.8.7-m68k.so").touch()
+    compilation.library_path("9.8.7", folder).with_name("sparse-tf9.8.7-m68k.so").touch()
     assert_off(f"{WHERE} (built are {other.name}); run `python -m spfde_keras.kernels.build`")
 
 
 def test_a_damaged_library(folder):
-    path = build.library_path(tf.__version__, folder)
+    path = compilation.library_path(tf.__version__, folder)
     path.write_bytes(b"\x7fELF damaged")
     reason = status().reason
     assert reason.startswith(f"{path.name} cannot be loaded ({path}: file too short)")
     assert_off(reason)
+
+
+def fit(model, **arguments):
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 8)), np.ones((4, 2)), **arguments)
+
+
+def test_the_first_fit_says_once_that_zeros_are_computed(folder, capsys, monkeypatch):
+    library.tell_if_missing.cache_clear()
+    net = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8), keras.layers.Dense(2)])
+    sparse, dense = spfde_keras.sparsify(net, 0.5, dense=[]), spfde_keras.wrap(net)
+    fit(dense)
+    fit(sparse, verbose=0)
+    monkeypatch.setenv("SPFDE_KERNELS", "dense")
+    fit(sparse)
+    assert "zeros" not in capsys.readouterr().out
+    library.tell_if_missing.cache_clear()
+    monkeypatch.setenv("SPFDE_KERNELS", "auto")
+    fit(sparse)
+    fit(sparse)
+    told = [line for line in capsys.readouterr().out.splitlines() if "zeros" in line]
+    assert told == [
+        f"spfde_keras computes zeros, too, since sparse kernels are {WHERE} (none are built); "
+        "run `python -m spfde_keras.kernels.build`"
+    ]
 
 
 def test_modes(sparse_kernels, monkeypatch):
@@ -69,7 +96,7 @@ def test_modes(sparse_kernels, monkeypatch):
         now = status()
         assert (now.mode, now.active, now.tensorflow) == (mode, active, tf.__version__)
         assert now.reason.endswith(reason)
-        assert now.library == str(build.library_path(tf.__version__))
+        assert now.library == str(compilation.library_path(tf.__version__))
     monkeypatch.delenv("SPFDE_KERNELS")
     assert status().mode == "auto"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spfde_keras.export.sparse_mode import kit_folder
-from spfde_keras.kernels import build
+from spfde_keras.kernels import compilation
 
 # Nothing is optimized: compiling takes longer than running, and no access is optimized away.
 FLAGS = "-O0 -g -std=c++17 -Wall -Wno-psabi -pthread"
@@ -20,8 +20,8 @@ def check(folder, compiler, flags, cases, machine=None, link="", run=()):
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     program = folder / "check"
-    files = [*build.engine_files(machine), Path(__file__).with_name("check.cc")]
-    build.compile_files(files, program, [compiler], f"{FLAGS} {flags}", link=link or flags)
+    files = [*compilation.engine_files(machine), Path(__file__).with_name("check.cc")]
+    compilation.compile_files(files, program, [compiler], f"{FLAGS} {flags}", link=link or flags)
     result = subprocess.run(
         [*map(str, run), str(program), str(cases)],
         capture_output=True,

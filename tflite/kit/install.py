@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from apps import program  # first: no log of TensorFlow
+from apps import errors, program  # first: no log of TensorFlow
 
 # isort: split
 from spfde_keras.export.sparse_mode import kit_folder, read_job
@@ -85,7 +85,7 @@ def install(options: Options) -> None:
     """
     chosen = options.runtimes or tuple(RUNTIMES)
     if unknown := sorted(set(chosen) - RUNTIMES.keys()):
-        raise program.UsageError(
+        raise errors.UsageError(
             f"Runtimes are {', '.join(RUNTIMES)}. Received: {', '.join(unknown)}"
         )
     kit = kit_folder()

@@ -6,11 +6,10 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-import flatbuffers
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from spfde_keras.export.inspection.graph import Graph, Operator, Sparsity, Tensor, TFLiteFile
+from spfde_keras.export.litert import flatbuffers, schema
 
 _IDENTIFIER = b"TFL3"
 _MOST_TABLES = 1_000_000  # more tables than any model has, read in seconds

@@ -4,7 +4,6 @@ import collections
 import math
 import os
 
-from spfde_keras.export.inspection.file import read_tflite
 from spfde_keras.export.inspection.findings import find_problems
 from spfde_keras.export.inspection.graph import Graph, Operator, Tensor, TFLiteFile
 from spfde_keras.export.inspection.layout import unpacked_constants
@@ -44,6 +43,8 @@ def inspect_tflite(path: str | os.PathLike[str]) -> InspectReport:
     >>> report.safe_on_arm64, report.sparse_on_arm64, report.problems[0].rule
     (True, False, 'rank')
     """
+    from spfde_keras.export.inspection.file import read_tflite  # needs the extra "export"
+
     file = read_tflite(path)
     return InspectReport(
         path=file.path,

@@ -45,7 +45,7 @@ export function showComparison(subnet, files, latency) {
   const faster = latency.dense / latency.sparse > 1.15;
   element("verdict").textContent = faster
     ? "Both files hold the same weights; LiteRT skips the zeros of the sparse one. Each the best of 25 measurements, taken in turn."
-    : "No faster: LiteRT has no sparse kernels for this net and expands its weights when it loads. tflite/inspect_tflite.py says why.";
+    : "No faster: LiteRT has no sparse kernels for this net and expands its weights when it loads. spfde inspect says why.";
 }
 
 function measure(title, values, text, better) {

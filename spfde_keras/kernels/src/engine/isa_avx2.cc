@@ -1,4 +1,4 @@
-// The kernels for AVX2 and FMA; compiled with the flags that build.py names.
+// The kernels for AVX2 and FMA; compiled with the flags that compilation.py names.
 #define SPFDE_ISA avx2
 #include "engine/batch_norm_simd.h"
 #include "engine/conv_simd.h"

@@ -1,4 +1,4 @@
-// The kernels for AVX-512 (F, DQ, BW, VL); compiled with the flags that build.py names.
+// The kernels for AVX-512 (F, DQ, BW, VL); compiled with the flags that compilation.py names.
 #define SPFDE_ISA avx512
 #include "engine/batch_norm_simd.h"
 #include "engine/conv_simd.h"

@@ -1,5 +1,5 @@
 // The kernels for what every processor of the kind has: SSE2, NEON; compiled with the flags that
-// build.py names.
+// compilation.py names.
 #define SPFDE_ISA baseline
 #include "engine/batch_norm_simd.h"
 #include "engine/conv_simd.h"

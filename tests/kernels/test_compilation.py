@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from spfde_keras.kernels import build
+from spfde_keras.kernels import compilation
 from spfde_keras.kernels.library import BUILD_COMMAND
 
 SITE = Path(sysconfig.get_paths()["purelib"])
-PACKAGE = Path(build.__file__).resolve().parents[1]
+PACKAGE = Path(compilation.__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -27,6 +27,7 @@ def site(tmp_path):
     (site / "tensorflow-2.99.0.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: tensorflow\nVersion: 2.99.0\n"
     )
+    (site / "tensorflow-2.99.0.dist-info" / "RECORD").write_text("tensorflow/__init__.py,,\n")
     (site / "tensorflow" / "include" / "tensorflow").mkdir(parents=True)
     (site / "tensorflow" / "libtensorflow_framework.so.2").touch()
     return site
@@ -52,8 +53,8 @@ def compiler(tmp_path, monkeypatch):
 
 def refusal(folder, site):
     """The one line that says why nothing was built."""
-    with pytest.raises(build.CannotBuild) as raised:
-        build.build(folder, site)
+    with pytest.raises(compilation.CannotBuild) as raised:
+        compilation.build(folder, site)
     assert not folder.is_dir() or not list(folder.iterdir()), "something was left behind"
     message = str(raised.value)
     assert "\n" not in message
@@ -65,13 +66,13 @@ WRITE_OUTPUT = 'while [ "$1" != -o ]; do shift; done; echo made > "$2"'
 
 def test_the_name_tells_version_and_machine(folder):
     expected = f"sparse-tf2.21.0-{os.uname().machine}.so"
-    assert build.library_path("2.21.0", folder) == folder / expected
+    assert compilation.library_path("2.21.0", folder) == folder / expected
 
 
 def test_what_was_compiled_is_put_in_place_whole(folder, site, compiler):
     compiler(WRITE_OUTPUT)
-    path = build.build(folder, site)
-    assert path == build.library_path("2.99.0", folder)
+    path = compilation.build(folder, site)
+    assert path == compilation.library_path("2.99.0", folder)
     assert path.read_text() == "made\n"
     assert list(folder.iterdir()) == [path]
 
@@ -79,7 +80,7 @@ def test_what_was_compiled_is_put_in_place_whole(folder, site, compiler):
 def test_a_compiler_may_have_arguments(folder, site, compiler, monkeypatch):
     compiler(f'test "$1" = --quick || exit 1; {WRITE_OUTPUT}')
     monkeypatch.setenv("CXX", f"{os.environ['CXX']} --quick")
-    assert build.build(folder, site).is_file()
+    assert compilation.build(folder, site).is_file()
 
 
 @pytest.mark.parametrize("command", ["/nonexistent", "/nonexistent -O0"])
@@ -102,6 +103,30 @@ def test_no_tensorflow(folder, tmp_path):
 def test_tensorflow_without_what_is_needed(folder, site, missing):
     (site / "tensorflow" / missing).rename(site / "elsewhere")
     assert "TensorFlow 2.99.0 came without headers" in refusal(folder, site)
+
+
+@pytest.mark.parametrize("name", ["tensorflow_cpu", "tf_nightly"])
+def test_tensorflow_by_another_name(folder, site, compiler, name):
+    compiler(WRITE_OUTPUT)
+    metadata = site / "tensorflow-2.99.0.dist-info"
+    metadata = metadata.rename(site / f"{name}-2.99.0.dev7.dist-info")
+    (metadata / "METADATA").write_text(f"Name: {name}\nVersion: 2.99.0.dev7\n")
+    # What TensorFlow itself calls this version.
+    assert compilation.build(folder, site) == compilation.library_path("2.99.0-dev7", folder)
+
+
+def test_the_command_runs_by_its_name_without_a_warning(monkeypatch):
+    monkeypatch.setenv("CXX", "/nonexistent")
+    result = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-m", "spfde_keras.kernels.build"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last == "The kernels are not built: there is no C++ compiler (/nonexistent)."
+    assert "RuntimeWarning" not in result.stderr
 
 
 def test_a_folder_that_cannot_be_written_to(site, compiler, tmp_path):
@@ -138,23 +163,23 @@ def test_a_compiler_that_is_too_old(folder, site, compiler, tmp_path):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 def test_the_compiler_at_hand_is_new_enough():
-    build.require_compiler(["g++"])
-    with pytest.raises(build.CannotBuild):
-        build.require_compiler(["g++", "-D__builtin_shufflevector=unknown"])
+    compilation.require_compiler(["g++"])
+    with pytest.raises(compilation.CannotBuild):
+        compilation.require_compiler(["g++", "-D__builtin_shufflevector=unknown"])
 
 
 def test_all_sources_are_listed():
-    everything = {path for path in build.SOURCES.rglob("*") if path.suffix in (".h", ".cc")}
-    assert set(build.source_files()) == everything
-    compiled = {*build.engine_files("x86_64"), *build.operator_files()}
+    everything = {path for path in compilation.SOURCES.rglob("*") if path.suffix in (".h", ".cc")}
+    assert set(compilation.source_files()) == everything
+    compiled = {*compilation.engine_files("x86_64"), *compilation.operator_files()}
     assert compiled == {path for path in everything if path.suffix == ".cc"}
-    assert {path.stem for path in compiled - {*build.engine_files("aarch64")}} == {
+    assert {path.stem for path in compiled - {*compilation.engine_files("aarch64")}} == {
         *("isa_avx2", "isa_avx512", "batch_norm_ops", "conv_ops")
     }
 
 
 def test_the_engine_knows_no_tensorflow():
-    for file in build.source_files():
+    for file in compilation.source_files():
         if file.parent.name == "engine":
             assert not re.search('#include [<"](tensorflow|ops)/', file.read_text()), file
 
@@ -169,11 +194,11 @@ def test_linking_that_fails(folder, site, compiler):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 def test_a_broken_source(folder, tmp_path, monkeypatch):
     broken = tmp_path / "src"
-    shutil.copytree(build.SOURCES, broken)
+    shutil.copytree(compilation.SOURCES, broken)
     for file in broken.rglob("*.cc"):
         file.write_text("")  # what is right takes long
     (broken / "engine" / "structure.cc").write_text("int structure() { return nothing; }\n")
-    monkeypatch.setattr(build, "SOURCES", broken)
+    monkeypatch.setattr(compilation, "SOURCES", broken)
     assert "structure.cc:1:26: error: 'nothing' was not" in refusal(folder, SITE).translate(
         {ord("‘"): "'", ord("’"): "'"}
     )
@@ -181,28 +206,28 @@ def test_a_broken_source(folder, tmp_path, monkeypatch):
 
 def test_an_older_library_survives_a_failure(folder, site, compiler):
     compiler("exit 1")
-    older = build.library_path("2.99.0", folder)
+    older = compilation.library_path("2.99.0", folder)
     folder.mkdir()
     older.write_text("older")
-    with pytest.raises(build.CannotBuild):
-        build.build(folder, site)
+    with pytest.raises(compilation.CannotBuild):
+        compilation.build(folder, site)
     assert older.read_text() == "older"
     assert list(folder.iterdir()) == [older]
 
 
 def test_a_library_in_use_is_not_written_into(folder, site, compiler):
     compiler(WRITE_OUTPUT)
-    older = build.library_path("2.99.0", folder)
+    older = compilation.library_path("2.99.0", folder)
     folder.mkdir()
     older.write_text("older")
     with older.open() as in_use:
-        build.build(folder, site)
+        compilation.build(folder, site)
         assert in_use.read() == "older"
     assert older.read_text() == "made\n"
 
 
 def test_the_command_says_why_in_one_line():
-    command = [sys.executable, build.__file__]
+    command = [sys.executable, compilation.__file__]
     options = {"env": os.environ | {"CXX": "/nonexistent"}, "capture_output": True, "text": True}
     result = subprocess.run(command, **options)
     assert result.returncode == 1

@@ -1,0 +1,78 @@
+"""Writes a saved Keras model as a TFLite file.
+
+    spfde convert model.keras model.tflite --precision=float16
+    spfde convert model.keras model.tflite --mobile  # must run sparse on phones
+
+A file is written only if it loads and agrees with the model.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+import spfde_keras
+from spfde_keras.export import PRECISIONS, export_tflite
+
+from . import program
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(program.Options):
+    """The options of the program."""
+
+    source: str | None = program.option(None, "the .keras file", positional=True)
+    target: str | None = program.option(None, "the .tflite file", positional=True)
+    precision: str = program.option("float32", "how numbers are stored", choices=tuple(PRECISIONS))
+    sparse: bool | None = program.option(
+        None, "store weights sparse; if unset, where the precision allows it"
+    )
+    mobile: bool = program.option(
+        False, "rewrite the model to an equal one that runs sparse on phones, or fail"
+    )
+    representative_data: str | None = program.option(
+        None, ".npy file of samples, which int8_full needs"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target is None:
+            received = self.source or "none"
+            raise ValueError(f"A .keras and a .tflite file are needed. Received: {received}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status, as of `program.run`."""
+    return program.run(_convert, Options, __doc__, arguments)
+
+
+def _convert(options: Options) -> None:
+    arguments = dataclasses.asdict(options)
+    source, target = arguments.pop("source"), arguments.pop("target")
+    data = arguments["representative_data"]
+    if data is not None:
+        arguments["representative_data"] = _read(data, np.load, "a .npy file of numbers")
+    model = _read(source, _load_model, "a .keras file of this version")
+    print(export_tflite(model, target, **arguments))
+
+
+def _load_model(path: str) -> keras.Model:
+    return spfde_keras.load_model(path, compile=False)
+
+
+def _read(path: str, load: Callable[[str], Any], kind: str) -> Any:
+    if not os.path.isfile(path):
+        raise ValueError(f"{path} does not exist, or is not a file.")
+    try:
+        return load(path)
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is not {kind}: {reason}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
