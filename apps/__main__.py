@@ -16,7 +16,8 @@ from .errors import UsageError, report
 PROGRAMS = {
     "train": "train",
     "report": "report",
-    "compare": "compare_subnets",
+    "compare": "compare_runs",
+    "compare_subnets": "compare_subnets",
     "costs": "costs",
     "convert": "convert",
     "inspect": "inspect_tflite",
@@ -47,7 +48,7 @@ def _described(name: str) -> str:
     """The name of a program and the first line of its text, read without importing it."""
     source = importlib.resources.files(__package__).joinpath(f"{PROGRAMS[name]}.py").read_text()
     text = ast.get_docstring(ast.parse(source)) or ""
-    return f"  {name:<10}{text.splitlines()[0]}"
+    return f"  {name:<17}{text.splitlines()[0]}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Sub-nets of finished runs, side by side: trained in turn (AST), jointly, or each alone.
 
-    spfde compare FOLDER... [--picture=FILE] [--json=FILE]
+    spfde compare_subnets FOLDER... [--picture=FILE] [--json=FILE]
 
 The folders are those of runs of `spfde train`, with several sub-nets or one.
 """

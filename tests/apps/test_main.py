@@ -18,7 +18,9 @@ def test_help_names_each_program_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr, done.stderr
-    listed = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[-6:])
+    listed = dict(
+        line.split(maxsplit=1) for line in done.stdout.splitlines()[-len(command.PROGRAMS) :]
+    )
     assert list(listed) == list(command.PROGRAMS)
     for name, module in command.PROGRAMS.items():
         text = importlib.import_module(f"apps.{module}").__doc__
@@ -35,8 +37,8 @@ def test_nothing_is_asked_for_is_help(capsys):
 def test_an_unknown_program_is_one_line(capsys):
     assert command.main(["trian", "--help"]) == errors.MISUSED
     assert capsys.readouterr().err == (
-        "error: `spfde` must be followed by one of train, report, compare, costs, convert, "
-        "inspect. Received: trian\n"
+        "error: `spfde` must be followed by one of train, report, compare, compare_subnets, "
+        "costs, convert, inspect. Received: trian\n"
     )
 
 
@@ -55,7 +57,7 @@ def forget(monkeypatch, name):
 @pytest.mark.parametrize(
     ("program", "missing", "importers"),
     [
-        ("compare", "matplotlib.figure", ["apps.plots", "apps.compare_subnets"]),
+        ("compare_subnets", "matplotlib.figure", ["apps.plots", "apps.compare_subnets"]),
         ("train", "ai_edge_litert.interpreter", ["spfde_keras.export.litert", "apps.train"]),
     ],
 )
