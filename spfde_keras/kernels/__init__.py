@@ -7,11 +7,13 @@ from spfde_keras.kernels.choice import (
     are_used,
     choose,
     convolution_of,
+    convolution_of_sequences,
     disabled,
+    product_of,
 )
 from spfde_keras.kernels.library import Status, status
 from spfde_keras.kernels.normalization import moments, normalize, relu
-from spfde_keras.kernels.ops import sparse_conv2d, sparse_matmul
+from spfde_keras.kernels.ops import sparse_conv1d, sparse_conv2d, sparse_matmul
 
 __all__ = [
     "Choice",
@@ -21,10 +23,13 @@ __all__ = [
     "are_used",
     "choose",
     "convolution_of",
+    "convolution_of_sequences",
     "disabled",
     "moments",
     "normalize",
+    "product_of",
     "relu",
+    "sparse_conv1d",
     "sparse_conv2d",
     "sparse_matmul",
     "status",

@@ -22,7 +22,10 @@ from spfde_keras.kernels.ops import sparse_conv2d
 if TYPE_CHECKING:
     from spfde_keras.masking import Mask
 
-DEFAULT_BATCH = 64  # of layers that are traced before the size of a batch is known
+# Of layers that are traced before these are known. Operators take any: only what is faster may not
+# be what was chosen, since a net is traced once for all sizes.
+DEFAULT_BATCH = 64
+DEFAULT_SIZE = 32  # of images in each direction, of sequences in steps, or rows where dilated
 _HIGHEST_DENSITY = 0.6  # above, no shape was seen to gain
 _ROUNDS = 5
 _WORTH = 1.05  # what sparse has to gain, so that noise does not choose it
@@ -54,42 +57,68 @@ class Convolution:
 
 
 def convolution_of(
-    inputs: tf.Tensor,
+    sizes: Sequence[int | None],
     mask: "Mask",
     kernel: Sequence[int] = (1, 1),
     stride: int = 1,
     padding: str = "valid",
-) -> Convolution | None:
-    """Returns what a layer computes; None if its images have no fixed size.
+) -> Convolution:
+    """Returns the convolution of images with a masked kernel.
 
     Args:
-        inputs: tensor (batch, height, width, inputs), or (..., inputs) for a dense layer.
-        mask: the `Mask` of its kernel.
+        sizes: (batch, height, width) of the images; None where a size is not known while tracing,
+            which counts as `DEFAULT_BATCH` images, or as `DEFAULT_SIZE` pixels.
+        mask: the `Mask` of the kernel.
         kernel: (rows, columns).
         stride: int.
         padding: "valid" or "same".
     """
-    batch, *spatial = inputs.shape[:-1]
-    if None in spatial or inputs.shape[-1] is None:
-        return None
+    batch, height, width = _assumed(sizes)
+    _, inputs, outputs = mask.layout.canonical_shape
+    rows, columns = kernel
     # As when training ends: what a layer chooses must not depend on when it was traced.
     density = 1 - float(np.mean([subnet.sparsity for subnet in mask.subnets]))
-    if len(mask.layout.shape) == 2:
-        batch, spatial = (batch or DEFAULT_BATCH) * math.prod(spatial), (1, 1)
-    height, width = spatial
-    taken, given = mask.layout.shape[-2:]
-    rows, columns = kernel
     return Convolution(
-        batch=batch or DEFAULT_BATCH,
-        height=height,
-        width=width,
-        inputs=taken,
-        outputs=given,
-        kernel=(rows, columns),
-        stride=stride,
-        padding=padding,
-        density=density,
+        batch, height, width, inputs, outputs, (rows, columns), stride, padding, density
     )
+
+
+def convolution_of_sequences(
+    sizes: Sequence[int | None],
+    mask: "Mask",
+    kernel: int,
+    stride: int = 1,
+    padding: str = "valid",
+    dilation: int = 1,
+) -> Convolution:
+    """Returns the convolution of images that `sparse_conv1d` makes of that of sequences.
+
+    Args:
+        sizes: (batch, length); as in `convolution_of`, None where a size is not known.
+        mask, kernel, stride, padding, dilation: as for `sparse_conv1d`.
+    """
+    batch, length = sizes
+    rows = None if length is None else -(-length // dilation)
+    if padding == "causal":
+        padding = "same"  # as many rows, elsewhere
+    return convolution_of((batch, rows, dilation), mask, (kernel, 1), stride, padding)
+
+
+def product_of(sizes: Sequence[int | None], mask: "Mask") -> Convolution:
+    """Returns the product of vectors with a masked matrix, as a convolution of 1x1 images.
+
+    Args:
+        sizes: how many vectors there are, along each axis; as in `convolution_of`, None where a
+            size is not known. The first one is the batch's.
+        mask: the `Mask` of the matrix.
+    """
+    return convolution_of((math.prod(_assumed(sizes)), 1, 1), mask)
+
+
+def _assumed(sizes: Sequence[int | None]) -> list[int]:
+    """Sizes, the first of which is a batch's, with what is assumed of those not known."""
+    assumed = [DEFAULT_BATCH] + [DEFAULT_SIZE] * (len(sizes) - 1)
+    return [size or other for size, other in zip(sizes, assumed, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True)
