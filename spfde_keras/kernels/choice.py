@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,11 @@ class Convolution:
     stride: int
     padding: str
     density: float
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is that of a dense layer."""
+        return (self.height, self.width, self.kernel) == (1, 1, (1, 1))
 
 
 def convolution_of(
@@ -200,7 +205,8 @@ def choose(convolution: Convolution) -> Choice:
 @functools.cache
 def _measured(convolution: Convolution) -> Choice:
     threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
-    key = f"{platform.node()} {threads} {tf.__version__} {dataclasses.astuple(convolution)}"
+    kind = "product " if convolution.is_product else ""
+    key = f"{platform.node()} {threads} {tf.__version__} {kind}{dataclasses.astuple(convolution)}"
     known = _read()
     if key not in known:
         with tf.init_scope(), tf.device("CPU:0"):
@@ -240,8 +246,16 @@ def _speedup(convolution: Convolution) -> float:
     kept = random.random((*c.kernel, c.inputs, c.outputs)) < c.density
     kernel = tf.constant(random.random(kept.shape, "float32") * kept)
     mask = tf.constant(kept)
-    ways = {
-        "dense": lambda: tf.nn.conv2d(images, kernel, c.stride, c.padding.upper()),
+
+    def dense() -> tf.Tensor:
+        if not c.is_product:
+            return tf.nn.conv2d(images, kernel, c.stride, c.padding.upper())
+        # As layers do: TensorFlow is slow with 1x1 images.
+        vectors = tf.reshape(images, (c.batch, c.inputs))
+        return tf.matmul(vectors, tf.reshape(kernel, (c.inputs, c.outputs)))
+
+    ways: dict[str, Callable[[], tf.Tensor]] = {
+        "dense": dense,
         "sparse": lambda: sparse_conv2d(images, kernel, mask, c.stride, c.padding),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}

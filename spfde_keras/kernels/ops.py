@@ -113,9 +113,11 @@ def sparse_conv1d(
     pads: Pads = (extent - 1, 0) if padding == "causal" else (0, 0)
     if padding == "same":
         pads = _same(sequences, 1, extent, stride)
-    column, mask = kernel[:, None], mask[:, None]
+    # No slices: their gradients are copies.
+    column, mask = tf.expand_dims(kernel, 1), tf.expand_dims(mask, 1)
     if dilation == 1:
-        return _convolve(sequences[:, :, None], column, mask, stride, [pads, (0, 0)])[:, :, 0]
+        images = tf.expand_dims(sequences, 2)
+        return tf.squeeze(_convolve(images, column, mask, stride, [pads, (0, 0)]), 2)
     length = _size(sequences, 1) + sum(pads) - (extent - 1)
     if pads[0] % dilation:  # not whole rows
         sequences = tf.pad(sequences, [(0, 0), pads, (0, 0)])
