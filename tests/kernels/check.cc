@@ -106,15 +106,18 @@ Case make_case(std::mt19937* random) {
   auto between = [&](int low, int high) {
     return std::uniform_int_distribution<int>(low, high)(*random);
   };
-  const int rows = between(1, 5), columns = between(0, 1) ? rows : between(1, 5);
+  // Many pixels in a row, each of which sees its column only, fill the lanes by themselves.
+  const bool wide = between(0, 2) == 0;
+  const int rows = between(1, 5), columns = wide ? 1 : between(0, 1) ? rows : between(1, 5);
   std::array<int64_t, 4> pad{};
   for (int i = 0; i < 4; ++i) pad[i] = between(0, (i < 2 ? rows : columns) - 1);
   const int64_t height = std::max<int64_t>(between(1, 19), rows - pad[0] - pad[1]);
-  const int64_t width = std::max<int64_t>(between(1, 19), columns - pad[2] - pad[3]);
+  const int64_t width =
+      wide ? between(50, 150) : std::max<int64_t>(between(1, 19), columns - pad[2] - pad[3]);
   const int channels = between(1, 36);
   Case made;
   made.geometry =
-      spfde::make_geometry({between(1, 35), height, width, channels},
+      spfde::make_geometry({between(1, wide ? 5 : 35), height, width, channels},
                            {rows, columns, channels, between(1, 36)}, between(1, 2), pad);
   const Geometry& g = made.geometry;
   const double density = between(0, 9) == 0 ? 0 : between(1, 10) * 0.1;

@@ -60,13 +60,15 @@ def case(random, batch=3, size=(7, 6), kernel=(3, 3), channels=(5, 6), density=0
 
 def random_case(random):
     rows, columns = random.integers(1, 6, 2)
+    wide = random.random() < 0.3  # many pixels that see their column only
+    columns = 1 if wide else columns
     padding = random.choice(["same", "valid"])
     least = (rows, columns) if padding == "valid" else (1, 1)
     return case(
         random,
-        batch=random.integers(1, 41),
-        size=tuple(int(random.integers(low, 20)) for low in least),
-        kernel=(rows, columns if random.random() < 0.5 else min(rows, least[1])),
+        batch=random.integers(1, 5 if wide else 41),
+        size=(int(random.integers(least[0], 20)), int(random.integers(least[1], 20)) + 60 * wide),
+        kernel=(rows, columns if wide or random.random() < 0.5 else min(rows, least[1])),
         channels=tuple(random.integers(1, 41, 2)),
         density=random.choice([0, 0.02, 0.1, 0.5, 1]),
         stride=int(random.integers(1, 3)),
