@@ -1,8 +1,8 @@
 """Times one training step of nets other than image classifiers: dense Keras, and sparse.
 
 A vision transformer (Dosovitskiy et al., 2021) reads 64 tokens of 256 features in 6 layers; a
-WaveNet (van den Oord et al., 2016) reads sequences in gated, dilated, causal convolutions. The
-sparse ones skip zeros where `spfde_keras.kernels` finds that faster. Both take turns, so that a
+WaveNet (van den Oord et al., 2016) reads sequences of 128 channels in 8 layers of gated, dilated,
+causal convolutions. The sparse ones skip zeros where `spfde_keras.kernels` finds that faster. Both take turns, so that a
 machine that slows down does so for both; the speed-up is the median over the rounds of that
 within a round.
 """
@@ -38,6 +38,7 @@ class Options(program.Options):
     batch_size: int = program.option(64, "images in a batch; half as many sequences", least=1)
     length: int = program.option(512, "steps of a sequence", least=1)
     width: float = program.option(1.0, "factor on all channel counts")
+    layers: int = program.option(6, "of the transformer; the WaveNet has two more", least=1)
     steps: int = program.option(15, "timed steps of each variant", least=1)
     json: str | None = program.option(None, "file to write the results to", written=True)
 
@@ -81,9 +82,9 @@ def transformer(options: Options) -> tuple[keras.Model, tf.data.Dataset]:
     heads = 8
     size = heads * max(1, round(32 * options.width))
     inputs = keras.Input((TOKENS, PATCH))
-    x = layers.Dense(size, name="patches")(inputs)
-    x = _AddPositions(name="positions")(x)
-    for _ in range(6):
+    # Each position has a bias of its own, which is its embedding.
+    x = layers.EinsumDense("abc,cd->abd", (TOKENS, size), bias_axes="bd", name="patches")(inputs)
+    for _ in range(options.layers):
         y = layers.LayerNormalization(epsilon=1e-6)(x)
         x = layers.add([x, layers.MultiHeadAttention(heads, size // heads)(y, y)])
         y = layers.LayerNormalization(epsilon=1e-6)(x)
@@ -94,23 +95,14 @@ def transformer(options: Options) -> tuple[keras.Model, tf.data.Dataset]:
     return model, noise((options.batch_size, TOKENS, PATCH), (options.batch_size,), CLASSES)
 
 
-@keras.saving.register_keras_serializable("benchmarks")
-class _AddPositions(layers.Layer):
-    def build(self, input_shape: tuple) -> None:
-        self.positions = self.add_weight(shape=input_shape[1:], initializer="random_normal")
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return inputs + self.positions
-
-
 def wavenet(options: Options) -> tuple[keras.Model, tf.data.Dataset]:
     """A WaveNet of one stack of dilations that predicts the levels of a signal, and noise."""
     channels = max(1, round(128 * options.width))
     inputs = keras.Input((options.length, 1))
     x = layers.Conv1D(channels, 2, padding="causal", name="signal")(inputs)
     skips = []
-    for dilation in (1, 2, 4, 8, 16, 32, 64, 128):
-        where = {"padding": "causal", "dilation_rate": dilation}
+    for layer in range(options.layers + 2):
+        where = {"padding": "causal", "dilation_rate": 2**layer}
         gate = layers.Conv1D(channels, 2, activation="sigmoid", **where)(x)
         y = layers.multiply([layers.Conv1D(channels, 2, activation="tanh", **where)(x), gate])
         skips.append(layers.Conv1D(channels, 1)(y))

@@ -247,7 +247,7 @@ def _speedup(convolution: Convolution) -> float:
     kernel = tf.constant(random.random(kept.shape, "float32") * kept)
     mask = tf.constant(kept)
 
-    def dense() -> tf.Tensor:
+    def compute_densely() -> tf.Tensor:
         if not c.is_product:
             return tf.nn.conv2d(images, kernel, c.stride, c.padding.upper())
         # As layers do: TensorFlow is slow with 1x1 images.
@@ -255,7 +255,7 @@ def _speedup(convolution: Convolution) -> float:
         return tf.matmul(vectors, tf.reshape(kernel, (c.inputs, c.outputs)))
 
     ways: dict[str, Callable[[], tf.Tensor]] = {
-        "dense": dense,
+        "dense": compute_densely,
         "sparse": lambda: sparse_conv2d(images, kernel, mask, c.stride, c.padding),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -11,8 +11,8 @@ import tensorflow as tf
 from spfde_keras.kernels import normalization
 from spfde_keras.kernels.library import operators
 
-Size = int | tf.Tensor
-Pads = tuple[Size, Size]
+Size: TypeAlias = int | tf.Tensor
+Pads: TypeAlias = tuple[Size, Size]
 """Before and after; tensors where they depend on a size that is not known while tracing."""
 
 _STRIDES = (1, 2)
