@@ -1,5 +1,6 @@
 """CPU kernels that skip a kernel's zeros, in training and inference; layers work without them."""
 
+from spfde_keras.kernels.activation import gelu
 from spfde_keras.kernels.choice import (
     Choice,
     Convolution,
@@ -25,6 +26,7 @@ __all__ = [
     "convolution_of",
     "convolution_of_sequences",
     "disabled",
+    "gelu",
     "moments",
     "normalize",
     "product_of",

@@ -48,6 +48,8 @@ class SkipsZeros(MixinBase):
         outputs = self.compute_sparsely(inputs, getattr(self, weight), mask.running)
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
+        if self.activation is keras.activations.gelu:
+            return kernels.gelu(outputs)
         return outputs if self.activation is None else self.activation(outputs)
 
     def _chooses_sparse(self, inputs: tf.Tensor) -> bool:
