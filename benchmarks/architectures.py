@@ -2,9 +2,9 @@
 
 A vision transformer (Dosovitskiy et al., 2021) reads 64 tokens of 256 features in 6 layers; a
 WaveNet (van den Oord et al., 2016) reads sequences of 128 channels in 8 layers of gated, dilated,
-causal convolutions. The sparse ones skip zeros where `spfde_keras.kernels` finds that faster. Both take turns, so that a
-machine that slows down does so for both; the speed-up is the median over the rounds of that
-within a round.
+causal convolutions. The sparse ones skip zeros where `spfde_keras.kernels` finds that faster.
+Both take turns, so that a machine that slows down does so for both; the speed-up is the median
+over the rounds of that within a round.
 """
 
 import dataclasses

@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/activation.h"
 #include "engine/batch_norm.h"
 #include "engine/conv.h"
 #include "engine/structure_cache.h"
@@ -248,6 +249,23 @@ double check_batch_norm(const Input& input, const Input& residual, const spfde::
   return std::max(worst, error(sums[1], of_beta));
 }
 
+// The same of GELU and its gradient.
+double check_gelu(const Input& x, const Input& gradient, const spfde::Isa& isa,
+                  const spfde::Threads& pool) {
+  const size_t size = std::min(x.data.size(), gradient.data.size());
+  std::vector<double> exact(size), of_x(size);
+  for (size_t i = 0; i < size; ++i) {
+    const double v = x.data[i], distribution = 0.5 * std::erfc(-v * std::sqrt(0.5));
+    exact[i] = v * distribution;
+    of_x[i] = gradient.data[i] * (distribution + v * std::exp(-v * v / 2) * 0.3989422804014327);
+  }
+  Floats found(size, NAN);
+  spfde::gelu(isa, x.data.data(), int64_t(size), found.data(), pool);
+  const double worst = error(found, exact);
+  spfde::gelu_gradient(isa, x.data.data(), gradient.data.data(), int64_t(size), found.data(), pool);
+  return std::max(worst, error(found, of_x));
+}
+
 // The largest error of all results, as a share of their scale.
 double check(const Case& c, const spfde::Isa& isa, int thread_count) {
   const Geometry& g = c.geometry;
@@ -291,6 +309,7 @@ double check(const Case& c, const spfde::Isa& isa, int thread_count) {
                   found.data(), pool);
   worst = std::max({worst, error(both, input_gradient), error(found, diff_weights)});
   // Any two of the same shape will do.
+  worst = std::max(worst, check_gelu(c.images, c.gradient, isa, pool));
   return std::max(worst, check_batch_norm(c.gradient, c.gradient, isa, pool));
 }
 

@@ -115,6 +115,16 @@ def draw_derive(random) -> dict:
     }
 
 
+def draw_gelu(random) -> dict:
+    # Enough numbers that some are not close to 0.
+    return {"x": normal(random, *draw_rows(random), 32), "isa": ""}
+
+
+def draw_gelu_gradient(random) -> dict:
+    shape = (*draw_rows(random), 32)
+    return {"x": normal(random, *shape), "gradient": normal(random, *shape), "isa": ""}
+
+
 _IMAGES, _GRADIENT = ("normalization", "epsilon"), ("derivation", "passing")
 
 
@@ -134,6 +144,8 @@ OPERATORS = {
         draw_derive,
         lambda a: (oracle.derive(**{name: value for name, value in a.items() if name != "isa"}),),
     ),
+    "spfde_gelu": (draw_gelu, oracle.gelu),
+    "spfde_gelu_gradient": (draw_gelu_gradient, oracle.gelu_gradient),
     "spfde_sparse_conv2d": convolution(("images", "kernel", "mask", *_IMAGES), slice(0, 1)),
     "spfde_sparse_conv2d_input_gradient": convolution(
         ("sizes", "kernel", "mask", "gradient", *_GRADIENT), slice(1, 2)

@@ -32,10 +32,10 @@ struct Normal {
   }
 
  private:
-  // As in Cephes: 2^n times a polynomial. What is below -87 counts as that.
-  static SPFDE_INLINE V exp_of_negative(V y) {
+  // As in Cephes: 2^n times a polynomial; 0 where that is below the least normal number.
+  static SPFDE_INLINE V exp_of_negative(V exponent) {
     const V least = V{} - 87.0f;
-    y = y > least ? y : least;
+    const V y = exponent > least ? exponent : least;
     // Adding this leaves the nearest whole number in the last bits.
     constexpr float kRounder = 12582912.0f;
     const V rounded = y * 1.44269504f + kRounder;
@@ -48,7 +48,7 @@ struct Normal {
                          r +
                      0.5f;
     const Integers power = ((Integers)rounded - 0x4B400000 + 127) << 23;
-    return (series * r * r + r + 1.0f) * (V)power;
+    return exponent < least ? V{} : (series * r * r + r + 1.0f) * (V)power;
   }
 };
 
