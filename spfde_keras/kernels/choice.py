@@ -72,15 +72,16 @@ def convolution_of(
 
     Args:
         sizes: (batch, height, width) of the images; None where a size is not known while tracing,
-            which counts as `DEFAULT_BATCH` images, or as `DEFAULT_SIZE` pixels.
+            which counts as `DEFAULT_BATCH` images, or as `DEFAULT_SIZE` pixels, or as many as the
+            kernel needs.
         mask: the `Mask` of the kernel.
         kernel: (rows, columns).
         stride: int.
         padding: "valid" or "same".
     """
-    batch, height, width = _assumed(sizes)
-    _, inputs, outputs = mask.layout.canonical_shape
     rows, columns = kernel
+    batch, height, width = _assumed(sizes, least=(1, rows, columns))
+    _, inputs, outputs = mask.layout.canonical_shape
     # As when training ends: what a layer chooses must not depend on when it was traced.
     density = 1 - float(np.mean([subnet.sparsity for subnet in mask.subnets]))
     return Convolution(
@@ -117,13 +118,15 @@ def product_of(sizes: Sequence[int | None], mask: "Mask") -> Convolution:
             size is not known. The first one is the batch's.
         mask: the `Mask` of the matrix.
     """
-    return convolution_of((math.prod(_assumed(sizes)), 1, 1), mask)
+    batch = math.prod(_assumed(sizes, least=[1] * len(sizes)))
+    return convolution_of((batch, 1, 1), mask)
 
 
-def _assumed(sizes: Sequence[int | None]) -> list[int]:
+def _assumed(sizes: Sequence[int | None], least: Sequence[int]) -> list[int]:
     """Sizes, the first of which is a batch's, with what is assumed of those not known."""
     assumed = [DEFAULT_BATCH] + [DEFAULT_SIZE] * (len(sizes) - 1)
-    return [size or other for size, other in zip(sizes, assumed, strict=True)]
+    every = zip(sizes, assumed, least, strict=True)
+    return [max(other, low) if size is None else size for size, other, low in every]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -208,6 +208,8 @@ def test_sizes_that_are_not_known_are_assumed():
     found = convolution_of((None, None, 9), mask, (3, 3))
     assert (found.batch, found.height, found.width) == (64, 32, 9)
     assert (choice.DEFAULT_BATCH, choice.DEFAULT_SIZE) == (64, 32)
+    found = convolution_of((None, None, 9), mask, (40, 3))  # large enough for its kernel
+    assert (found.height, found.width) == (40, 9)
     mask = built(MaskedDense(6, sparsity=0.75), 4)
     assert product_of((None, None), mask).batch == 64 * 32
 
