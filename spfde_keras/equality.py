@@ -1,11 +1,12 @@
-"""Whether two models compute the same, seen on a random batch."""
+"""Whether models compute what they should, seen on a random batch."""
 
 from typing import Any
 
 import keras
 import numpy as np
 
-from spfde_keras import compat
+from spfde_keras import compat, kernels
+from spfde_keras.masking import Mask, find_masks
 from spfde_keras.rebuilding import as_functional
 
 # Where an input has no fixed size, sizes are tried until the model takes one.
@@ -25,23 +26,71 @@ def check_same_outputs(made: keras.Model, model: keras.Model) -> None:
     Raises:
         RuntimeError: if the outputs on one random sample differ.
     """
+    batch = _usable_batch(model)
+    if batch is None:
+        return
+    error = _error(_outputs(made, batch), _outputs(model, batch))
+    if not error <= _tolerance(model):
+        raise RuntimeError(
+            f"The model made of {model.name!r} does not compute the same: on a random sample its "
+            f"outputs differ by {error:.1e} of their scale. A layer keeps state that is not in "
+            "its weights, or changes when it is called; please report it with the model."
+        )
+
+
+def check_masks_hold(made: keras.Model, model: keras.Model) -> None:
+    """Raises an error if a kernel with a mask is also used without it, as tied weights are.
+
+    Args:
+        made: a model with masks.
+        model: the model it was made of.
+
+    Raises:
+        ValueError: if outputs on one random sample change with weights that no mask keeps.
+    """
+    known = ("keras.", f"{__package__}.")
+    if all(type(layer).__module__.startswith(known) for layer in compat.all_layers(made)):
+        return  # layers of Keras use no kernel of another one
+    batch = _usable_batch(model)
+    masks = find_masks(made)
+    if batch is None or not _leak(made, masks, batch):
+        return
+    leaking = [mask.kernel_path for mask in masks if _leak(made, [mask], batch)]
+    raise ValueError(
+        "`dense` must hold layers whose kernels are used elsewhere as well, since they are masked "
+        f"in calls of their layer only. Received: a model that uses {', '.join(leaking)} "
+        "elsewhere, too"
+    )
+
+
+def _leak(model: keras.Model, masks: list[Mask], batch: Any) -> bool:
+    """Whether outputs depend on weights that no mask keeps, half of them chosen for the test."""
+    before = [mask.read() for mask in masks]
+    rng = np.random.default_rng(0)
+    try:
+        for mask, (kernel, values) in zip(masks, before, strict=True):
+            mask.write(kernel, np.broadcast_to(rng.random(kernel.shape) < 0.5, values.shape))
+        expected = _outputs(model, batch)
+        for mask in masks:
+            kernel, values = mask.read()
+            mask.kernel.assign(np.where(values.any(axis=0), kernel, 1.0))
+        return _error(_outputs(model, batch), expected) > _tolerance(model)
+    finally:
+        for mask, (kernel, values) in zip(masks, before, strict=True):
+            mask.values.assign(values)
+            mask.kernel.assign(kernel)
+
+
+def _usable_batch(model: keras.Model) -> Any:
+    """A random batch of one sample that a model takes, None if there is none."""
     for size in _SIZES:
         batch = _random_batch(model, size)
         try:
-            expected = _outputs(model, batch)
-            again = _outputs(model, batch)
+            once, again = (_outputs(model, batch) for _ in range(2))
         except Exception:
             continue  # a size, or a kind of input, that the model itself does not take
-        if _error(again, expected) == 0:
-            error = _error(_outputs(made, batch), expected)
-            if not error <= _tolerance(model):
-                raise RuntimeError(
-                    f"The model made of {model.name!r} does not compute the same: on a random "
-                    f"sample its outputs differ by {error:.1e} of their scale. A layer keeps "
-                    "state that is not in its weights, or changes when it is called; please "
-                    "report it with the model."
-                )
-        return
+        return None if _error(again, once) else batch
+    return None
 
 
 def _random_batch(model: keras.Model, size: int) -> Any:
@@ -60,7 +109,8 @@ def _random_batch(model: keras.Model, size: int) -> Any:
 
 def _outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
     batch = keras.tree.map_structure(keras.ops.convert_to_tensor, batch)
-    outputs = keras.tree.flatten(model(batch, training=False))
+    with kernels.disabled():  # nothing is measured for a single sample
+        outputs = keras.tree.flatten(model(batch, training=False))
     return [np.asarray(keras.ops.convert_to_numpy(x), "float64") for x in outputs]
 
 

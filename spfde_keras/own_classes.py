@@ -40,19 +40,22 @@ def overrides(cls: type[keras.Model]) -> list[str]:
 def check_class(model: keras.Model) -> None:
     """Raises ValueError if a model's class cannot be kept, naming what would be lost."""
     lost = overrides(type(model))
+    if not isinstance(model, (keras.Function, keras.Sequential)):
+        lost = [name for name in lost if name != "call"]  # it is called as it is
     if lost and any("__init__" in vars(one) for one in _own(type(model))):
         raise ValueError(
             "`model` must be of a class without its own `__init__` where the class overrides "
             f"methods, which a model made of its layers would lose. Received: "
             f"{type(model).__name__}, which overrides {', '.join(lost)}; build it as "
-            f"{type(model).__name__}(inputs, outputs)"
+            f"{type(model).__name__}(inputs, outputs), or pass what it computes without them, "
+            "keras.Model(model.input, model.output)"
         )
 
 
 def sparse_class(model: keras.Model) -> type[SparseModel]:
     """Returns the class of what is made of `model` to be trained: a `SparseModel` like it."""
     cls = type(model)
-    if not overrides(cls) or isinstance(model, SparseModel):
+    if not _keeps(model) or isinstance(model, SparseModel):
         return SparseModel
     return _combined(cls)  # type: ignore[arg-type]
 
@@ -60,7 +63,12 @@ def sparse_class(model: keras.Model) -> type[SparseModel]:
 def plain_class(model: keras.Model) -> type[keras.Model]:
     """Returns the class of a model without what `sparse_class` added."""
     own = [one for one in type(model).__mro__ if one in _own(type(model))]
-    return own[0] if own and overrides(type(model)) else keras.Model
+    return own[0] if own and _keeps(model) else keras.Model
+
+
+def _keeps(model: keras.Model) -> bool:
+    """Whether what is made of a model must be of its class."""
+    return isinstance(model, keras.Function) and bool(overrides(type(model)))
 
 
 @functools.cache

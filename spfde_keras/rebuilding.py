@@ -1,4 +1,4 @@
-"""Models rebuilt with some layers replaced; what cannot be copied is taken over as it is."""
+"""The graph of a model, its layers, and layers of another class like those there are."""
 
 import inspect
 import warnings
@@ -15,75 +15,62 @@ from spfde_keras.trainability import copy_trainability
 
 
 def as_functional(model: keras.Model) -> keras.Model:
-    """Returns the graph of `model` as a plain functional model, not compiled."""
+    """Returns the graph of `model` as a plain functional model, not compiled.
+
+    That of a subclassed model is a single layer: the model itself.
+
+    Raises:
+        ValueError: if `model` is not a model, or its inputs are not known yet.
+    """
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a keras.Model. Received: {type(model).__name__}")
+    if isinstance(model, keras.Function):
+        return keras.Model(model.input, model.output, name=model.name)
     if isinstance(model, keras.Sequential):
         graph = compat.sequential_graph(model)
         if graph is None:
             raise ValueError("`model` must know its input shape: start it with keras.Input.")
         return keras.Model(graph.input, graph.output, name=model.name)
-    if not has_graph(model):
+    return _around(model)
+
+
+def _around(model: keras.Model) -> keras.Model:
+    """A functional model with a subclassed one as its only layer."""
+    shapes = model.get_build_config() or {}
+    if not model.built or set(shapes) != {"input_shape"}:
         raise ValueError(
-            "`model` must be functional or Sequential; a subclassed model can use the masked "
-            f"layers of spfde_keras.layers directly. Received: {type(model).__name__}"
+            "`model` must have been called once on a batch of its one input (or structure of "
+            "inputs), so that its layers and shapes are known. Received: "
+            f"{type(model).__name__} {model.name!r}"
+            + (f", built for {sorted(shapes.get('shapes_dict', ()))}" if model.built else "")
         )
-    return keras.Model(model.input, model.output, name=model.name)
+    inputs = _inputs(shapes["input_shape"])
+    return keras.Model(inputs, model(inputs), name=f"{model.name}_graph")
 
 
-def has_graph(layer: keras.Operation) -> bool:
-    """Returns whether a layer is itself a model of known layers."""
-    return isinstance(layer, (keras.Sequential, keras.Function))
+def _inputs(shape: Any) -> Any:
+    if isinstance(shape, Mapping):
+        return {name: _inputs(one) for name, one in shape.items()}
+    if any(isinstance(extent, (list, tuple, Mapping)) for extent in shape):
+        return [_inputs(one) for one in shape]
+    return keras.Input(tuple(shape[1:]))
 
 
 def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Returns all layers in the graph's order, once each, those of nested models included."""
-    leaves: dict[keras.layers.Layer, None] = {}
+    return list(paths_of_leaves(model))
+
+
+def paths_of_leaves(model: keras.Model) -> dict[keras.layers.Layer, str]:
+    """Returns `leaf_layers`, each with its path through nested models, such as "backbone/conv1"."""
+    leaves: dict[keras.layers.Layer, str] = {}
     for layer in model.layers:
-        leaves |= dict.fromkeys(leaf_layers(layer) if has_graph(layer) else [layer])
-    return list(leaves)
-
-
-def rebuild(
-    model: keras.Model, replacements: Mapping[keras.layers.Layer, keras.layers.Layer]
-) -> keras.Model:
-    """Returns the graph of a model with some layers replaced, from inputs of its own.
-
-    The outputs of a layer that is in both models are then never mistaken for one another.
-
-    Args:
-        model: a functional or Sequential model.
-        replacements: from layer to replacement. All other layers are used as they are, and
-            belong to both models. A nested model in which something is replaced is rebuilt
-            under its own name.
-
-    Returns:
-        A functional model, without the class, or the compilation, of `model`.
-    """
-    rebuilt: dict[int, keras.Operation] = {}
-
-    def operation(layer: keras.Operation) -> keras.Operation:
-        # A layer called twice, even in another nested model, must stay one layer.
-        if id(layer) not in rebuilt:
-            new = replacements.get(layer, layer) if isinstance(layer, keras.Layer) else layer
-            if has_graph(layer) and any(leaf in replacements for leaf in leaf_layers(layer)):
-                new = graph_of(as_functional(layer))
-                new.trainable = layer.trainable
-            rebuilt[id(layer)] = new
-        return rebuilt[id(layer)]
-
-    def graph_of(function: keras.Model) -> keras.Model:
-        inputs = [_input_like(tensor) for tensor in function.inputs]
-        outputs = compat.run_graph(function, inputs, operation)
-        structure = keras.tree.pack_sequence_as(function.input, inputs)
-        return keras.Model(structure, outputs, name=function.name)
-
-    return graph_of(as_functional(model))
-
-
-def _input_like(tensor: keras.KerasTensor) -> keras.KerasTensor:
-    layer = compat.maker(tensor)
-    return type(layer).from_config(layer.get_config()).output
+        inner = {layer: ""}
+        if compat.is_graph(layer):
+            inner = {leaf: f"/{path}" for leaf, path in paths_of_leaves(layer).items()}
+        for leaf, path in inner.items():
+            leaves.setdefault(leaf, f"{layer.name}{path}")
+    return leaves
 
 
 def like(
@@ -110,23 +97,6 @@ def like(
         copy_weights(layer, made)
         copy_trainability(layer, made)
     return made
-
-
-def independent(layer: keras.layers.Layer) -> keras.layers.Layer | None:
-    """Returns an exact copy of a layer, None where there is no sure way to one.
-
-    Sure are the classes of Keras and of this package, whose state is in their arguments and
-    variables. Layers of other classes, and those adapted to data, may hold more.
-    """
-    known = ("keras.", f"{__package__}.")
-    if hasattr(layer, "adapt") or not all(
-        type(one).__module__.startswith(known) for one in compat.all_layers(layer)
-    ):
-        return None
-    try:
-        return like(layer, type(layer))
-    except Exception:
-        return None  # changed after it was made: quantized, with LoRA, ...
 
 
 def live_config(layer: keras.layers.Layer) -> dict[str, Any]:

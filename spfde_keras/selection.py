@@ -1,120 +1,125 @@
 """Which layers of a model stay dense."""
 
-import collections
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 import keras
 
+from spfde_keras import compat
 from spfde_keras.graph import trace
 from spfde_keras.layers import masked_class
-from spfde_keras.rebuilding import leaf_layers
+from spfde_keras.places import Place
 
 Selector: TypeAlias = str | keras.layers.Layer | Callable[[keras.layers.Layer], bool]
-
-
-def kernel_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Returns the layers that have kernels, those of nested models included.
-
-    Raises:
-        ValueError: if two of them have the same name.
-    """
-    layers = [layer for layer in leaf_layers(model) if masked_class(layer) or _owns_kernel(layer)]
-    _check_names(layers)
-    return layers
-
-
-def _owns_kernel(layer: keras.layers.Layer) -> bool:
-    return any(len(variable.shape) > 1 for variable in layer.weights)
-
-
-def _check_names(layers: list[keras.layers.Layer]) -> None:
-    counts = collections.Counter(layer.name for layer in layers)
-    repeated = [name for name, count in counts.items() if count > 1]
-    if repeated:
-        raise ValueError(
-            "`model` must give its layers distinct names, nested ones included. "
-            f"Received more than once: {repeated}"
-        )
+Places = Mapping[str, Place]
+"""Layers that have kernels by name, as `kernel_places` returns them."""
 
 
 def layers_left_dense(
-    model: keras.Model, layers: list[keras.layers.Layer], dense: Selector | Iterable[Selector]
+    model: keras.Model,
+    found: Places,
+    dense: Selector | Iterable[Selector],
+    sealed: Mapping[keras.layers.Layer, str],
 ) -> dict[str, str]:
-    """Returns the names of the `layers` that stay dense, and why.
+    """Returns the names of the layers, or of some of their kernels, that stay dense, and why.
 
     Args:
         model: the functional model.
-        layers: its layers with kernels, as `kernel_layers` returns them.
+        found: its layers with kernels.
         dense: what to leave dense, as in `sparsify`.
+        sealed: layers of the graph that nothing can be replaced in, and why.
 
     Raises:
         ValueError: if a selector matches no layer.
     """
-    reasons = {layer.name: reason for layer in layers if (reason := _cannot_be_masked(layer))}
-    for selector in (
-        dense if isinstance(dense, Iterable) and not isinstance(dense, str) else [dense]
-    ):
-        found, reason = _select(model, layers, selector)
-        for layer in found:
-            reasons.setdefault(layer.name, reason)
+    reasons = {name: why for name, place in found.items() if (why := _obstacle(place, sealed))}
+    single = isinstance(dense, str) or not isinstance(dense, Iterable)
+    for selector in [dense] if single else dense:
+        chosen, reason = _select(model, found, selector)
+        for name in chosen:
+            reasons.setdefault(name, reason)
     return reasons
 
 
-def _cannot_be_masked(layer: keras.layers.Layer) -> str:
+def _obstacle(place: Place, sealed: Mapping[keras.layers.Layer, str]) -> str:
     """Why a layer stays dense whatever is asked for; "" where it need not."""
+    layer = place.layer
     if getattr(layer, "quantization_mode", None):
         return f"quantized to {layer.quantization_mode}"
     if getattr(layer, "lora_enabled", False):
         return "its kernel has LoRA"
-    return "" if masked_class(layer) else f"{type(layer).__name__} has no masked form"
+    if not masked_class(layer):
+        inside = compat.sublayers(layer)
+        return "weights of its own" if inside else f"{type(layer).__name__} has no masked form"
+    if place.leaf in sealed and place.leaf is not layer:
+        return f"inside {place.leaf.name}, which cannot be copied: {sealed[place.leaf]}"
+    return ""
 
 
-def _select(
-    model: keras.Model, layers: list[keras.layers.Layer], selector: Selector
-) -> tuple[list[keras.layers.Layer], str]:
+def _select(model: keras.Model, found: Places, selector: Selector) -> tuple[list[str], str]:
     if isinstance(selector, keras.layers.Layer):
-        if selector not in layers:
+        chosen = [name for name, place in found.items() if selector in (place.layer, place.leaf)]
+        if not chosen:
             raise ValueError(
                 "`dense` must hold layers of the model that have kernels. Received: "
                 f"{selector.name!r}, a {type(selector).__name__}"
             )
-        return [selector], "given in `dense`"
+        return chosen, "given in `dense`"
     if callable(selector):
-        return list(filter(selector, layers)), "chosen by a callable in `dense`"
+        chosen = [name for name, place in found.items() if selector(place.layer)]
+        return chosen, "chosen by a callable in `dense`"
     if selector == "first":
-        convolutions = [layer for layer in layers if "Conv" in type(layer).__name__]
+        convolutions = [name for name, p in found.items() if "Conv" in type(p.layer).__name__]
         return convolutions[:1], "first convolution"
+    if selector == "depthwise":
+        return _depthwise(found), "depthwise"
     if selector == "last":
-        return _classifiers(model, layers), "classifier (last layer)"
-    found = [layer for layer in layers if _matches(selector, layer.name)]
-    if not found:
+        return _classifiers(model, found), "classifier (last layer)"
+    chosen = [name for name, place in found.items() if _matches(selector, place)]
+    if not chosen:
         raise ValueError(
             "`dense` must match layers that have kernels, by name, regular expression or "
-            f"callable. Received: {selector!r}; the layers are {[x.name for x in layers]}"
+            f"callable. Received: {selector!r}; the layers are {list(found)}"
         )
-    return found, f"matches {selector!r} in `dense`"
+    return chosen, f"matches {selector!r} in `dense`"
 
 
-def _matches(selector: str, name: str) -> bool:
+def _depthwise(found: Places) -> list[str]:
+    """The names of depthwise layers, and of the depthwise kernels of separable ones."""
+    chosen: list[str] = []
+    for name, place in found.items():
+        cls = masked_class(place.layer)
+        kernels = getattr(cls, "depthwise_weights", ())
+        alone = kernels and kernels == getattr(cls, "masked_weights", ())
+        chosen += [name] if alone else [f"{name}/{kernel}" for kernel in kernels]
+    return chosen
+
+
+def _matches(selector: str, place: Place) -> bool:
+    """Whether a selector is, or matches, a layer's name, its path, or that of what is around it."""
+    parts = place.path.split("/")
+    around = ("/".join(parts[: end + 1]) for end in range(len(parts)))
     try:
-        return selector == name or re.fullmatch(selector, name) is not None
+        return any(
+            selector == name or re.fullmatch(selector, name) for name in (place.name, *around)
+        )
     except (re.error, TypeError):
         return False
 
 
-def _classifiers(model: keras.Model, layers: list) -> list[keras.layers.Layer]:
-    """Those of `layers` that are nearest to each output."""
+def _classifiers(model: keras.Model, found: Places) -> list[str]:
+    """For each output those that are nearest to it; inside a layer, the last one made in it."""
+    last = {id(place.leaf): name for name, place in found.items()}
     graph = trace(model)
     producers = {id(tensor): call for call in graph.calls for tensor in call.outputs}
-    found: list[keras.layers.Layer] = []
+    chosen: list[str] = []
     for output in graph.outputs:
-        nearest: list[keras.layers.Layer] = []
+        nearest: list[str] = []
         tensors = [output]
         while tensors and not nearest:
             calls = [producers[id(tensor)] for tensor in tensors if id(tensor) in producers]
-            nearest = [call.layer for call in calls if call.layer in layers]
+            nearest = [last[id(call.layer)] for call in calls if id(call.layer) in last]
             tensors = list({id(x): x for call in calls for x in call.inputs}.values())
-        found += nearest
-    return found
+        chosen += nearest
+    return chosen

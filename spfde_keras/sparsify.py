@@ -1,39 +1,27 @@
 """From a plain Keras model to one that trains sparse, and back."""
 
 import contextlib
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from spfde_keras import compat, distributions, own_classes, schemes
-from spfde_keras.equality import check_same_outputs
-from spfde_keras.layers import masked_class, plain_class
-from spfde_keras.layers.batch_norm import FusedBatchNormalization
-from spfde_keras.layers.relu import fused_class, unfused_class
-from spfde_keras.layers.switchable import SwitchableBatchNormalization
+from spfde_keras import distributions, own_classes, schemes
+from spfde_keras.equality import check_masks_hold, check_same_outputs
+from spfde_keras.layers import masked_class
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import Mask, SchemeLike, check_sparsity, find_masks, subnet_targets
+from spfde_keras.places import kernel_places, name_masks, sealed_leaves
 from spfde_keras.randomness import check_seed, generator
-from spfde_keras.rebuilding import (
-    as_functional,
-    copy_weights,
-    independent,
-    leaf_layers,
-    like,
-    rebuild,
-)
+from spfde_keras.rebuilding import as_functional
+from spfde_keras.replacements import Replacements, fused, masked, plain, rebuild
 from spfde_keras.schemes.base import DoesNotFit
-from spfde_keras.selection import Selector, kernel_layers, layers_left_dense
+from spfde_keras.selection import Selector, layers_left_dense
 from spfde_keras.subnets import check_subnet
-from spfde_keras.trainability import copy_trainability
 from spfde_keras.training import SparseModel
 
 _INITIAL = ("random", "magnitude", "dense")
-_MASK_ARGUMENTS = ("scheme", "sparsity")
-_Replacements = dict[keras.layers.Layer, keras.layers.Layer]
 
 
 def sparsify(
@@ -41,18 +29,20 @@ def sparsify(
     sparsity: float | Sequence[float] | None = None,
     scheme: SchemeLike | Sequence[SchemeLike] = "unstructured",
     distribution: distributions.Distribution | str | Mapping[str, float] = "uniform",
-    dense: Selector | Iterable[Selector] = ("first", "last"),
+    dense: Selector | Iterable[Selector] = ("first", "last", "depthwise"),
     initial: str = "random",
     seed: int = 0,
     strict: bool = False,
 ) -> SparseModel:
     """Returns a copy of `model` whose kernels carry masks; its weights are kept where unmasked.
 
-    Layers that cannot be copied exactly (of other classes than Keras', or adapted to data) belong
-    to both models from then on; a warning names those that train.
+    Masks reach the kernels inside of other layers, too: blocks of your own class, wrappers,
+    recurrent cells. Layers that cannot be copied exactly (adapted to data, or with functions that
+    refer to their weights) belong to both models from then on; a warning names those that train.
 
     Args:
-        model: a functional or Sequential `keras.Model`, nested ones included.
+        model: a functional or Sequential `keras.Model`, nested ones included; or a subclassed
+            one that has been called on a batch, which becomes the only layer of the new model.
         sparsity: float in [0, 1), share of zeros in the masked kernels. May be left out where
             `scheme` fixes it (N:M); defaults to 0.9 otherwise. A sequence makes several
             sub-nets out of one set of weights, for `AlternatingSparseTraining`; each has its
@@ -62,8 +52,10 @@ def sparsify(
         distribution: a `Distribution`, its name ("uniform", "erk"), or a dictionary from
             regular expressions of layer names to sparsities.
         dense: what stays dense: "first" (the first convolution), "last" (the classifier),
-            layers, their names, regular expressions, callables from a layer to bool, or
-            several of these.
+            "depthwise" (kernels with one input for each output: few weights, and a channel that
+            loses them all is dead), layers, their names, paths ("encoder/block_1", with all that
+            is inside), regular expressions of these, callables from a layer to bool, or several
+            of these.
         initial: the masks to start with: "random", "magnitude" (the largest weights are
             kept) or "dense" (nothing is masked yet, for gradual pruning). Sub-nets start
             nested.
@@ -75,8 +67,9 @@ def sparsify(
         A `SparseModel`. `spfde_keras.summary` names each layer left dense, and why.
 
     Raises:
-        ValueError: on arguments out of range, a model that is not functional, or one with
-            nothing left to make sparse; with `strict`, on shapes the scheme cannot divide.
+        ValueError: on arguments out of range, a model whose inputs are not known, or one with
+            nothing left to make sparse; on kernels that are used elsewhere than in their layer;
+            with `strict`, on shapes the scheme cannot divide.
 
     Example:
 
@@ -98,11 +91,15 @@ def sparsify(
     own_classes.check_class(model)
     if find_masks(functional):
         raise ValueError("`model` must not have masks yet: pass `densify(model)`.")
-    layers = kernel_layers(functional)
-    left_dense = layers_left_dense(functional, layers, dense)
-    chosen = [layer for layer in layers if layer.name not in left_dense]
+    sealed = sealed_leaves(functional)
+    found = kernel_places(functional)
+    left_dense = layers_left_dense(functional, found, dense, sealed)
+    names = {place.layer: name for name, place in found.items()}
+    chosen = [layer for layer, name in names.items() if name not in left_dense]
     # Made open first, they tell the shapes of their kernels, which a distribution needs.
-    opened = {layer: _masked(layer) for layer in chosen}
+    opened = {layer: masked(layer, sparsity=_open(layer, names, left_dense)) for layer in chosen}
+    for layer, open_one in opened.items():
+        name_masks(open_one, names[layer])
     refused: dict[keras.layers.Layer, DoesNotFit] = {}
     while chosen := [layer for layer in chosen if layer not in refused]:
         layouts = {m.kernel_path: m.layout for layer in chosen for m in opened[layer].masks}
@@ -111,31 +108,32 @@ def sparsify(
         if not misfits:
             break
         refused |= misfits  # others may have to take over what these were to lose
-    left_dense |= {layer.name: refusal.reason for layer, refusal in refused.items()}
+    left_dense |= {names[layer]: refusal.reason for layer, refusal in refused.items()}
     if refused and (strict or not chosen):
         raise _refusal(list(refused.values()))
     if not chosen:
-        advice = " Pass fewer layers in `dense`." if any(map(masked_class, layers)) else ""
+        advice = " Pass fewer layers in `dense`." if any(map(masked_class, names)) else ""
         raise ValueError(
             "`model` must have a layer that can be made sparse. All were left dense: "
             f"{left_dense}.{advice}"
         )
     subnet_schemes = _single([one for one, _ in targets])
-    masked: _Replacements = {
-        layer: _masked(layer, scheme=subnet_schemes, sparsity=_shares(opened[layer], per_kernel))
+    with_masks: Replacements = {
+        layer: masked(layer, scheme=subnet_schemes, sparsity=_shares(opened[layer], per_kernel))
         for layer in chosen
     }
-    sparse = _sparse_model(_rebuilt(functional, masked | _fused(functional, len(targets))), model)
+    others = fused(functional, len(targets), sealed)
+    sparse = _sparse_model(rebuild(functional, with_masks | others, sealed), model)
     if len(set(sparse.subnets)) < len(targets):
         raise ValueError(
             "`sparsity` must differ from sub-net to sub-net. Received: "
             f"{[share for _, share in targets]}, distributed to {sparse.subnets}"
         )
     sparse.left_dense = left_dense
+    check_same_outputs(sparse, model)  # while all masks are open
+    check_masks_hold(sparse, model)
     for mask in find_masks(sparse):
         _initialize(mask, initial, seed)
-    if initial == "dense":
-        check_same_outputs(sparse, model)
     return sparse
 
 
@@ -161,7 +159,9 @@ def wrap(model: keras.Model) -> SparseModel:
     """
     functional = as_functional(model)
     own_classes.check_class(model)
-    wrapped = _sparse_model(_rebuilt(functional, _fused(functional, subnets=1)), model)
+    sealed = sealed_leaves(functional)
+    graph = rebuild(functional, fused(functional, 1, sealed), sealed)
+    wrapped = _sparse_model(graph, model)
     check_same_outputs(wrapped, model)
     return wrapped
 
@@ -194,10 +194,10 @@ def densify(model: keras.Model, subnet: int | None = None) -> keras.Model:
         check_subnet(subnet, max(1, len(getattr(model, "subnets", []))))
     chosen = subnet is not None and isinstance(model, SparseModel)
     with model.at(subnet) if chosen else contextlib.nullcontext():
-        graph = _rebuilt(functional, _plain(functional))
-        plain = own_classes.plain_class(model)(graph.input, graph.output, name=model.name)
-        check_same_outputs(plain, model)
-    return plain
+        graph = rebuild(functional, plain(functional))
+        dense = own_classes.plain_class(model)(graph.input, graph.output, name=model.name)
+        check_same_outputs(dense, model)
+    return dense
 
 
 def _targets(
@@ -226,10 +226,15 @@ def _distribute(
     return per_kernel
 
 
-def _masked(layer: keras.layers.Layer, **arguments: Any) -> keras.layers.Layer:
+def _open(
+    layer: keras.layers.Layer, names: Mapping[keras.layers.Layer, str], left_dense: dict[str, str]
+) -> float | dict[str, float]:
+    """The sparsity of masks that keep all weights; none for single kernels left dense."""
     cls = masked_class(layer)
-    assert cls is not None
-    return like(layer, cls, **arguments)
+    if not cls.depthwise_weights:
+        return 0.0
+    kernels = (kernel for kernel in cls.masked_weights)
+    return {kernel: 0.0 for kernel in kernels if f"{names[layer]}/{kernel}" not in left_dense}
 
 
 def _per_kernel(
@@ -243,14 +248,14 @@ def _per_kernel(
 
 
 def _misfits(
-    opened: _Replacements,
+    opened: Replacements,
     per_kernel: dict[str, list[float]],
     targets: list[tuple[schemes.Scheme, float]],
 ) -> dict[keras.layers.Layer, DoesNotFit]:
     """The layers with a kernel that a scheme cannot divide, and the first reason why."""
     found: dict[keras.layers.Layer, DoesNotFit] = {}
-    for layer, masked in opened.items():
-        for mask in masked.masks:
+    for layer, open_one in opened.items():
+        for mask in open_one.masks:
             for (scheme, _), share in zip(targets, per_kernel[mask.kernel_path], strict=True):
                 try:
                     scheme.validate(mask.layout, mask.kernel_path, 1 - share)
@@ -284,25 +289,6 @@ def _resolve_sparsity(sparsity: float | None, scheme: schemes.Scheme) -> float:
     return fixed
 
 
-def _rebuilt(model: keras.Model, replacements: _Replacements) -> keras.Model:
-    """The graph of a model with layers replaced, the others copied where that is exact."""
-    shared = []
-    for layer in leaf_layers(model):
-        if layer not in replacements and not isinstance(layer, keras.layers.InputLayer):
-            copy = independent(layer)
-            if copy is not None:
-                replacements[layer] = copy
-            elif layer.trainable_variables:
-                shared.append(layer.name)
-    if shared:
-        warnings.warn(
-            f"Layers {', '.join(shared)} belong to both models from here on: they are of classes "
-            "that cannot be copied exactly, so what one model learns in them, the other has, too.",
-            stacklevel=3,
-        )
-    return rebuild(model, replacements)
-
-
 def _sparse_model(graph: keras.Model, model: keras.Model) -> SparseModel:
     return own_classes.sparse_class(model)(graph.input, graph.output, name=model.name)
 
@@ -312,56 +298,6 @@ def _shares(layer: keras.layers.Layer, per_kernel: dict[str, list[float]]) -> di
     return {
         name: _single(per_kernel[path]) for name, path in zip(layer.sparsity, paths, strict=True)
     }
-
-
-def _fused(model: keras.Model, subnets: int) -> _Replacements:
-    """What replaces normalizations and ReLUs."""
-    replacements: _Replacements = {}
-    for layer in leaf_layers(model):
-        fused = fused_class(layer)
-        if fused:
-            replacements[layer] = like(layer, fused)
-        elif type(layer) in (keras.layers.BatchNormalization, FusedBatchNormalization):
-            if subnets == 1:
-                replacements[layer] = like(layer, FusedBatchNormalization)
-            else:
-                replacements[layer] = _switchable(layer, subnets)
-        elif subnets > 1 and any(
-            isinstance(one, keras.layers.BatchNormalization) for one in compat.all_layers(layer)
-        ):
-            raise ValueError(
-                "`model` must have each BatchNormalization as a separate layer of Keras' own "
-                "class, so that each of several sub-nets gets one. Received: "
-                f"{layer.name}, a {type(layer).__name__}"
-            )
-    return replacements
-
-
-def _switchable(layer: keras.layers.BatchNormalization, subnets: int) -> keras.layers.Layer:
-    made = SwitchableBatchNormalization(subnets, layer.get_config())
-    made.build_from_config(layer.get_build_config())
-    copy_weights(layer, made)
-    copy_trainability(layer, made)
-    return made
-
-
-def _plain(model: keras.Model) -> _Replacements:
-    """What replaces the layers of ours."""
-    replacements: _Replacements = {}
-    for layer in leaf_layers(model):
-        masked, unfused = plain_class(layer), unfused_class(layer)
-        if masked:
-            replacements[layer] = like(layer, masked, leave_out=_MASK_ARGUMENTS)
-        elif unfused:
-            replacements[layer] = like(layer, unfused)
-        elif isinstance(layer, SwitchableBatchNormalization):
-            made = keras.layers.BatchNormalization.from_config(layer.get_config()["normalization"])
-            made.build_from_config(layer.get_build_config())
-            copy_weights(layer, made)
-            replacements[layer] = made
-        elif isinstance(layer, FusedBatchNormalization):
-            replacements[layer] = like(layer, keras.layers.BatchNormalization)
-    return replacements
 
 
 def _initialize(mask: Mask, initial: str, seed: int) -> None:

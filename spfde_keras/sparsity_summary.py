@@ -9,7 +9,9 @@ import keras
 import numpy as np
 
 from spfde_keras import compat
-from spfde_keras.masking import Mask, find_masks
+from spfde_keras.masking import Mask, Subnet, find_masks
+
+_DEAD = ("dead inputs", "dead outputs")
 
 
 def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> None:
@@ -17,8 +19,8 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
 
     Once the model has run, it also says in how many kernels the CPU skips zeros.
 
-    Each of several sub-nets has a line; `overlap` is the share of its weights that the
-    previous one keeps, too.
+    Where there are any, it counts `dead_units`. Each of several sub-nets has a line; `overlap` is
+    the share of its weights that the previous one keeps, too.
 
     Args:
         model: a `SparseModel`, or any Keras model.
@@ -46,7 +48,7 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
     masks = find_masks(model)
     names = getattr(model, "subnets", [])
     rows: list[tuple[str, ...]] = [
-        ("kernel", "shape", "scheme", "sub-net", "target", "sparsity", "kept", "overlap")
+        ("kernel", "shape", "scheme", "sub-net", "target", "sparsity", "kept", "overlap", *_DEAD)
     ]
     for mask in masks:
         shape = "x".join(map(str, mask.layout.shape))
@@ -55,16 +57,38 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
             rows.append(
                 (*(("", "") if k else (mask.kernel_path, shape)), repr(subnet.scheme))
                 + _cells(names, k, f"{subnet.sparsity:.3f}", kept)
+                + tuple(map(str, dead_units(subnet)))
             )
     kept = _kept(masks)
     for k in range(len(kept)):
-        rows.append(("" if k else "total", "", "") + _cells(names, k, "", kept))
+        dead = np.sum([dead_units(mask.subnets[k]) for mask in masks], axis=0)
+        cells = _cells(names, k, "", kept) + tuple(map(str, dead))
+        rows.append(("" if k else "total", "", "") + cells)
     _print(rows, len(kept) > 1, print_fn)
     if masks:
         print_fn(f"of all weights of the model {model_sparsity(model):.3f} are zero")
     for name, reason in getattr(model, "left_dense", {}).items():
         print_fn(f"dense: {name}, {reason}")
     _print_choices(model, print_fn)
+
+
+def dead_units(subnet: Subnet) -> tuple[int, int]:
+    """Returns how many inputs and outputs of a kernel have no weight left.
+
+    Args:
+        subnet: the kernel, as one sub-net sees it.
+
+    Example:
+
+    >>> mask = find_masks(sparsify(keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]),
+    ...                            sparsity=0.5, dense=()))[0]
+    >>> mask.write(np.ones((2, 2)), np.array([[[True, False], [True, False]]]))
+    >>> dead_units(mask.subnets[0])
+    (0, 1)
+    """
+    kept = subnet.layout.to_canonical(subnet.read()[1])
+    inputs = int((~kept.any(axis=(0, 2))).sum()) if subnet.layout.inputs else 0
+    return inputs, int((~kept.any(axis=(0, 1))).sum())
 
 
 def subnet_sparsities(model: keras.Model) -> list[float]:
@@ -172,6 +196,7 @@ def _cells(names: Sequence[str], k: int, target: str, kept: np.ndarray) -> tuple
 def _print(rows: list[tuple], several: bool, print_fn: Callable[[str], object]) -> None:
     alone = ("sub-net", "overlap")
     columns = [column for column in zip(*rows, strict=True) if several or column[0] not in alone]
+    columns = [c for c in columns if c[0] not in _DEAD or any(cell != "0" for cell in c[1:])]
     widths = [max(map(len, column)) for column in columns]
     for row in zip(*columns, strict=True):
         print_fn("  ".join(map(str.ljust, row, widths)).rstrip())

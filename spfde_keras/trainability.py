@@ -28,7 +28,7 @@ class Trainability:
     """
 
     def __init__(self, layer: keras.layers.Layer):
-        self._layers = [(one, one.trainable) for one in _all_layers(layer)]
+        self._layers = [(one, one.trainable) for one in nested_layers(layer)]
         self._weights = [
             (weight, weight.trainable)
             for one, _ in self._layers
@@ -49,7 +49,7 @@ class Trainability:
 
 def copy_trainability(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
     """Gives a layer, and all inside of it, the flags of another one of the same structure."""
-    pairs = list(zip(_all_layers(source), _all_layers(target), strict=True))
+    pairs = list(zip(nested_layers(source), nested_layers(target), strict=True))
     for one, other in pairs:
         other.trainable = one.trainable
     for one, other in pairs:
@@ -59,8 +59,8 @@ def copy_trainability(source: keras.layers.Layer, target: keras.layers.Layer) ->
             copy.trainable = weight.trainable
 
 
-def _all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The layer and those inside of it, outer ones first, without masks, which never train."""
+def nested_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns a layer and those inside of it, outer ones first, without masks."""
     found: list[keras.layers.Layer] = []
     queue = [layer]
     while queue:

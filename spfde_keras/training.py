@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from spfde_keras import compat, fitting, kernels, settling, sparsity_summary
+from spfde_keras import compat, fitting, inside, kernels, settling, sparsity_summary
 from spfde_keras.last_batch import LastBatch, batch_size
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
+from spfde_keras.places import name_kernels
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified, strip_ids
 from spfde_keras.state import SavedState
@@ -40,6 +41,7 @@ class SparseModel(keras.Model):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        name_kernels(self)
         if len(self.subnets) > 1:
             self._share_switch()
         # On GPUs Keras turns XLA on by itself. XLA does not support variables of changing shape,
@@ -210,13 +212,20 @@ class SparseModel(keras.Model):
         return super().compute_metrics(strip_ids(x), y, y_pred, sample_weight=sample_weight)
 
     def get_config(self) -> dict:
-        return super().get_config() | {"left_dense": self.left_dense}
+        config = super().get_config() | {"left_dense": self.left_dense}
+        described = inside.describe(self)
+        return config | ({"inside": described, "subnets": len(self.subnets)} if described else {})
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SparseModel":
         config = dict(config)
         left_dense = config.pop("left_dense", {})
+        described, subnets = config.pop("inside", {}), config.pop("subnets", 1)
         model = super().from_config(config, custom_objects=custom_objects)
+        if described:
+            graph = inside.restore(model, described, subnets)
+            model = type(model)(graph.input, graph.output, name=model.name)
+            inside.name_kernels(model, described)
         model.left_dense = left_dense
         return model
 

@@ -228,14 +228,15 @@ def test_layers_without_masked_form_stay_dense(tmp_path):
         [
             keras.Input((7,), dtype="int32"),
             L.Embedding(10, 8, name="embedding"),
-            L.LSTM(6, name="lstm", trainable=False),
+            L.PReLU(name="prelu"),
+            L.Flatten(),
             L.Dense(8, name="fc"),
             L.Dense(2, name="head"),
         ]
     )
     reasons = {
         "embedding": "Embedding has no masked form",
-        "lstm": "LSTM has no masked form",
+        "prelu": "PReLU has no masked form",
         "head": "classifier (last layer)",
     }
     sparse = sparsify(model, 0.5)
@@ -243,7 +244,7 @@ def test_layers_without_masked_form_stay_dense(tmp_path):
     sparse.save(tmp_path / "model.keras")
     assert keras.saving.load_model(tmp_path / "model.keras").left_dense == reasons
     # Naming one that stays dense anyway is no mistake.
-    assert sparsify(model, 0.5, dense=["lstm", "last"]).left_dense == reasons
+    assert sparsify(model, 0.5, dense=["prelu", "last"]).left_dense == reasons
 
 
 class Twice(keras.Model):
@@ -257,19 +258,20 @@ class Twice(keras.Model):
         return self.fc(self.fc(inputs))
 
 
-def test_a_subclassed_model_inside_is_one_layer_left_dense():
+def test_a_subclassed_model_inside_is_masked_inside():
     inputs = keras.Input((8,))
     x = L.Dense(8, name="fc")(Twice(name="twice")(inputs))
     model = randomized(lambda: keras.Model(inputs, L.Dense(2, name="head")(x)))
     sparse = sparsify(model, 0.5, initial="dense")
-    assert sparse.left_dense["twice"] == "Twice has no masked form"
+    paths = [mask.kernel_path for mask in find_masks(sparse)]
+    assert paths[0].startswith("twice/") and len(paths) == 2
     assert_same_outputs(model, sparse)
 
 
 @pytest.mark.parametrize("function", [sparsify, wrap, densify])
 def test_models_without_a_graph_are_refused(function):
     for model, message in [
-        (Twice(), "must be functional or Sequential; a subclassed .* Received: Twice"),
+        (Twice(), "must have been called once on a batch .* Received: Twice"),
         (keras.Sequential([L.Dense(2)]), "must know its input shape: start it with keras.Input"),
         (L.Dense(2), "must be a keras.Model. Received: Dense"),
         (None, "must be a keras.Model. Received: NoneType"),

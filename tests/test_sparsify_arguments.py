@@ -156,10 +156,15 @@ def test_initial_masks():
 
 
 @pytest.mark.parametrize("second", ["a", "head"])
-def test_repeated_names_are_refused(second):
+def test_layers_of_the_same_name_are_told_apart_by_their_paths(second):
     inner = keras.Sequential([keras.Input((8,)), L.Dense(8, name=second)], name="inner")
     inputs = keras.Input((8,))
     x = L.Dense(8, name="a")(inner(inputs))
     model = keras.Model(inputs, L.Dense(2, name="head")(x))
-    with pytest.raises(ValueError, match=rf"distinct names.*more than once: \['{second}'\]"):
-        sparsify(model, 0.5)
+    sparse = sparsify(model, 0.5, dense=())
+    names = {"a": {"a", "inner/a", "head"}, "head": {"a", "inner/head", "head"}}[second]
+    assert {mask.kernel_path for mask in find_masks(sparse)} == {f"{x}/kernel" for x in names}
+    left = sparsify(model, 0.5, dense=f"inner/{second}").left_dense
+    assert left == {f"inner/{second}": f"matches 'inner/{second}' in `dense`"}
+    # The inner model is still there, under its name.
+    assert [x.name for x in sparse.get_layer("inner").layers][-1] == second

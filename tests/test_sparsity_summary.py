@@ -5,9 +5,10 @@ import numpy as np
 
 from spfde_keras import sparsify, summary
 from spfde_keras.masking import find_masks
-from spfde_keras.sparsity_summary import mask_overlap, subnet_sparsities
+from spfde_keras.sparsity_summary import dead_units, mask_overlap, subnet_sparsities
 
 L = keras.layers
+DENSE = ("first", "last", "gru")
 
 
 def lines_of(model):
@@ -32,21 +33,22 @@ def model():
 
 
 def test_each_kernel_the_total_and_each_layer_left_dense():
-    assert lines_of(sparsify(model(), 0.75, scheme="block")) == [
-        "kernel       shape    scheme                      target  sparsity  kept",
-        "conv/kernel  3x3x8x8  Block(outputs=4, inputs=1)  0.750   0.750     144",
-        "fc/kernel    4x16     Block(outputs=4, inputs=1)  0.750   0.750     16",
-        "total                                                     0.750     160",
+    assert lines_of(sparsify(model(), 0.75, scheme="block", dense=DENSE)) == [
+        "kernel       shape    scheme                      target  sparsity  kept  dead inputs"
+        "  dead outputs",
+        "conv/kernel  3x3x8x8  Block(outputs=4, inputs=1)  0.750   0.750     144   0            0",
+        "fc/kernel    4x16     Block(outputs=4, inputs=1)  0.750   0.750     16    1            4",
+        "total                                                     0.750     160   1            4",
         # 480 of 288 + 8, 576 + 8, 96 + 48 + 24, 64 + 16 and 48 + 3 weights.
         "of all weights of the model 0.407 are zero",
-        "dense: gru, GRU has no masked form",
         "dense: first_conv, first convolution",
         "dense: head, classifier (last layer)",
+        "dense: gru, matches 'gru' in `dense`",
     ]
 
 
 def test_target_and_actual_sparsity_are_told_apart():
-    sparse = sparsify(model(), 0.75, initial="dense", distribution={"fc": 0.5})
+    sparse = sparsify(model(), 0.75, initial="dense", dense=DENSE, distribution={"fc": 0.5})
     mask = find_masks(sparse)[0]
     mask.subnets[0].initialize(np.abs(mask.read()[0]), 0.5)
     conv, fc, total = (line.split() for line in lines_of(sparse)[1:4])
@@ -90,13 +92,20 @@ def two_by_two(*masks):
 def test_each_sub_net_has_a_line_and_its_overlap_with_the_one_before():
     sparse = two_by_two([1, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 1])
     assert lines_of(sparse) == [
-        "kernel         shape  scheme          sub-net    target  sparsity  kept  overlap",
-        "middle/kernel  2x2    Unstructured()  subnet_25  0.250   0.250     3",
-        "                      Unstructured()  subnet_50  0.500   0.500     2     0.500",
-        "                      Unstructured()  subnet_75  0.750   0.750     1     1.000",
-        "total                                 subnet_25          0.250     3",
-        "                                      subnet_50          0.500     2     0.500",
-        "                                      subnet_75          0.750     1     1.000",
+        "kernel         shape  scheme          sub-net    target  sparsity  kept  overlap  "
+        "dead inputs  dead outputs",
+        "middle/kernel  2x2    Unstructured()  subnet_25  0.250   0.250     3              0 "
+        "           0",
+        "                      Unstructured()  subnet_50  0.500   0.500     2     0.500    0 "
+        "           0",
+        "                      Unstructured()  subnet_75  0.750   0.750     1     1.000    1 "
+        "           1",
+        "total                                 subnet_25          0.250     3              0 "
+        "           0",
+        "                                      subnet_50          0.500     2     0.500    0 "
+        "           0",
+        "                                      subnet_75          0.750     1     1.000    1 "
+        "           1",
         "of all weights of the model 0.111 are zero",  # 2 of 18, in the mean
         "dense: front, matches 'front' in `dense`",
         "dense: back, matches 'back' in `dense`",
@@ -105,7 +114,7 @@ def test_each_sub_net_has_a_line_and_its_overlap_with_the_one_before():
 
 def test_sparsities_count_every_weight_once():
     """The mean of 0.5 and 0.75 is 0.625, but `conv` has nine times the weights of `fc`."""
-    sparse = sparsify(model(), 0.75, distribution={"conv": 0.5, "fc": 0.75})
+    sparse = sparsify(model(), 0.75, dense=DENSE, distribution={"conv": 0.5, "fc": 0.75})
     assert subnet_sparsities(sparse) == [1 - (288 + 16) / 640]
 
 
@@ -133,3 +142,23 @@ def test_a_model_of_one_net_or_none_has_no_overlap():
 def test_a_model_without_masks_has_no_sub_net_to_be_sparse(recwarn):
     assert subnet_sparsities(model()) == []
     assert not recwarn.list
+
+
+def test_dead_inputs_and_outputs_are_counted_where_there_are_any():
+    plain = keras.Sequential([keras.Input((3,)), L.Dense(4, name="fc"), L.Dense(2, name="head")])
+    sparse = sparsify(plain, 0.5)
+    kept = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], bool)
+    find_masks(sparse)[0].write(np.ones((3, 4)), kept[None])
+    heading, fc, total = (line.split("  ") for line in lines_of(sparse)[:3])
+    assert heading[-2:] == ["dead inputs", "dead outputs"]
+    assert [cell.strip() for cell in fc if cell.strip()][-2:] == ["1", "2"]
+    assert [cell.strip() for cell in total if cell.strip()][-2:] == ["1", "2"]
+
+
+def test_dead_positions_of_depthwise_kernels_are_outputs():
+    plain = keras.Sequential([keras.Input((4, 4, 2)), L.DepthwiseConv2D(2), L.Flatten()])
+    mask = find_masks(sparsify(plain, 0.5, dense=()))[0]
+    kept = np.ones(mask.layout.shape, bool)
+    kept[..., 1, :] = False
+    mask.write(np.ones(mask.layout.shape), kept[None])
+    assert dead_units(mask.subnets[0]) == (0, 1)

@@ -115,3 +115,24 @@ def test_seeds_are_checked_everywhere(seed):
 def test_patterns_of_a_distribution_are_checked(pattern):
     with pytest.raises(ValueError, match="`distribution` must have regular expressions as keys"):
         sparsify(net(), 0.5, distribution={pattern: 0.5})
+
+
+def test_depthwise_kernels_stay_dense_unless_asked_for():
+    inputs = keras.Input((8, 8, 4))
+    x = layers.DepthwiseConv2D(3, name="dw")(layers.Conv2D(8, 3, name="stem")(inputs))
+    x = layers.SeparableConv2D(8, 3, name="sep")(x)
+    model = keras.Model(inputs, layers.Dense(2, name="head")(layers.Flatten()(x)))
+    sparse = sparsify(model, 0.75)
+    assert [mask.kernel_path for mask in find_masks(sparse)] == ["sep/pointwise_kernel"]
+    assert sparse.left_dense == {
+        "stem": "first convolution",
+        "head": "classifier (last layer)",
+        "dw": "depthwise",
+        "sep/depthwise_kernel": "depthwise",
+    }
+    asked = sparsify(model, 0.75, dense=("first", "last"))
+    assert [mask.kernel_path for mask in find_masks(asked)] == [
+        "dw/kernel",
+        "sep/depthwise_kernel",
+        "sep/pointwise_kernel",
+    ]

@@ -34,6 +34,8 @@ class MaskArguments(MixinBase):
     """
 
     masked_weights: tuple[str, ...] = ("kernel",)
+    depthwise_weights: tuple[str, ...] = ()
+    """Those of them in which each output depends on a single input."""
 
     def __init__(
         self,
@@ -81,10 +83,18 @@ class MaskedLayer(MaskArguments):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
+        self.attach_masks()
+
+    def attach_masks(self) -> None:
+        """Makes the masks; to be called by `build`."""
         for weight, sparsity in self.sparsity.items():
             mask = Mask(self.scheme, sparsity, name=f"{weight}_mask", dtype="float32")
-            mask.attach(getattr(self, weight), self.kernel_layout(weight))
+            mask.attach(self.variable_of(weight), self.kernel_layout(weight))
             setattr(self, mask.name, mask)
+
+    def variable_of(self, weight: str) -> keras.Variable:
+        """Returns the variable of the kernel called `weight`."""
+        return getattr(self, weight)
 
     def kernel_layout(self, weight: str) -> KernelLayout:
         """Returns the axes of the kernel called `weight`."""

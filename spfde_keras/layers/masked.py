@@ -70,33 +70,66 @@ class MaskedConv3D(_MaskedConv, keras.layers.Conv3D):
     """`keras.layers.Conv3D` with a masked kernel; see `MaskedLayer` for its two arguments."""
 
 
+class _MaskedConvTranspose(MaskedLayer):
+    def kernel_layout(self, weight: str) -> KernelLayout:
+        rank = self.rank
+        shape = tuple(self.kernel.shape)
+        return KernelLayout(shape, tuple(range(rank)), inputs=(rank + 1,), outputs=(rank,))
+
+
+@register_masked(keras.layers.Conv1DTranspose)
+class MaskedConv1DTranspose(_MaskedConvTranspose, keras.layers.Conv1DTranspose):
+    """`keras.layers.Conv1DTranspose` with a masked kernel; see `MaskedLayer`."""
+
+
 @register_masked(keras.layers.Conv2DTranspose)
-class MaskedConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
+class MaskedConv2DTranspose(_MaskedConvTranspose, keras.layers.Conv2DTranspose):
     """`keras.layers.Conv2DTranspose` with a masked kernel; see `MaskedLayer`."""
 
-    def kernel_layout(self, weight: str) -> KernelLayout:
-        return KernelLayout(tuple(self.kernel.shape), (0, 1), inputs=(3,), outputs=(2,))
+
+@register_masked(keras.layers.Conv3DTranspose)
+class MaskedConv3DTranspose(_MaskedConvTranspose, keras.layers.Conv3DTranspose):
+    """`keras.layers.Conv3DTranspose` with a masked kernel; see `MaskedLayer`."""
 
 
-@register_masked(keras.layers.DepthwiseConv2D)
-class MaskedDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
-    """`keras.layers.DepthwiseConv2D` with a masked kernel; see `MaskedLayer`."""
+class _MaskedDepthwiseConv(MaskedLayer):
+    depthwise_weights = ("kernel",)
 
     def kernel_layout(self, weight: str) -> KernelLayout:
         # Each output depends on one input only.
-        return KernelLayout(tuple(self.kernel.shape), (0, 1), inputs=(), outputs=(2, 3))
+        rank = self.rank
+        shape = tuple(getattr(self, weight).shape)
+        return KernelLayout(shape, tuple(range(rank)), inputs=(), outputs=(rank, rank + 1))
+
+
+@register_masked(keras.layers.DepthwiseConv1D)
+class MaskedDepthwiseConv1D(_MaskedDepthwiseConv, keras.layers.DepthwiseConv1D):
+    """`keras.layers.DepthwiseConv1D` with a masked kernel; see `MaskedLayer`."""
+
+
+@register_masked(keras.layers.DepthwiseConv2D)
+class MaskedDepthwiseConv2D(_MaskedDepthwiseConv, keras.layers.DepthwiseConv2D):
+    """`keras.layers.DepthwiseConv2D` with a masked kernel; see `MaskedLayer`."""
+
+
+class _MaskedSeparableConv(SkipsZerosInPointwise, _MaskedDepthwiseConv):
+    masked_weights = ("depthwise_kernel", "pointwise_kernel")
+    depthwise_weights = ("depthwise_kernel",)
+
+    def kernel_layout(self, weight: str) -> KernelLayout:
+        if weight == "depthwise_kernel":
+            return super().kernel_layout(weight)
+        return _MaskedConv.kernel_layout(self, weight)
+
+
+@register_masked(keras.layers.SeparableConv1D)
+class MaskedSeparableConv1D(_MaskedSeparableConv, keras.layers.SeparableConv1D):
+    """`keras.layers.SeparableConv1D` with two masked kernels; see `MaskedLayer`."""
 
 
 @register_masked(keras.layers.SeparableConv2D)
-class MaskedSeparableConv2D(SkipsZerosInPointwise, _MaskedConv, keras.layers.SeparableConv2D):
+class MaskedSeparableConv2D(_MaskedSeparableConv, keras.layers.SeparableConv2D):
     """`keras.layers.SeparableConv2D` with two masked kernels; see `MaskedLayer`."""
-
-    masked_weights = ("depthwise_kernel", "pointwise_kernel")
-
-    def kernel_layout(self, weight: str) -> KernelLayout:
-        if weight == "pointwise_kernel":
-            return super().kernel_layout(weight)
-        return KernelLayout(tuple(self.depthwise_kernel.shape), (0, 1), (), (2, 3))
 
 
 @register_masked(keras.layers.Dense)

@@ -13,6 +13,7 @@ from spfde_keras.layers import (
     MaskedDense,
     MaskedEinsumDense,
     MaskedMultiHeadAttention,
+    MaskedSeparableConv1D,
     MaskedSeparableConv2D,
     plain_class,
 )
@@ -162,6 +163,7 @@ def test_the_pointwise_half_of_separable_convolutions(options):
     layer = masked(MaskedSeparableConv2D, (3, 9, 8, 5), 6, 3, **options)
     check(layer, (3, 9, 8, 5))
     check(layer, (None, None, None, 5), (2, 7, 8, 5))
+    check(masked(MaskedSeparableConv1D, (3, 9, 5), 6, 3, **options), (3, 9, 5))
 
 
 @pytest.mark.parametrize(

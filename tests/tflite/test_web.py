@@ -282,6 +282,20 @@ class TestPage:
             assert float(compressed[kind].split()[0]) <= float(size[kind].split()[0])
         assert page.find("#agreement").text.startswith("The outputs of the two files differ by ")
 
+    @pytest.mark.parametrize("width", [390, 1280])
+    def test_samples_can_be_seen_and_touched(self, page, width):
+        page.driver.set_window_size(width, 900)
+        script = """return [...document.querySelectorAll("#samples button")].map((button) => {
+            const [one, other] = [button, button.firstElementChild].map(
+              (element) => element.getBoundingClientRect());
+            return [one.width, other.width, other.height];
+        })"""
+        for button, picture, height in page.driver.execute_script(script):
+            assert picture >= 36 and height == pytest.approx(picture, abs=1)
+            assert button - picture <= 4  # its borders
+        overflow = "return document.documentElement.scrollWidth - innerWidth"
+        assert page.driver.execute_script(overflow) <= 0
+
     def test_switching_the_sub_net_changes_who_answers(self, page, run):
         pixels = page.sample(4)
         first, second = (answers(run, subnet, pixels) for subnet in SUBNETS)

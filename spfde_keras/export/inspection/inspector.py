@@ -9,6 +9,7 @@ from spfde_keras.export.inspection.findings import find_problems
 from spfde_keras.export.inspection.graph import Graph, Operator, Tensor, TFLiteFile
 from spfde_keras.export.inspection.layout import unpacked_constants
 from spfde_keras.export.inspection.node import KERNEL_OPERATORS
+from spfde_keras.export.inspection.printing import layer_of
 from spfde_keras.export.inspection.report import (
     GraphReport,
     InspectReport,
@@ -78,9 +79,12 @@ def _graph_report(graph: Graph) -> GraphReport:
             _problem(graph, finding.place, finding.rule, finding.hazard)
             for finding in found.problems
         ),
-        weights=tuple({w.buffer: _weight_report(w) for _, _, w in kernels}.values()),
+        weights=tuple(
+            {w.buffer: _weight_report(graph, operator, w) for _, operator, w in kernels}.values()
+        ),
         flops_dense=dense,
         flops_sparse=sparse,
+        inputs=tuple((graph.tensors[i].name, graph.tensors[i].shape) for i in graph.inputs),
     )
 
 
@@ -103,12 +107,19 @@ def _positions(graph: Graph, operator: Operator) -> int:
 
 def _problem(graph: Graph, place: int, rule: str, hazard: bool) -> Problem:
     operator = graph.operators[place]
-    made = graph.tensors[operator.outputs[0]].name if operator.outputs else ""
+    made = _made(graph, operator)
     where = f"operator {place} of {graph.name}" + (f" ({made.split(';')[0]})" if made else "")
-    return Problem(operator.name, where, RULE[rule].why, RULE[rule].fix, hazard, rule)
+    return Problem(
+        operator.name, where, RULE[rule].why, RULE[rule].fix, hazard, rule, layer_of(made)
+    )
 
 
-def _weight_report(weights: Tensor) -> WeightReport:
+def _made(graph: Graph, operator: Operator) -> str:
+    """The name of what an operator makes, which contains the layer's."""
+    return graph.tensors[operator.outputs[0]].name if operator.outputs else ""
+
+
+def _weight_report(graph: Graph, operator: Operator, weights: Tensor) -> WeightReport:
     stored, size = "dense", weights.stored.size
     if weights.sparsity is not None:
         block = "x".join(map(str, (1, *weights.sparsity.block)))
@@ -116,7 +127,10 @@ def _weight_report(weights: Tensor) -> WeightReport:
         size += weights.sparsity.index_bytes
     nonzeros = weights.nonzeros
     share = None if nonzeros is None else 1 - nonzeros / max(1, weights.size)
-    return WeightReport(weights.name, weights.shape, weights.type, stored, share, size)
+    layer = layer_of(_made(graph, operator))
+    return WeightReport(
+        weights.name, weights.shape, weights.type, stored, share, size, layer, operator.name
+    )
 
 
 def _bytes_by_part(file: TFLiteFile) -> dict[str, int]:

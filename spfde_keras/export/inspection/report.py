@@ -1,7 +1,10 @@
 """What the inspector found out about a file, to print or to store."""
 
 import dataclasses
+import math
 from typing import Any
+
+from spfde_keras.export.inspection import printing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +18,7 @@ class Problem:
         fix: str, what to change in the Keras model, or in its export.
         hazard: bool, whether it makes outputs wrong, or the file fail to load.
         rule: str, its name in `spfde_keras.export.inspection.rules.RULES`.
+        layer: str, the name of the layer, as the converter wrote it.
     """
 
     operator: str
@@ -23,6 +27,7 @@ class Problem:
     fix: str
     hazard: bool
     rule: str
+    layer: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,8 @@ class WeightReport:
         stored: str, "dense", "sparse" (single entries) or "sparse 1x4" (blocks).
         sparsity: float, the share of zeros; None for a type that NumPy cannot count in.
         bytes: int, what it takes in the file, positions included.
+        layer: str, the layer's name, as the converter wrote it.
+        operator: str, what uses it: "CONV_2D", ...
     """
 
     name: str
@@ -44,6 +51,13 @@ class WeightReport:
     stored: str
     sparsity: float | None
     bytes: int
+    layer: str = ""
+    operator: str = ""
+
+    @property
+    def size(self) -> int:
+        """Number of weights, zeros included."""
+        return math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +73,7 @@ class GraphReport:
         weights: of all its layers.
         flops_dense: int, of one run, zeros included; only kernels count, a multiply-add as 2.
         flops_sparse: int, of one run on ARM64: zeros are left out where they are skipped.
+        inputs: name and shape of each input.
     """
 
     name: str
@@ -68,6 +83,7 @@ class GraphReport:
     weights: tuple[WeightReport, ...]
     flops_dense: int
     flops_sparse: int
+    inputs: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,32 +129,4 @@ class InspectReport:
         return {"path": self.path} | summary | dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{part} {size:,}" for part, size in self.bytes_by_part.items())
-        lines = [f"{self.path}: {self.bytes:,} bytes ({parts})"]
-        for graph in self.graphs:
-            lines += _lines(graph)
-        return "\n".join(lines)
-
-
-def _lines(graph: GraphReport) -> list[str]:
-    sparse = "runs sparse" if graph.sparse_on_arm64 else "does not run sparse"
-    safe = "" if graph.safe_on_arm64 else ", and is NOT SAFE there: wrong results or no loading"
-    share = graph.flops_sparse / graph.flops_dense if graph.flops_dense else 1
-    lines = [
-        f"{graph.name}: {sparse} on ARM64, ARM and WebAssembly{safe}",
-        f"  FLOPs {graph.flops_dense:,} dense, {graph.flops_sparse:,} on ARM64 ({share:.2f})",
-    ]
-    for problem in graph.problems:
-        kind = "ERROR" if problem.hazard else "note"
-        lines += [
-            f"  {kind}: {problem.operator}, {problem.place}: {problem.why}.",
-            f"    Fix: {problem.fix}.",
-        ]
-    for weights in graph.weights:
-        zeros = "?" if weights.sparsity is None else f"{weights.sparsity:.1%} zeros"
-        shape = "x".join(map(str, weights.shape))
-        lines.append(
-            f"  {shape:>18} {weights.type:8} {weights.stored:11} {zeros:>12} {weights.bytes:>12,} "
-            f"bytes  {weights.name.split(';')[0]}"
-        )
-    return lines
+        return printing.text(self)
