@@ -36,6 +36,7 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev $(VENV)/.kernels
 	mkdir -p runs
 	$(BIN)/python benchmarks/step_time.py --json runs/step_time.json
+	$(BIN)/python benchmarks/architectures.py --json runs/architectures.json
 	$(BIN)/python benchmarks/step_memory.py --json runs/step_memory.json
 	$(BIN)/python benchmarks/sparse_conv.py --json runs/sparse_conv.json
 	$(BIN)/python benchmarks/mask_update.py --json runs/mask_update.json

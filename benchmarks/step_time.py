@@ -143,12 +143,8 @@ def frozen_steps(model: keras.Model, batch: tf.data.Dataset) -> Iterator[tuple[s
 
 def skipping_kernels(model: keras.Model) -> tuple[int, int]:
     """How many kernels skip their zeros in the step traced last, of how many that are masked."""
-    choices = [
-        getattr(layer, "kernel_choice", None)
-        for layer in compat.all_layers(model)
-        if getattr(layer, "masks", None)
-    ]
-    return sum(choice is not None and choice.sparse for choice in choices), len(choices)
+    choices = [getattr(layer, "kernel_choice", None) for layer in compat.all_layers(model)]
+    return sum(bool(choice and choice.sparse) for choice in choices), len(find_masks(model))
 
 
 def baselines() -> tuple[ModuleType, ModuleType]:

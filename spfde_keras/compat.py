@@ -101,7 +101,7 @@ def _base(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
 
 def own_attributes(layer: keras.layers.Layer) -> dict[str, Any]:
     """Returns the attributes of a layer that Keras does not give to every layer."""
-    known = _bookkeeping(_base(layer))
+    known: frozenset[str] = _bookkeeping(_base(layer))  # type: ignore[arg-type]
     return {name: value for name, value in vars(layer).items() if name not in known}
 
 
@@ -123,7 +123,8 @@ _SETTINGS = (
 
 def blank_like(layer: Any) -> Any:
     """Returns a new layer with the class and the settings of another one, and nothing in it."""
-    made = type(layer).__new__(type(layer))
+    cls: Any = type(layer)
+    made = cls.__new__(cls)
     _base(layer).__init__(made, name=layer.name, dtype=layer.dtype_policy, autocast=layer.autocast)
     made.__dict__.update({name: vars(layer)[name] for name in _SETTINGS if name in vars(layer)})
     shapes = layer._build_shapes_dict
@@ -152,10 +153,9 @@ def share_out(layer: Any, made: Any, copied: Callable[[Any], Any]) -> None:
     """
     tracker = made._tracker
     for name in _STORES:
-        values = [] if isinstance(layer, keras.Model) and name == "metrics" else None
+        compiled = isinstance(layer, keras.Model) and name == "metrics"
         store = tracker.config[name][1]
-        listed = getattr(layer, f"_{name}") if values is None else values
-        store[:] = [copied(value) for value in listed]
+        store[:] = [] if compiled else map(copied, getattr(layer, f"_{name}"))
         tracker.stored_ids[name] = set(map(id, store))
     made.__dict__["_trainable"] = layer._trainable
     if layer._tracker.locked:

@@ -75,12 +75,14 @@ class Copies:
         It has inputs of its own, so that the outputs of a layer that is in both models are never
         mistaken for one another; and neither the class of `model` nor its compilation.
         """
+        function: Any = model
+        if isinstance(model, keras.Sequential):
+            function = compat.sequential_graph(model)
         if type(model) is keras.Sequential:
-            (tensor,) = compat.sequential_graph(model).inputs
+            (tensor,) = function.inputs
             made = keras.Sequential([input_like(tensor), *map(self.layer, model.layers)])
             made.name = model.name
         else:
-            function = compat.sequential_graph(model) if _is_sequential(model) else model
             inputs = [input_like(tensor) for tensor in function.inputs]
             outputs = compat.run_graph(function, inputs, self._operation)
             structure = keras.tree.pack_sequence_as(function.input, inputs)
@@ -203,10 +205,6 @@ def input_like(tensor: keras.KerasTensor) -> keras.KerasTensor:
     """Returns a new input of a model, like that which made a tensor."""
     layer = compat.maker(tensor)
     return type(layer).from_config(layer.get_config()).output
-
-
-def _is_sequential(model: keras.Model) -> bool:
-    return isinstance(model, keras.Sequential)
 
 
 def _is_resource(value: object) -> bool:

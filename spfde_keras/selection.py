@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 
@@ -34,8 +34,9 @@ def layers_left_dense(
         ValueError: if a selector matches no layer.
     """
     reasons = {name: why for name, place in found.items() if (why := _obstacle(place, sealed))}
-    single = isinstance(dense, str) or not isinstance(dense, Iterable)
-    for selector in [dense] if single else dense:
+    several = isinstance(dense, Iterable) and not isinstance(dense, str)
+    selectors: Any = dense if several else [dense]
+    for selector in selectors:
         chosen, reason = _select(model, found, selector)
         for name in chosen:
             reasons.setdefault(name, reason)

@@ -230,10 +230,10 @@ def _open(
     layer: keras.layers.Layer, names: Mapping[keras.layers.Layer, str], left_dense: dict[str, str]
 ) -> float | dict[str, float]:
     """The sparsity of masks that keep all weights; none for single kernels left dense."""
-    cls = masked_class(layer)
+    cls: Any = masked_class(layer)
     if not cls.depthwise_weights:
         return 0.0
-    kernels = (kernel for kernel in cls.masked_weights)
+    kernels = cls.masked_weights
     return {kernel: 0.0 for kernel in kernels if f"{names[layer]}/{kernel}" not in left_dense}
 
 

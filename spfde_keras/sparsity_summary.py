@@ -170,7 +170,7 @@ def _print_choices(model: keras.Model, print_fn: Callable[[str], object]) -> Non
     computing = collections.defaultdict(list)
     for layer in layers:
         if not layer.kernel_choice.sparse:
-            computing[layer.kernel_choice.reason].append(layer.name)
+            computing[layer.kernel_choice.reason].append(layer.path)
     for reason, names in computing.items():
         print_fn(f"zeros computed: {', '.join(names)} ({reason})")
 

@@ -94,6 +94,20 @@ def test_projections_of_attention_have_names(gate):
         assert compat.projection_of_attribute(attribute) == name, SEEN
 
 
+def test_attention_is_computed_by_a_method_that_may_be_overridden():
+    """Keras: `MultiHeadAttention._compute_attention`, and how it is called."""
+    called = []
+
+    class Mine(L.MultiHeadAttention):
+        def _compute_attention(self, query, key, value, mask, training, with_scores):
+            called.append((query.shape, mask, with_scores))
+            return super()._compute_attention(query, key, value, mask, training, with_scores)
+
+    x = tf.zeros((2, 3, 8))
+    Mine(2, 4)(x, x)
+    assert called == [((2, 3, 2, 4), None, False)], SEEN
+
+
 def test_methods_are_replaced_on_one_object_alone():
     """Keras: optimizers look their methods up on the instance."""
     one, other = keras.optimizers.SGD(), keras.optimizers.SGD()

@@ -1,5 +1,6 @@
 """CPU kernels that skip a kernel's zeros, in training and inference; layers work without them."""
 
+from spfde_keras.kernels.activation import gelu
 from spfde_keras.kernels.choice import (
     Choice,
     Convolution,
@@ -7,11 +8,13 @@ from spfde_keras.kernels.choice import (
     are_used,
     choose,
     convolution_of,
+    convolution_of_sequences,
     disabled,
+    product_of,
 )
 from spfde_keras.kernels.library import Status, status
 from spfde_keras.kernels.normalization import moments, normalize, relu
-from spfde_keras.kernels.ops import sparse_conv2d, sparse_matmul
+from spfde_keras.kernels.ops import sparse_conv1d, sparse_conv2d, sparse_matmul
 
 __all__ = [
     "Choice",
@@ -21,10 +24,14 @@ __all__ = [
     "are_used",
     "choose",
     "convolution_of",
+    "convolution_of_sequences",
     "disabled",
+    "gelu",
     "moments",
     "normalize",
+    "product_of",
     "relu",
+    "sparse_conv1d",
     "sparse_conv2d",
     "sparse_matmul",
     "status",

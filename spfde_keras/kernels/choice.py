@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,10 @@ from spfde_keras.kernels.ops import sparse_conv2d
 if TYPE_CHECKING:
     from spfde_keras.masking import Mask
 
-DEFAULT_BATCH = 64  # of layers that are traced before the size of a batch is known
+# Of layers that are traced before these are known. Operators take any: only what is faster may not
+# be what was chosen, since a net is traced once for all sizes.
+DEFAULT_BATCH = 64
+DEFAULT_SIZE = 32  # of images in each direction, of sequences in steps, or rows where dilated
 _HIGHEST_DENSITY = 0.6  # above, no shape was seen to gain
 _ROUNDS = 5
 _WORTH = 1.05  # what sparse has to gain, so that noise does not choose it
@@ -52,44 +55,78 @@ class Convolution:
     padding: str
     density: float
 
+    @property
+    def is_product(self) -> bool:
+        """Whether it is that of a dense layer."""
+        return (self.height, self.width, self.kernel) == (1, 1, (1, 1))
+
 
 def convolution_of(
-    inputs: tf.Tensor,
+    sizes: Sequence[int | None],
     mask: "Mask",
     kernel: Sequence[int] = (1, 1),
     stride: int = 1,
     padding: str = "valid",
-) -> Convolution | None:
-    """Returns what a layer computes; None if its images have no fixed size.
+) -> Convolution:
+    """Returns the convolution of images with a masked kernel.
 
     Args:
-        inputs: tensor (batch, height, width, inputs), or (..., inputs) for a dense layer.
-        mask: the `Mask` of its kernel.
+        sizes: (batch, height, width) of the images; None where a size is not known while tracing,
+            which counts as `DEFAULT_BATCH` images, or as `DEFAULT_SIZE` pixels, or as many as the
+            kernel needs.
+        mask: the `Mask` of the kernel.
         kernel: (rows, columns).
         stride: int.
         padding: "valid" or "same".
     """
-    batch, *spatial = inputs.shape[:-1]
-    if None in spatial or inputs.shape[-1] is None:
-        return None
+    rows, columns = kernel
+    batch, height, width = _assumed(sizes, least=(1, rows, columns))
+    _, inputs, outputs = mask.layout.canonical_shape
     # As when training ends: what a layer chooses must not depend on when it was traced.
     density = 1 - float(np.mean([subnet.sparsity for subnet in mask.subnets]))
-    if len(mask.layout.shape) == 2:
-        batch, spatial = (batch or DEFAULT_BATCH) * math.prod(spatial), (1, 1)
-    height, width = spatial
-    taken, given = mask.layout.shape[-2:]
-    rows, columns = kernel
     return Convolution(
-        batch=batch or DEFAULT_BATCH,
-        height=height,
-        width=width,
-        inputs=taken,
-        outputs=given,
-        kernel=(rows, columns),
-        stride=stride,
-        padding=padding,
-        density=density,
+        batch, height, width, inputs, outputs, (rows, columns), stride, padding, density
     )
+
+
+def convolution_of_sequences(
+    sizes: Sequence[int | None],
+    mask: "Mask",
+    kernel: int,
+    stride: int = 1,
+    padding: str = "valid",
+    dilation: int = 1,
+) -> Convolution:
+    """Returns the convolution of images that `sparse_conv1d` makes of that of sequences.
+
+    Args:
+        sizes: (batch, length); as in `convolution_of`, None where a size is not known.
+        mask, kernel, stride, padding, dilation: as for `sparse_conv1d`.
+    """
+    batch, length = sizes
+    rows = None if length is None else -(-length // dilation)
+    if padding == "causal":
+        padding = "same"  # as many rows, elsewhere
+    return convolution_of((batch, rows, dilation), mask, (kernel, 1), stride, padding)
+
+
+def product_of(sizes: Sequence[int | None], mask: "Mask") -> Convolution:
+    """Returns the product of vectors with a masked matrix, as a convolution of 1x1 images.
+
+    Args:
+        sizes: how many vectors there are, along each axis; as in `convolution_of`, None where a
+            size is not known. The first one is the batch's.
+        mask: the `Mask` of the matrix.
+    """
+    batch = math.prod(_assumed(sizes, least=[1] * len(sizes)))
+    return convolution_of((batch, 1, 1), mask)
+
+
+def _assumed(sizes: Sequence[int | None], least: Sequence[int]) -> list[int]:
+    """Sizes, the first of which is a batch's, with what is assumed of those not known."""
+    assumed = [DEFAULT_BATCH] + [DEFAULT_SIZE] * (len(sizes) - 1)
+    every = zip(sizes, assumed, least, strict=True)
+    return [max(other, low) if size is None else size for size, other, low in every]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +208,8 @@ def choose(convolution: Convolution) -> Choice:
 @functools.cache
 def _measured(convolution: Convolution) -> Choice:
     threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
-    key = f"{platform.node()} {threads} {tf.__version__} {dataclasses.astuple(convolution)}"
+    kind = "product " if convolution.is_product else ""
+    key = f"{platform.node()} {threads} {tf.__version__} {kind}{dataclasses.astuple(convolution)}"
     known = _read()
     if key not in known:
         with tf.init_scope(), tf.device("CPU:0"):
@@ -211,8 +249,16 @@ def _speedup(convolution: Convolution) -> float:
     kept = random.random((*c.kernel, c.inputs, c.outputs)) < c.density
     kernel = tf.constant(random.random(kept.shape, "float32") * kept)
     mask = tf.constant(kept)
-    ways = {
-        "dense": lambda: tf.nn.conv2d(images, kernel, c.stride, c.padding.upper()),
+
+    def compute_densely() -> tf.Tensor:
+        if not c.is_product:
+            return tf.nn.conv2d(images, kernel, c.stride, c.padding.upper())
+        # As layers do: TensorFlow is slow with 1x1 images.
+        vectors = tf.reshape(images, (c.batch, c.inputs))
+        return tf.matmul(vectors, tf.reshape(kernel, (c.inputs, c.outputs)))
+
+    ways: dict[str, Callable[[], tf.Tensor]] = {
+        "dense": compute_densely,
         "sparse": lambda: sparse_conv2d(images, kernel, mask, c.stride, c.padding),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}

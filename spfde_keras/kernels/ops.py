@@ -1,14 +1,19 @@
 """Convolutions and products with kernels that are mostly zero."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from spfde_keras.kernels import normalization
 from spfde_keras.kernels.library import operators
+
+Size: TypeAlias = int | tf.Tensor
+Pads: TypeAlias = tuple[Size, Size]
+"""Before and after; tensors where they depend on a size that is not known while tracing."""
 
 _STRIDES = (1, 2)
 # The inputs of operators, without those of a batch normalization that may be folded in.
@@ -52,35 +57,84 @@ def sparse_conv2d(
     ...     images = np.ones((2, 6, 6, 4), "float32")
     ...     assert sparse_conv2d(images, kernel, kernel != 0).shape == (2, 4, 4, 8)
     """
-    module = operators()
-    if stride not in _STRIDES:
-        raise ValueError(f"`stride` must be 1 or 2. Received: {stride}")
-    if padding not in ("valid", "same"):
-        raise ValueError(f'`padding` must be "valid" or "same". Received: {padding!r}')
+    _check(stride, padding, ("valid", "same"))
     images = tf.convert_to_tensor(images, tf.float32)
     kernel = tf.convert_to_tensor(kernel, tf.float32)
-    pads = [0, 0, 0, 0]
+    pads: list[Pads] = [(0, 0), (0, 0)]
     if padding == "same":
-        if None in images.shape[1:3]:
-            raise ValueError(
-                '`images` must have a known height and width with padding="same". '
-                f"Received: shape {images.shape}"
-            )
-        pads = [
-            p for axis in (0, 1) for p in _same(images.shape[1 + axis], kernel.shape[axis], stride)
-        ]
-    read, options = normalization.fold_into_images(images)
-    outputs = module.spfde_sparse_conv2d(
-        images=read, kernel=kernel, mask=mask, stride=stride, pad=pads, **options
-    )
-    outputs.set_shape(_output_shape(images.shape, kernel.shape, stride, pads))
-    return outputs
+        pads = [_same(images, 1 + axis, kernel.shape[axis], stride) for axis in (0, 1)]
+    return _convolve(images, kernel, mask, stride, pads)
+
+
+def sparse_conv1d(
+    sequences: tf.Tensor | np.ndarray,
+    kernel: tf.Tensor | np.ndarray,
+    mask: tf.Tensor | np.ndarray,
+    stride: int = 1,
+    padding: str = "valid",
+    dilation: int = 1,
+) -> tf.Tensor:
+    """Convolves sequences with the kept weights of a kernel; zeros cost nothing.
+
+    A sequence is an image as wide as the dilation, whose rows follow one another in time: a
+    dilated kernel is then one of a single column.
+
+    Args:
+        sequences: float32 tensor (batch, length, inputs).
+        kernel: float32 tensor (steps, inputs, outputs).
+        mask: bool tensor of the kernel's shape; what it does not keep is taken as 0.
+        stride: int, 1 or 2.
+        padding: "valid", "same" or "causal".
+        dilation: int, 1 with a stride of 2.
+
+    Returns:
+        Float32 tensor (batch, output length, outputs).
+
+    Raises:
+        ValueError: if an argument is wrong.
+        RuntimeError: if the kernels are not built.
+
+    Example:
+
+    >>> kernel = np.zeros((2, 4, 8), "float32")
+    >>> if spfde_keras.kernels.status().library:
+    ...     sequences = np.ones((2, 6, 4), "float32")
+    ...     assert sparse_conv1d(sequences, kernel, kernel != 0, dilation=3).shape == (2, 3, 8)
+    """
+    _check(stride, padding, ("valid", "same", "causal"))
+    if dilation < 1 or (dilation > 1 and stride > 1):
+        raise ValueError(
+            "`dilation` must be at least 1, and 1 with a stride of 2. "
+            f"Received: dilation={dilation}, stride={stride}"
+        )
+    sequences = tf.convert_to_tensor(sequences, tf.float32)
+    kernel = tf.convert_to_tensor(kernel, tf.float32)
+    extent = (kernel.shape[0] - 1) * dilation + 1
+    pads: Pads = (extent - 1, 0) if padding == "causal" else (0, 0)
+    if padding == "same":
+        pads = _same(sequences, 1, extent, stride)
+    # No slices: their gradients are copies.
+    column, mask = tf.expand_dims(kernel, 1), tf.expand_dims(mask, 1)
+    if dilation == 1:
+        images = tf.expand_dims(sequences, 2)
+        return tf.squeeze(_convolve(images, column, mask, stride, [pads, (0, 0)]), 2)
+    length = _size(sequences, 1) + sum(pads) - (extent - 1)
+    if pads[0] % dilation:  # not whole rows
+        sequences = tf.pad(sequences, [(0, 0), pads, (0, 0)])
+        pads = (0, 0)
+    missing = -_size(sequences, 1) % dilation
+    if not isinstance(missing, int) or missing:
+        sequences = tf.pad(sequences, [(0, 0), (0, missing), (0, 0)])
+    rows = (pads[0] // dilation, pads[1] // dilation)
+    outputs = _convolve(_fold(sequences, dilation), column, mask, 1, [rows, (0, 0)])
+    return _unfold(outputs, length)
 
 
 def sparse_matmul(
     inputs: tf.Tensor | np.ndarray,
     kernel: tf.Tensor | np.ndarray,
     mask: tf.Tensor | np.ndarray,
+    axes: int = 1,
 ) -> tf.Tensor:
     """Multiplies by the kept weights of a matrix; zeros cost nothing.
 
@@ -88,6 +142,8 @@ def sparse_matmul(
         inputs: float32 tensor (..., inputs).
         kernel: float32 tensor (inputs, outputs).
         mask: bool tensor of the kernel's shape; what it does not keep is taken as 0.
+        axes: int, how many axes the inputs are: the last ones of `inputs` and the first ones of
+            `kernel`. The outputs have as many as are left of `kernel`.
 
     Returns:
         Float32 tensor (..., outputs).
@@ -103,11 +159,31 @@ def sparse_matmul(
     """
     inputs = tf.convert_to_tensor(inputs, tf.float32)
     kernel = tf.convert_to_tensor(kernel, tf.float32)
-    rows = tf.reshape(inputs, (-1, 1, 1, kernel.shape[0]))
-    outputs = sparse_conv2d(rows, kernel[None, None], mask[None, None])
-    leading = tf.shape(inputs)[:-1]
-    outputs = tf.reshape(outputs, tf.concat([leading, [kernel.shape[1]]], axis=0))
-    outputs.set_shape([*inputs.shape[:-1], kernel.shape[1]])
+    given = kernel.shape[axes:]
+    matrix = (1, 1, math.prod(kernel.shape[:axes]), math.prod(given))
+    rows = tf.reshape(inputs, (-1, 1, 1, matrix[2]))
+    kernel, mask = tf.reshape(kernel, matrix), tf.reshape(mask, matrix)
+    outputs = _convolve(rows, kernel, mask, 1, [(0, 0), (0, 0)])
+    leading = tf.shape(inputs)[: len(inputs.shape) - axes]
+    outputs = tf.reshape(outputs, tf.concat([leading, given], axis=0))
+    outputs.set_shape([*inputs.shape[:-axes], *given])
+    return outputs
+
+
+def _convolve(
+    images: tf.Tensor, kernel: tf.Tensor, mask: tf.Tensor, stride: int, pads: Sequence[Pads]
+) -> tf.Tensor:
+    """Convolves images that are padded by `pads`, of rows and of columns."""
+    module = operators()
+    if not all(isinstance(pad, int) for pair in pads for pad in pair):
+        images = tf.pad(images, [(0, 0), *pads, (0, 0)])
+        pads = [(0, 0), (0, 0)]
+    pad = [size for pair in pads for size in pair]
+    read, options = normalization.fold_into_images(images)
+    outputs = module.spfde_sparse_conv2d(
+        images=read, kernel=kernel, mask=mask, stride=stride, pad=pad, **options
+    )
+    outputs.set_shape(_output_shape(images.shape, kernel.shape, stride, pad))
     return outputs
 
 
@@ -227,10 +303,48 @@ def _attributes(op: tf.Operation) -> dict[str, Any]:
     return {name: op.get_attr(name) for name in ("stride", "pad", "isa")}
 
 
-def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's padding before and after."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+def _check(stride: int, padding: str, paddings: Sequence[str]) -> None:
+    if stride not in _STRIDES:
+        raise ValueError(f"`stride` must be 1 or 2. Received: {stride}")
+    if padding not in paddings:
+        known = [f'"{name}"' for name in paddings]
+        names = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise ValueError(f"`padding` must be {names}. Received: {padding!r}")
+
+
+def _size(tensor: tf.Tensor, axis: int) -> Size:
+    """The size of an axis, a number where it is known."""
+    known = tensor.shape[axis]
+    return tf.shape(tensor)[axis] if known is None else known
+
+
+def _same(images: tf.Tensor, axis: int, extent: int, stride: int) -> Pads:
+    """TensorFlow's padding before and after; only strides make it depend on the size."""
+    if stride == 1:
+        total: Size = extent - 1
+    else:
+        size = _size(images, axis)
+        total = (-(-size // stride) - 1) * stride + extent - size
+        total = max(total, 0) if isinstance(total, int) else tf.maximum(total, 0)
     return total // 2, total - total // 2
+
+
+def _fold(sequences: tf.Tensor, width: int) -> tf.Tensor:
+    """Sequences (batch, length, channels) as images (batch, length / width, width, channels)."""
+    batch, length, channels = sequences.shape
+    rows = _size(sequences, 1) // width
+    images = tf.reshape(sequences, tf.stack([_size(sequences, 0), rows, width, channels]))
+    images.set_shape([batch, None if length is None else rows, width, channels])
+    return images
+
+
+def _unfold(images: tf.Tensor, length: Size) -> tf.Tensor:
+    """The inverse of `_fold`, for sequences of a shorter length."""
+    batch, rows, width, channels = images.shape
+    whole = _size(images, 1) * width
+    sequences = tf.reshape(images, tf.stack([_size(images, 0), whole, channels]))
+    sequences.set_shape([batch, None if rows is None else whole, channels])
+    return sequences if sequences.shape[1] == length else sequences[:, :length]
 
 
 def _output_shape(

@@ -1,34 +1,13 @@
 """Keras' layers with masked kernels."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import keras
 import tensorflow as tf
 
 from spfde_keras import kernels
-from spfde_keras.layers.base import MaskedLayer, MixinBase, register_masked
+from spfde_keras.layers.base import MaskedLayer, register_masked
+from spfde_keras.layers.skipping import SkipsZeros, SkipsZerosInPointwise, SkipsZerosInProducts
 from spfde_keras.layout import KernelLayout
-
-
-class _SkipsZeros(MixinBase):
-    """Mixin for layers with one masked kernel, whose zeros the CPU kernels can skip."""
-
-    kernel_choice: kernels.Choice | None = None
-    """How the layer computed when it was last called or traced."""
-
-    def build(self, input_shape: Sequence[int | None]) -> None:
-        super().build(input_shape)
-        self.supports_jit = not kernels.status().active  # XLA has no kernels but its own
-
-    def _chooses_sparse(self, inputs: tf.Tensor, **options: Any) -> bool:
-        if kernels.are_disabled():
-            return False
-        convolution = None
-        if self.masks and keras.backend.standardize_dtype(inputs.dtype) == "float32":
-            convolution = kernels.convolution_of(inputs, self.masks[0], **options)
-        self.kernel_choice = kernels.choose(convolution) if convolution else None
-        return self.kernel_choice is not None and self.kernel_choice.sparse
+from spfde_keras.masking import Mask
 
 
 class _MaskedConv(MaskedLayer):
@@ -39,12 +18,28 @@ class _MaskedConv(MaskedLayer):
 
 
 @register_masked(keras.layers.Conv1D)
-class MaskedConv1D(_MaskedConv, keras.layers.Conv1D):
+class MaskedConv1D(SkipsZeros, _MaskedConv, keras.layers.Conv1D):
     """`keras.layers.Conv1D` with a masked kernel; see `MaskedLayer` for its two arguments."""
+
+    def convolution(self, inputs: tf.Tensor, mask: Mask) -> kernels.Convolution | None:
+        if self.data_format != "channels_last" or self.groups > 1:
+            return None
+        return kernels.convolution_of_sequences(
+            inputs.shape[:-1], mask, self.kernel_size[0], **self._sparse_options()
+        )
+
+    def compute_sparsely(
+        self, inputs: tf.Tensor, kernel: keras.Variable, mask: tf.Tensor
+    ) -> tf.Tensor:
+        return kernels.sparse_conv1d(inputs, kernel, mask, **self._sparse_options())
+
+    def _sparse_options(self) -> dict:
+        (stride,), (dilation,) = self.strides, self.dilation_rate
+        return {"stride": stride, "padding": self.padding, "dilation": dilation}
 
 
 @register_masked(keras.layers.Conv2D)
-class MaskedConv2D(_SkipsZeros, _MaskedConv, keras.layers.Conv2D):
+class MaskedConv2D(SkipsZeros, _MaskedConv, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with a masked kernel; see `MaskedLayer` for its two arguments.
 
     On CPUs it skips the kernel's zeros where that is faster; see `spfde_keras.kernels`.
@@ -57,24 +52,17 @@ class MaskedConv2D(_SkipsZeros, _MaskedConv, keras.layers.Conv2D):
     (9, 4, 8)
     """
 
-    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        if not self._skips_zeros(inputs):
-            return super().convolution_op(inputs, kernel)
-        mask = self.masks[0].running
-        return kernels.sparse_conv2d(inputs, kernel, mask, self.strides[0], self.padding)
+    def convolution(self, inputs: tf.Tensor, mask: Mask) -> kernels.Convolution | None:
+        rows, columns = self.strides
+        undilated = self.dilation_rate == (1, 1) and rows == columns
+        if self.data_format != "channels_last" or self.groups > 1 or not undilated:
+            return None
+        return kernels.convolution_of(inputs.shape[:-1], mask, self.kernel_size, rows, self.padding)
 
-    def _skips_zeros(self, inputs: tf.Tensor) -> bool:
-        return (
-            self.data_format == "channels_last"
-            and not self.lora_enabled
-            and self.groups == 1
-            and self.dilation_rate == (1, 1)
-            and self.strides[0] == self.strides[1]
-            and self.padding in ("valid", "same")
-            and self._chooses_sparse(
-                inputs, kernel=self.kernel_size, stride=self.strides[0], padding=self.padding
-            )
-        )
+    def compute_sparsely(
+        self, inputs: tf.Tensor, kernel: keras.Variable, mask: tf.Tensor
+    ) -> tf.Tensor:
+        return kernels.sparse_conv2d(inputs, kernel, mask, self.strides[0], self.padding)
 
 
 @register_masked(keras.layers.Conv3D)
@@ -124,7 +112,7 @@ class MaskedDepthwiseConv2D(_MaskedDepthwiseConv, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with a masked kernel; see `MaskedLayer`."""
 
 
-class _MaskedSeparableConv(_MaskedDepthwiseConv):
+class _MaskedSeparableConv(SkipsZerosInPointwise, _MaskedDepthwiseConv):
     masked_weights = ("depthwise_kernel", "pointwise_kernel")
     depthwise_weights = ("depthwise_kernel",)
 
@@ -145,7 +133,7 @@ class MaskedSeparableConv2D(_MaskedSeparableConv, keras.layers.SeparableConv2D):
 
 
 @register_masked(keras.layers.Dense)
-class MaskedDense(_SkipsZeros, MaskedLayer, keras.layers.Dense):
+class MaskedDense(SkipsZerosInProducts, MaskedLayer, keras.layers.Dense):
     """`keras.layers.Dense` with a masked kernel; see `MaskedLayer` for its two arguments.
 
     Example:
@@ -158,22 +146,13 @@ class MaskedDense(_SkipsZeros, MaskedLayer, keras.layers.Dense):
     def kernel_layout(self, weight: str) -> KernelLayout:
         return KernelLayout(tuple(self.kernel.shape), (), inputs=(0,), outputs=(1,))
 
-    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        if self.quantization_mode or self.lora_enabled or not self._chooses_sparse(inputs):
-            return self._call_masked(keras.layers.Dense.call, inputs, training=training)
-        outputs = kernels.sparse_matmul(inputs, self.kernel, self.masks[0].running)
-        if self.bias is not None:
-            outputs = keras.ops.add(outputs, self.bias)
-        return outputs if self.activation is None else self.activation(outputs)
-
 
 @register_masked(keras.layers.EinsumDense)
-class MaskedEinsumDense(MaskedLayer, keras.layers.EinsumDense):
+class MaskedEinsumDense(SkipsZerosInProducts, MaskedLayer, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` with a masked kernel; see `MaskedLayer`."""
 
     def kernel_layout(self, weight: str) -> KernelLayout:
-        terms, result = self.equation.replace(" ", "").split("->")
-        source, labels = (term.replace(".", "") for term in terms.split(","))
+        source, labels, result = (term.replace(".", "") for term in self._terms())
         axes: dict[str, list[int]] = {"spatial": [], "inputs": [], "outputs": []}
         for axis, label in enumerate(labels):
             # A label in all three terms indexes separate matrices, like a position.
@@ -182,3 +161,17 @@ class MaskedEinsumDense(MaskedLayer, keras.layers.EinsumDense):
         return KernelLayout(
             tuple(self.kernel.shape), **{role: tuple(found) for role, found in axes.items()}
         )
+
+    def contracted_axes(self) -> int:
+        source, labels, result = self._terms()
+        for axes in range(1, len(labels)):
+            contracted, given = labels[:axes], labels[axes:]
+            free = source.removesuffix(contracted)
+            if source == free + contracted and result == free + given:
+                return 0 if set(free) & set(labels) else axes
+        return 0
+
+    def _terms(self) -> list[str]:
+        """The labels of inputs, kernel and outputs."""
+        terms, result = self.equation.replace(" ", "").split("->")
+        return [*terms.split(","), result]

@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/activation.h"
 #include "engine/batch_norm.h"
 #include "engine/conv.h"
 #include "engine/structure_cache.h"
@@ -106,15 +107,18 @@ Case make_case(std::mt19937* random) {
   auto between = [&](int low, int high) {
     return std::uniform_int_distribution<int>(low, high)(*random);
   };
-  const int rows = between(1, 5), columns = between(0, 1) ? rows : between(1, 5);
+  // Many pixels in a row, each of which sees its column only, fill the lanes by themselves.
+  const bool wide = between(0, 2) == 0;
+  const int rows = between(1, 5), columns = wide ? 1 : between(0, 1) ? rows : between(1, 5);
   std::array<int64_t, 4> pad{};
   for (int i = 0; i < 4; ++i) pad[i] = between(0, (i < 2 ? rows : columns) - 1);
   const int64_t height = std::max<int64_t>(between(1, 19), rows - pad[0] - pad[1]);
-  const int64_t width = std::max<int64_t>(between(1, 19), columns - pad[2] - pad[3]);
+  const int64_t width =
+      wide ? between(50, 150) : std::max<int64_t>(between(1, 19), columns - pad[2] - pad[3]);
   const int channels = between(1, 36);
   Case made;
   made.geometry =
-      spfde::make_geometry({between(1, 35), height, width, channels},
+      spfde::make_geometry({between(1, wide ? 5 : 35), height, width, channels},
                            {rows, columns, channels, between(1, 36)}, between(1, 2), pad);
   const Geometry& g = made.geometry;
   const double density = between(0, 9) == 0 ? 0 : between(1, 10) * 0.1;
@@ -245,6 +249,23 @@ double check_batch_norm(const Input& input, const Input& residual, const spfde::
   return std::max(worst, error(sums[1], of_beta));
 }
 
+// The same of GELU and its gradient.
+double check_gelu(const Input& x, const Input& gradient, const spfde::Isa& isa,
+                  const spfde::Threads& pool) {
+  const size_t size = std::min(x.data.size(), gradient.data.size());
+  std::vector<double> exact(size), of_x(size);
+  for (size_t i = 0; i < size; ++i) {
+    const double v = x.data[i], distribution = 0.5 * std::erfc(-v * std::sqrt(0.5));
+    exact[i] = v * distribution;
+    of_x[i] = gradient.data[i] * (distribution + v * std::exp(-v * v / 2) * 0.3989422804014327);
+  }
+  Floats found(size, NAN);
+  spfde::gelu(isa, x.data.data(), int64_t(size), found.data(), pool);
+  const double worst = error(found, exact);
+  spfde::gelu_gradient(isa, x.data.data(), gradient.data.data(), int64_t(size), found.data(), pool);
+  return std::max(worst, error(found, of_x));
+}
+
 // The largest error of all results, as a share of their scale.
 double check(const Case& c, const spfde::Isa& isa, int thread_count) {
   const Geometry& g = c.geometry;
@@ -288,6 +309,7 @@ double check(const Case& c, const spfde::Isa& isa, int thread_count) {
                   found.data(), pool);
   worst = std::max({worst, error(both, input_gradient), error(found, diff_weights)});
   // Any two of the same shape will do.
+  worst = std::max(worst, check_gelu(c.images, c.gradient, isa, pool));
   return std::max(worst, check_batch_norm(c.gradient, c.gradient, isa, pool));
 }
 

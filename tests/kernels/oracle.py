@@ -1,5 +1,7 @@
 """What each operator must return, in NumPy and double precision, or that it must refuse."""
 
+import math
+
 import numpy as np
 
 from tests.kernels import reference
@@ -107,3 +109,18 @@ def sums(a: dict) -> tuple:
     found = [products * inverse, of_beta, scale, deviation_scale, of_beta * share]
     found += [scale, a["beta"] - a["mean"] * scale]
     return (*found, *[gradient] * len(a["y"]))
+
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def gelu(a: dict) -> tuple:
+    x = np.float64(a["x"])
+    return (x * 0.5 * _erfc(-x / math.sqrt(2)),)
+
+
+def gelu_gradient(a: dict) -> tuple:
+    require(a["gradient"].shape == a["x"].shape)
+    x = np.float64(a["x"])
+    density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    return (a["gradient"] * (0.5 * _erfc(-x / math.sqrt(2)) + x * density),)

@@ -1,13 +1,23 @@
 """What is chosen, measured once, and remembered."""
 
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras.kernels import Convolution, Status, choice, choose, convolution_of, disabled
-from spfde_keras.layers import MaskedConv2D, MaskedDense
+from spfde_keras.kernels import (
+    Convolution,
+    Status,
+    choice,
+    choose,
+    convolution_of,
+    convolution_of_sequences,
+    disabled,
+    product_of,
+)
+from spfde_keras.layers import MaskedConv1D, MaskedConv2D, MaskedDense, MaskedEinsumDense
 
 CONVOLUTION = Convolution(64, 8, 8, 32, 32, (3, 3), 1, "same", density=0.1)
 
@@ -190,26 +200,56 @@ def test_what_a_layer_computes():
     mask = built(MaskedConv2D(6, (3, 2), sparsity=0.75), 8, 9, 4)
     options = {"kernel": (3, 2), "stride": 2, "padding": "same"}
     expected = Convolution(5, 8, 9, 4, 6, (3, 2), 2, "same", 0.25)
-    assert convolution_of(tf.zeros((5, 8, 9, 4)), mask, **options) == expected
-
-    def of(*shape):
-        found = []
-        function = tf.function(lambda x: found.append(convolution_of(x, mask, **options)))
-        function.get_concrete_function(tf.TensorSpec(shape))
-        return found[0]
-
-    assert of(None, 8, 9, 4).batch == choice.DEFAULT_BATCH == 64
-    assert of(5, None, 9, 4) is of(5, 8, None, 4) is None
+    assert convolution_of((5, 8, 9), mask, **options) == expected
 
 
-def test_pixels_of_a_dense_layer_are_its_batch():
+def test_sizes_that_are_not_known_are_assumed():
+    mask = built(MaskedConv2D(6, 3, sparsity=0.75), None, None, 4)
+    found = convolution_of((None, None, 9), mask, (3, 3))
+    assert (found.batch, found.height, found.width) == (64, 32, 9)
+    assert (choice.DEFAULT_BATCH, choice.DEFAULT_SIZE) == (64, 32)
+    found = convolution_of((None, None, 9), mask, (40, 3))  # large enough for its kernel
+    assert (found.height, found.width) == (40, 9)
     mask = built(MaskedDense(6, sparsity=0.75), 4)
-    for shape, batch in [((5, 4), 5), ((5, 7, 4), 35), ((5, 7, 2, 4), 70)]:
-        found = convolution_of(tf.zeros(shape), mask)
+    assert product_of((None, None), mask).batch == 64 * 32
+
+
+@pytest.mark.parametrize(
+    "sizes, options, expected",
+    [
+        ((5, 9), {}, (5, 9, 1, "valid")),
+        ((5, 9), {"padding": "causal", "dilation": 4}, (5, 3, 4, "same")),
+        ((None, None), {"padding": "same", "dilation": 4}, (64, 32, 4, "same")),
+    ],
+)
+def test_sequences_are_images_as_wide_as_the_dilation(sizes, options, expected):
+    mask = built(MaskedConv1D(6, 3, sparsity=0.75), None, 4)
+    found = convolution_of_sequences(sizes, mask, 3, **options)
+    assert (found.batch, found.height, found.width, found.padding) == expected
+    assert (found.inputs, found.outputs, found.kernel) == (4, 6, (3, 1))
+
+
+def test_vectors_of_a_product_are_its_batch():
+    mask = built(MaskedDense(6, sparsity=0.75), 4)
+    for sizes, batch in [((5,), 5), ((5, 7), 35), ((5, 7, 2), 70)]:
+        found = product_of(sizes, mask)
         assert found == Convolution(batch, 1, 1, 4, 6, (1, 1), 1, "valid", 0.25)
+    mask = built(MaskedEinsumDense("abcd,cdef->abef", (5, 2, 3), sparsity=0.75), 5, 4, 6)
+    found = product_of((2, 5), mask)
+    assert (found.batch, found.inputs, found.outputs) == (10, 24, 6)
+
+
+def test_a_product_is_measured_against_a_product(sparse_kernels, cache, monkeypatch):
+    # Convolutions of 1x1 images are several times as slow.
+    monkeypatch.setenv("SPFDE_KERNELS", "auto")
+    convolve = Mock(side_effect=AssertionError)
+    monkeypatch.setattr(tf.nn, "conv2d", convolve)
+    choose(product_of((64,), built(MaskedDense(32, sparsity=0.75), 32)))
+    (key,) = json.loads(cache.read_text())
+    assert "product" in key
 
 
 def test_density_is_that_at_the_end_in_the_mean_of_subnets():
     mask = built(MaskedDense(8, sparsity=[0.75, 0.875]), 8)
     mask.write(mask.read()[0], np.ones(mask.values.shape, bool))
-    assert convolution_of(tf.zeros((5, 8)), mask).density == 0.1875
+    assert product_of((5,), mask).density == 0.1875

@@ -174,7 +174,7 @@ def test_all_sources_are_listed():
     compiled = {*compilation.engine_files("x86_64"), *compilation.operator_files()}
     assert compiled == {path for path in everything if path.suffix == ".cc"}
     assert {path.stem for path in compiled - {*compilation.engine_files("aarch64")}} == {
-        *("isa_avx2", "isa_avx512", "batch_norm_ops", "conv_ops")
+        *("isa_avx2", "isa_avx512", "activation_ops", "batch_norm_ops", "conv_ops")
     }
 
 

@@ -3,11 +3,12 @@
 import concurrent.futures
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras.kernels import sparse_conv2d, sparse_matmul
+from spfde_keras.kernels import sparse_conv1d, sparse_conv2d, sparse_matmul
 from spfde_keras.kernels.library import operators
 from tests.kernels import reference
 
@@ -60,13 +61,15 @@ def case(random, batch=3, size=(7, 6), kernel=(3, 3), channels=(5, 6), density=0
 
 def random_case(random):
     rows, columns = random.integers(1, 6, 2)
+    wide = random.random() < 0.3  # many pixels that see their column only
+    columns = 1 if wide else columns
     padding = random.choice(["same", "valid"])
     least = (rows, columns) if padding == "valid" else (1, 1)
     return case(
         random,
-        batch=random.integers(1, 41),
-        size=tuple(int(random.integers(low, 20)) for low in least),
-        kernel=(rows, columns if random.random() < 0.5 else min(rows, least[1])),
+        batch=random.integers(1, 5 if wide else 41),
+        size=(int(random.integers(least[0], 20)), int(random.integers(least[1], 20)) + 60 * wide),
+        kernel=(rows, columns if wide or random.random() < 0.5 else min(rows, least[1])),
         channels=tuple(random.integers(1, 41, 2)),
         density=random.choice([0, 0.02, 0.1, 0.5, 1]),
         stride=int(random.integers(1, 3)),
@@ -356,7 +359,103 @@ def test_wrong_arguments_are_refused(arguments, error, message):
         sparse_conv2d(*arguments)
 
 
-def test_unknown_sizes_are_refused_where_padding_depends_on_them():
-    function = tf.function(lambda x: sparse_conv2d(x, KERNEL, MASK, padding="same"))
-    with pytest.raises(ValueError, match="`images` must have a known height and width"):
-        function.get_concrete_function(tf.TensorSpec([2, None, 6, 4]))
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_images_of_unknown_sizes(random, stride, padding):
+    kernel = tf.constant(random.normal(size=(3, 2, 5, 6)), tf.float32)
+    mask = random.random(kernel.shape) < 0.3
+
+    def derive(convolve, images):
+        with tf.GradientTape() as tape:
+            tape.watch([images, kernel])
+            outputs = convolve(images)
+            loss = tf.reduce_sum(outputs**2)
+        return outputs, *tape.gradient(loss, [images, kernel])
+
+    function = tf.function(
+        lambda x: derive(lambda x: sparse_conv2d(x, kernel, mask, stride, padding), x)
+    ).get_concrete_function(tf.TensorSpec([None, None, None, 5]))
+    assert function.structured_outputs[0].shape.as_list() == [None, None, None, 6]
+    for size in [(2, 9, 8), (3, 4, 5), (1, 3, 2), (2, 6, 9)]:
+        images = tf.constant(random.normal(size=(*size, 5)), tf.float32)
+        expected = derive(
+            lambda x: tf.nn.conv2d(x, tf.where(mask, kernel, 0.0), stride, padding.upper()), images
+        )
+        for one, other in zip(function(images), expected, strict=True):
+            assert reference.error(one, other) < TOLERANCE
+
+
+@pytest.mark.parametrize("padding", ["valid", "same", "causal"])
+@pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 1), (1, 2), (1, 3), (1, 4)])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_sequences(random, padding, stride, dilation, steps):
+    kernel = random.normal(size=(steps, 5, 6)).astype("float32")
+    mask = random.random(kernel.shape) < 0.3
+
+    def convolve(sequences):
+        return sparse_conv1d(sequences, kernel, mask, stride, padding, dilation)
+
+    unknown = tf.function(convolve).get_concrete_function(tf.TensorSpec([None, None, 5]))
+    assert unknown.outputs[0].shape.as_list() == [None, None, 6]
+    for length in (13, 15, 16):
+        sequences = random.normal(size=(3, length, 5)).astype("float32")
+        before = (steps - 1) * dilation if padding == "causal" else 0
+        exact = keras.ops.conv(
+            np.pad(sequences, [(0, 0), (before, 0), (0, 0)]),
+            np.where(mask, kernel, 0),
+            strides=stride,
+            padding="same" if padding == "same" else "valid",
+            dilation_rate=dilation,
+        )
+        for found in (convolve(sequences), unknown(tf.constant(sequences))):
+            assert reference.error(found, exact) < TOLERANCE
+
+
+def test_sequences_have_their_shape_while_tracing():
+    kernel, mask = KERNEL[:, 0], MASK[:, 0]
+    for sizes, options, expected in [
+        ([None, 12, 4], {"padding": "causal", "dilation": 5}, [None, 12, 8]),
+        ([2, 12, 4], {"dilation": 4}, [2, 4, 8]),
+        ([2, 13, 4], {"padding": "same", "stride": 2}, [2, 7, 8]),
+        ([2, None, 4], {"padding": "same"}, [2, None, 8]),
+    ]:
+        function = tf.function(lambda x, o=options: sparse_conv1d(x, kernel, mask, **o))
+        outputs = function.get_concrete_function(tf.TensorSpec(sizes)).outputs[0]
+        assert outputs.shape.as_list() == expected
+
+
+def test_whole_rows_of_sequences_are_not_copied():
+    kernel, mask = tf.constant(KERNEL[:, 0]), MASK[:, 0]
+
+    def derive(x):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            loss = tf.reduce_sum(sparse_conv1d(x, kernel, mask, padding="causal", dilation=4))
+        return tape.gradient(loss, [x, kernel])
+
+    graph = tf.function(derive).get_concrete_function(tf.TensorSpec([2, 12, 4])).graph
+    types = {op.type for op in graph.get_operations()}
+    assert not types & {"Pad", "PadV2", "Slice", "StridedSliceGrad", "Transpose"}
+
+
+def test_products_over_several_axes(random):
+    inputs = random.normal(size=(2, 3, 4, 5)).astype("float32")
+    kernel = random.normal(size=(4, 5, 2, 6)).astype("float32")
+    mask = random.random(kernel.shape) < 0.3
+    found = sparse_matmul(inputs, kernel, mask, axes=2)
+    exact = np.einsum("abcd,cdef->abef", np.float64(inputs), np.where(mask, kernel, 0))
+    assert reference.error(found, exact) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"stride": 3}, "`stride` must be 1 or 2. Received: 3"),
+        ({"padding": "full"}, '`padding` must be "valid", "same" or "causal". Received: .full.'),
+        ({"dilation": 0}, "`dilation` must be at least 1.* Received: dilation=0"),
+        ({"dilation": 2, "stride": 2}, "1 with a stride of 2. Received: dilation=2, stride=2"),
+    ],
+)
+def test_wrong_arguments_of_sequences_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        sparse_conv1d(IMAGES[:, 0], KERNEL[:, 0], MASK[:, 0], **options)

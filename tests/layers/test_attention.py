@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from spfde_keras import kernels
 from spfde_keras.layers import MaskedEinsumDense, MaskedMultiHeadAttention
 from spfde_keras.masking import find_masks
 
@@ -140,3 +141,59 @@ def test_saved_and_loaded_bit_for_bit(tmp_path, dtype):
         assert mask.density == other.density == 0.5
         np.testing.assert_array_equal(mask.read()[1], other.read()[1])
     np.testing.assert_array_equal(model(arrays()), loaded(arrays()))
+
+
+def attend(layer, x, mask=None, **options):
+    """Outputs, the gradients of inputs and weights, and how they were computed."""
+
+    @tf.function
+    def derive(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x, x, attention_mask=mask, **options)
+            loss = tf.reduce_sum(tf.nest.flatten(outputs)[0] ** 2)
+        weights = [weight.value for weight in layer.trainable_weights]
+        return tf.nest.flatten([outputs, tape.gradient(loss, [x, *weights])])
+
+    types = {op.type for op in derive.get_concrete_function(x).graph.get_operations()}
+    return derive(x), types
+
+
+@pytest.mark.parametrize(
+    "options, masked", [({}, False), ({}, True), ({"use_causal_mask": True}, True)]
+)
+def test_heads_attend_as_keras_does(sparse_kernels, options, masked):
+    layer = MaskedMultiHeadAttention(2, 4, value_dim=3, sparsity=0.5)
+    x = tf.random.stateless_normal((3, 6, 8), (0, 0))
+    mask = tf.random.stateless_uniform((3, 6, 6), (0, 0)) < 0.5 if masked else None
+    layer(x, x)
+    found, types = attend(layer, x, mask, **options)
+    assert "Einsum" not in types and "SpfdeSparseConv2D" in types
+    with kernels.disabled():
+        expected, types = attend(layer, x, mask, **options)
+    assert "Einsum" in types and "SpfdeSparseConv2D" not in types
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "made, called, shape",
+    [
+        ({}, {"return_attention_scores": True}, (3, 6, 8)),
+        ({"dropout": 0.5}, {"training": True}, (3, 6, 8)),
+        ({"attention_axes": 2}, {}, (3, 2, 6, 8)),
+    ],
+)
+def test_other_attention_is_left_to_keras(sparse_kernels, made, called, shape):
+    layer = MaskedMultiHeadAttention(2, 4, sparsity=0.5, seed=0, **made)
+    x = tf.random.stateless_normal(shape, (0, 0))
+    layer(x, x)
+    seeds = [v for v in layer.non_trainable_variables if "seed" in v.path]
+    before = [seed.numpy() for seed in seeds]
+    found, _ = attend(layer, x, **called)
+    for seed, value in zip(seeds, before, strict=True):
+        seed.assign(value)
+    with kernels.disabled():
+        expected, _ = attend(layer, x, **called)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

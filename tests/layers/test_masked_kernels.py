@@ -147,20 +147,6 @@ def test_channels_first_is_left_to_tensorflow():
     assert not operators_of(function.graph)
 
 
-@pytest.mark.parametrize(
-    "layer_class, shape, sizes",
-    [(MaskedConv2D, (9, 8, 4), (None, 8, 4)), (MaskedDense, (3, 20), (None, 20))],
-)
-def test_unknown_sizes_are_computed_as_ever(layer_class, shape, sizes):
-    options = {"kernel_size": 3} if layer_class is MaskedConv2D else {}
-    layer = sparse_layer(layer_class, *shape, **options)
-    function = tf.function(layer).get_concrete_function(tf.TensorSpec([None, *sizes]))
-    assert not operators_of(function.graph) and layer.kernel_choice is None
-    np.testing.assert_allclose(function(images(2, *shape)), layer(images(2, *shape)), atol=1e-5)
-    known = tf.function(layer).get_concrete_function(tf.TensorSpec([None, *shape]))
-    assert operators_of(known.graph)
-
-
 def operators_of(graph) -> list[str]:
     return [op.type for op in graph.get_operations() if op.type.startswith("Spfde")]
 

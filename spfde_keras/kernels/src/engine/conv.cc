@@ -12,11 +12,7 @@
 namespace spfde {
 namespace {
 
-int64_t all_rows(const Pass& pass) {
-  const Layout& layout = pass.src;
-  const int64_t groups = layout.group_lanes ? divide_up(layout.total, layout.group_lanes) : 1;
-  return groups * pass.phase[0].height;
-}
+int64_t all_rows(const Pass& pass) { return pass.src.groups * pass.phase[0].height; }
 
 // The gradient of weights: each chunk sums up its own, and these are added in their order.
 class WeightGradient {

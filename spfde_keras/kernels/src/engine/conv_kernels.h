@@ -28,7 +28,7 @@ struct EntrySpan {
 // g * group_lanes + y * row_lanes + x * column_lanes + l < total.
 struct Layout {
   ptrdiff_t group, lane, row, column;
-  int64_t total, group_lanes, row_lanes, column_lanes;
+  int64_t groups, total, group_lanes, row_lanes, column_lanes;
   int height, width, channels;
 };
 

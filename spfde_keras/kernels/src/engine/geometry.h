@@ -10,6 +10,9 @@
 
 namespace spfde {
 
+// Fewest columns that fill the lanes of vectors: tiles should be more than a vector or two wide.
+constexpr int kMostlyColumns = 64;
+
 // src is (batch, src_height, src_width, src_channels), weights are (kernel_height, kernel_width,
 // src_channels, dst_channels), dst is (batch, dst_height, dst_width, dst_channels), all in that
 // order in memory.
@@ -24,11 +27,17 @@ struct Geometry {
   bool pointwise() const {
     return kernel_height == 1 && kernel_width == 1 && stride == 1 && pad_top == 0 && pad_left == 0;
   }
+  // Whether lanes are pixels of one row: each sees its own column only, and there are many.
+  bool columns_apart() const {
+    return kernel_width == 1 && stride == 1 && src_width >= kMostlyColumns && !pointwise();
+  }
   int64_t weights() const {
     return int64_t(kernel_height) * kernel_width * src_channels * dst_channels;
   }
-  // What can fill the lanes of vectors: pixels, or images.
-  int64_t samples() const { return pointwise() ? batch * src_height * src_width : batch; }
+  // What can fill the lanes of vectors: pixels, pixels of a row, or images.
+  int64_t samples() const {
+    return pointwise() ? batch * src_height * src_width : columns_apart() ? src_width : batch;
+  }
 
   bool operator==(const Geometry& other) const;
 };

@@ -9,18 +9,21 @@ namespace {
 
 const Isa kIsas[] = {
 #if defined(__x86_64__)
-    {"avx512", 16, avx512_conv_kernels, avx512_batch_norm_kernels,
+    {"avx512", 16, avx512_conv_kernels, avx512_batch_norm_kernels, avx512_activation_kernels,
      [] {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
      }},
-    {"avx2", 8, avx2_conv_kernels, avx2_batch_norm_kernels,
+    {"avx2", 8, avx2_conv_kernels, avx2_batch_norm_kernels, avx2_activation_kernels,
      [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
-    {"sse2", 4, baseline_conv_kernels, baseline_batch_norm_kernels, [] { return true; }},
+    {"sse2", 4, baseline_conv_kernels, baseline_batch_norm_kernels, baseline_activation_kernels,
+     [] { return true; }},
 #elif defined(__aarch64__)
-    {"neon", 4, baseline_conv_kernels, baseline_batch_norm_kernels, [] { return true; }},
+    {"neon", 4, baseline_conv_kernels, baseline_batch_norm_kernels, baseline_activation_kernels,
+     [] { return true; }},
 #else
-    {"baseline", 4, baseline_conv_kernels, baseline_batch_norm_kernels, [] { return true; }},
+    {"baseline", 4, baseline_conv_kernels, baseline_batch_norm_kernels, baseline_activation_kernels,
+     [] { return true; }},
 #endif
 };
 

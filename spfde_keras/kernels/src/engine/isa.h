@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/activation_kernels.h"
 #include "engine/batch_norm_kernels.h"
 #include "engine/conv_kernels.h"
 
@@ -18,6 +19,7 @@ struct Isa {
   int lanes;                                // at most
   const ConvKernels* (*conv_kernels)(int);  // for 4, 8, ... lanes
   const BatchNormKernels* (*batch_norm_kernels)();
+  const ActivationKernels* (*activation_kernels)();
   bool (*runs_here)();
 };
 

@@ -2,6 +2,7 @@
 #ifndef SPFDE_ENGINE_ISA_KERNELS_H_
 #define SPFDE_ENGINE_ISA_KERNELS_H_
 
+#include "engine/activation_kernels.h"
 #include "engine/batch_norm_kernels.h"
 #include "engine/conv_kernels.h"
 
@@ -15,6 +16,10 @@ const ConvKernels* baseline_conv_kernels(int lanes);
 const BatchNormKernels* avx512_batch_norm_kernels();
 const BatchNormKernels* avx2_batch_norm_kernels();
 const BatchNormKernels* baseline_batch_norm_kernels();
+
+const ActivationKernels* avx512_activation_kernels();
+const ActivationKernels* avx2_activation_kernels();
+const ActivationKernels* baseline_activation_kernels();
 
 }  // namespace spfde
 

@@ -33,6 +33,7 @@ Layout images(const Geometry& geometry, int height, int width, int channels, int
   layout.group = layout.lane * lanes;
   layout.row = ptrdiff_t(width) * channels;
   layout.column = channels;
+  layout.groups = divide_up(geometry.batch, lanes);
   layout.total = geometry.batch;
   layout.group_lanes = lanes;
   return layout;
@@ -46,9 +47,25 @@ Layout pixels(const Geometry& geometry, int channels, int lanes) {
   layout.lane = channels;
   layout.column = ptrdiff_t(channels) * lanes;
   layout.row = layout.column * layout.width;
+  layout.groups = 1;
   layout.total = geometry.samples();
   layout.column_lanes = lanes;
   layout.row_lanes = int64_t(lanes) * layout.width;
+  return layout;
+}
+
+Layout columns(const Geometry& geometry, int height, int channels, int lanes) {
+  Layout layout{};
+  layout.width = int(divide_up(geometry.src_width, lanes));
+  layout.height = height;
+  layout.channels = channels;
+  layout.lane = channels;
+  layout.column = ptrdiff_t(channels) * lanes;
+  layout.row = ptrdiff_t(geometry.src_width) * channels;
+  layout.group = layout.row * height;
+  layout.groups = geometry.batch;
+  layout.total = geometry.src_width;
+  layout.column_lanes = lanes;
   return layout;
 }
 
@@ -106,6 +123,7 @@ void Structure::lay_out() {
   const int stride = forward ? g.stride : 1;
   int width = forward ? g.dst_width : int(divide_up(g.src_width, dst_stride_));
   if (g.pointwise()) width = pointwise_columns(g, lanes_);
+  if (g.columns_apart()) width = int(divide_up(g.src_width, lanes_));
   packed_width_ = (width - 1) * stride + extent_x_;
   if (product_up_to(kMostOffset, {src_channels_, extent_y_, packed_width_ + 1, lanes_}) >
       kMostOffset)
@@ -205,6 +223,11 @@ Pass Structure::pass(const Geometry& geometry, std::vector<Phase>* phases) const
   if (g.pointwise()) {
     pass.src = pixels(g, src_channels_, lanes_);
     pass.dst = pixels(g, dst_channels_, lanes_);
+  } else if (g.columns_apart()) {
+    const Layout src = columns(g, g.src_height, g.src_channels, lanes_);
+    const Layout dst = columns(g, g.dst_height, g.dst_channels, lanes_);
+    pass.src = forward ? src : dst;
+    pass.dst = forward ? dst : src;
   } else {
     const Layout src = images(g, g.src_height, g.src_width, g.src_channels, lanes_);
     const Layout dst = images(g, g.dst_height, g.dst_width, g.dst_channels, lanes_);
