@@ -17,8 +17,10 @@ class SpFDE(SparseTraining):
     multiplies the optimizer's rate or schedule; BatchNormalization of frozen blocks runs in
     inference mode.
 
-    Keras' logs gain `sparsity`, `frozen_blocks`, `active_samples` and `flops_share` (training
-    FLOPs so far as a share of dense training on all data).
+    Keras' logs gain `sparsity` and `target_sparsity` (what it ends with; while a soft bound is
+    open, training is denser), `model_sparsity` (of all weights), `frozen_blocks`,
+    `active_samples` and `flops_share` (training FLOPs so far as a share of dense training on all
+    data). A line says when blocks freeze, since the next step is traced anew.
 
     `keras.callbacks.BackupAndRestore` resumes a killed run exactly.
 

@@ -20,7 +20,7 @@ from spfde_keras.masking import Mask, find_masks
 from spfde_keras.randomness import check_seed, generator
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
-from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities
+from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, target_sparsities
 from spfde_keras.timeline import Timeline
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
 from spfde_keras.updaters import Moment, carry_out
@@ -202,7 +202,11 @@ class SparseTraining(keras.callbacks.Callback):
         monitor.samples.assign(0)
         self._booked = 0
         self._data.on_epoch_begin(epoch)
-        self._freezer.apply(self.model, epoch)
+        if self._freezer.apply(self.model, epoch) and epoch and (self.params or {}).get("verbose"):
+            print(
+                f"Epoch {epoch + 1}: {self._freezer.frozen(epoch)} of {self._freezer.blocks} "
+                "blocks are frozen; the first step takes longer, since it is traced anew"
+            )
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self._data.on_train_batch_begin(batch)
@@ -223,6 +227,7 @@ class SparseTraining(keras.callbacks.Callback):
         monitor.totals.assign([ledger.spent, ledger.dense])
         logs = {} if logs is None else logs
         logs["sparsity"] = float(np.mean(subnet_sparsities(self.model) or 0.0))
+        logs["target_sparsity"] = float(np.mean(target_sparsities(self.model) or 0.0))
         logs["model_sparsity"] = model_sparsity(self.model)
         logs["frozen_blocks"] = frozen
         logs["active_samples"] = samples

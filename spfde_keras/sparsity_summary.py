@@ -109,6 +109,29 @@ def subnet_sparsities(model: keras.Model) -> list[float]:
     return _sparsities(_kept(find_masks(model))).tolist()
 
 
+def target_sparsities(model: keras.Model) -> list[float]:
+    """Returns the share of zeros that each sub-net is to end with, over all masked kernels.
+
+    Args:
+        model: a `SparseModel`, or any Keras model.
+
+    Returns:
+        Floats in [0, 1], in the order of the sub-nets; empty for a model without masks.
+
+    Example:
+
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16), keras.layers.Dense(2)])
+    >>> target_sparsities(sparsify(mlp, sparsity=[0.5, 0.75], initial="dense"))
+    [0.5, 0.75]
+    """
+    masks = find_masks(model)
+    if not masks:
+        return []
+    shares = [[subnet.sparsity for subnet in mask.subnets] for mask in masks]
+    sizes = [mask.layout.size for mask in masks]
+    return np.average(shares, axis=0, weights=sizes).tolist()
+
+
 def model_sparsity(model: keras.Model) -> float:
     """Returns the share of zeros among all weights of a model, those without a mask included.
 

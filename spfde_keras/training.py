@@ -69,9 +69,7 @@ class SparseModel(keras.Model):
             raise ValueError(
                 f"All masks must have the same number of sub-nets. Received: {sorted(counts)}"
             )
-        sizes = [mask.layout.size for mask in masks]
-        shares = [[subnet.sparsity for subnet in mask.subnets] for mask in masks]
-        return [subnet_name(share) for share in np.average(shares, axis=0, weights=sizes)]
+        return [subnet_name(share) for share in sparsity_summary.target_sparsities(self)]
 
     def activate(self, subnet: int) -> None:
         """Chooses the sub-net that the model runs as, in everything but training.

@@ -1,5 +1,7 @@
 """The callback: masks, freezing, data and logs at each boundary."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -93,6 +95,7 @@ def test_soft_bound_trains_denser_between_updates(data):
     model = compiled(sparsify(network(), sparsity=0.75))
     history = fit(model, data, SpFDE(8, MESTEMS(bound=0.125), interval=2))
     assert history["sparsity"] == pytest.approx([0.625] * 5 + [0.75] * 3)
+    assert history["target_sparsity"] == [0.75] * 8
 
 
 def test_dropped_and_grown_weights_start_with_fresh_slots(data):
@@ -126,6 +129,20 @@ def test_frozen_blocks_are_bit_equal_and_their_slots_too(data):
         np.testing.assert_array_equal(later[0][1], recorder.seen[first - 1][0][1])
     assert (recorder.seen[-1][3][0] != recorder.seen[-2][3][0]).any()
     assert all(layer.trainable for layer in model.layers)
+
+
+@pytest.mark.parametrize("verbose", [0, 2])
+def test_a_line_says_when_blocks_freeze(data, capsys, verbose):
+    model = compiled(sparsify(network(), sparsity=0.75, dense="last"))
+    callback = SpFDE(8, "set", interval=1, freeze=0.15)
+    frozen = fit(model, data, callback, verbose=verbose)["frozen_blocks"]
+    changes = [e for e, pair in enumerate(itertools.pairwise(frozen), 1) if pair[0] != pair[1]]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "frozen;" in line]
+    assert lines == (verbose > 0) * [
+        f"Epoch {e + 1}: {frozen[e]} of 5 blocks are frozen; the first step takes longer, since "
+        "it is traced anew"
+        for e in changes
+    ]
 
 
 def test_a_block_settles_when_it_is_frozen(data):
@@ -251,7 +268,7 @@ def test_freezing_a_dense_model_and_sieving_it(data):
     sieve = DataSieve(data, fraction=0.25)
     callback = SpFDE(6, interval=1, freeze=0.2, sieve=sieve)
     history = fit(model, sieve.batches(16), callback)
-    assert history["sparsity"] == [0.0] * 6
+    assert history["sparsity"] == history["target_sparsity"] == [0.0] * 6
     assert history["frozen_blocks"][-1] >= 1
     assert history["flops_share"][-1] == pytest.approx(0.75 * 0.8, abs=0.05)
 

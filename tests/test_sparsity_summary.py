@@ -5,7 +5,12 @@ import numpy as np
 
 from spfde_keras import sparsify, summary
 from spfde_keras.masking import find_masks
-from spfde_keras.sparsity_summary import dead_units, mask_overlap, subnet_sparsities
+from spfde_keras.sparsity_summary import (
+    dead_units,
+    mask_overlap,
+    subnet_sparsities,
+    target_sparsities,
+)
 
 L = keras.layers
 DENSE = ("first", "last", "gru")
@@ -116,12 +121,18 @@ def test_sparsities_count_every_weight_once():
     """The mean of 0.5 and 0.75 is 0.625, but `conv` has nine times the weights of `fc`."""
     sparse = sparsify(model(), 0.75, dense=DENSE, distribution={"conv": 0.5, "fc": 0.75})
     assert subnet_sparsities(sparse) == [1 - (288 + 16) / 640]
+    assert target_sparsities(sparse) == [1 - (288 + 16) / 640]
 
 
 def test_each_sub_net_has_its_own_sparsity():
     sparse = two_by_two([1, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 1])
     sparse.activate(2)  # whichever runs
     assert subnet_sparsities(sparse) == [0.25, 0.5, 0.75]
+
+
+def test_the_target_does_not_depend_on_the_masks():
+    sparse = sparsify(model(), [0.5, 0.75], dense=DENSE, initial="dense")
+    assert (subnet_sparsities(sparse), target_sparsities(sparse)) == ([0, 0], [0.5, 0.75])
 
 
 def test_overlap_is_the_share_of_the_sparser_sub_net_that_the_denser_one_keeps():
@@ -140,7 +151,7 @@ def test_a_model_of_one_net_or_none_has_no_overlap():
 
 
 def test_a_model_without_masks_has_no_sub_net_to_be_sparse(recwarn):
-    assert subnet_sparsities(model()) == []
+    assert subnet_sparsities(model()) == target_sparsities(model()) == []
     assert not recwarn.list
 
 

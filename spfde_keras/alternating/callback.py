@@ -21,9 +21,9 @@ class AlternatingSparseTraining(SparseTraining):
     Freezing and sieving work as in `SpFDE`; a sample's forgetting is counted over its visits,
     whichever sub-net they train. With one sub-net this is ordinary sparse training.
 
-    Keras' logs gain `sparsity` (the mean of the sub-nets), `gradient_corrections` (how often
-    a kernel's gradient was corrected in the epoch), `frozen_blocks`, `active_samples` and
-    `flops_share`. Validation in `fit` sees the active sub-net.
+    Keras' logs gain `sparsity` and `target_sparsity` (the means of the sub-nets),
+    `gradient_corrections` (how often a kernel's gradient was corrected in the epoch), and the
+    others of `SpFDE`. Validation in `fit` sees the active sub-net.
 
     `keras.callbacks.BackupAndRestore` resumes a killed run exactly.
 

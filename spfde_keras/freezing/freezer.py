@@ -59,15 +59,20 @@ class Freezer:
             ]
             self._rate = BlockwiseLearningRate(model.optimizer, variables).__enter__()
 
-    def apply(self, model: keras.Model, epoch: int) -> None:
-        """Freezes the blocks that the plan says; recompiles only if they have changed."""
+    def apply(self, model: keras.Model, epoch: int) -> bool:
+        """Freezes the blocks that the plan says; recompiles only if they have changed.
+
+        Returns whether they have: the next step is then traced anew.
+        """
         frozen = self.frozen(epoch)
         self._set(frozen)
         if self._rate is not None and self.plan is not None:
             self._rate.assign(self.plan.multipliers(epoch))
-        if frozen != self._compiled_for:
+        changed = frozen != self._compiled_for
+        if changed:
             model.make_train_function(force=True)
             self._compiled_for = frozen
+        return changed
 
     def thaw(self) -> None:
         """Thaws all blocks, leaving the compiled train function as it is."""

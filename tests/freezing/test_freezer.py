@@ -47,10 +47,12 @@ def test_compiles_anew_only_when_something_was_frozen_or_thawed(model, monkeypat
     compiled = []
     monkeypatch.setattr(model, "make_train_function", lambda force: compiled.append(force))
     freezer = Freezer(find_blocks(model), FreezePlan([0, 0, 1, 1, 0], 3))
+    changed = []
     for epoch in range(5):
-        freezer.apply(model, epoch)
+        changed.append(freezer.apply(model, epoch))
         freezer.thaw()
     assert compiled == [True, True]
+    assert changed == [False, False, True, False, True]
 
 
 def test_a_layer_the_user_had_frozen_stays_frozen(model):
