@@ -32,15 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line, without the command's name; by default this process's.
     """
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in ("--help", "-h"):
-        print((__doc__ or "").strip(), *map(_described, PROGRAMS), sep="\n")
-        return 0
     try:
+        if name in ("--help", "-h"):
+            print((__doc__ or "").strip(), *map(_described, PROGRAMS), sep="\n", flush=True)
+            return 0
         if name not in PROGRAMS:
             known = ", ".join(PROGRAMS)
             raise UsageError(f"`spfde` must be followed by one of {known}. Received: {name}")
         return importlib.import_module(f".{PROGRAMS[name]}", __package__).main(rest)
-    except (UsageError, ImportError) as error:
+    except (UsageError, ImportError, BrokenPipeError) as error:
         return report(error)
 
 

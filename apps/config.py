@@ -4,11 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from spfde_keras import distributions, schemes, updaters
-from spfde_keras.freezing import schemes as freezing_schemes
-from spfde_keras.sieve import policies
-
-from . import models
+from . import families, models
 from .program import Options, option, text
 
 # Methods that can train several sub-nets in one run.
@@ -17,7 +13,7 @@ ALTERNATING = ("ast", "joint")
 
 def methods() -> list[str]:
     """Returns the methods there are: no masks, each updater by name, several sub-nets."""
-    return ["dense", *updaters.names(), *ALTERNATING]
+    return ["dense", *families.names("updaters"), *ALTERNATING]
 
 
 # A resumed run may differ from the one before in these only.
@@ -41,17 +37,21 @@ class RunConfig(Options):
     (0.9, 0.95)
     """
 
-    dataset: str = option("digits", "digits, or any image data set of tensorflow-datasets")
+    dataset: str = option(
+        "digits", "digits, or any image data set of tensorflow-datasets", topic="data"
+    )
     data_dir: str | None = option(None, "folder of the prepared tensorflow-datasets")
     train_samples: int | None = option(
         None, "random training samples to use; all if unset", least=1
     )
-    model: str = option("small_cnn", "the model", choices=models.names)
-    width: float = option(1.0, "factor on the model's channels")
+    augment: bool = option(False, "shift and mirror the training images at random")
+    model: str = option("small_cnn", "the net", choices=models.names, topic="model")
+    width: float = option(1.0, "factor on its channels")
     method: str = option(
         "mest_ems",
         "how masks change; dense has none, ast and joint train several sub-nets",
         choices=methods,
+        topic="sparsity",
     )
     sparsity: tuple[float, ...] | None = option(
         None,
@@ -61,11 +61,16 @@ class RunConfig(Options):
     )
     scheme: tuple[str, ...] = option(
         "unstructured",
-        lambda: f"{', '.join(schemes.names())}, or N:M; several with commas: a sub-net for each",
+        lambda: (
+            "which weights go together; several with commas: a sub-net for each "
+            f"({', '.join(families.names('schemes'))}, N:M)"
+        ),
         several=str,
     )
     distribution: str = option(
-        "uniform", "how sparsity is divided among layers", choices=distributions.names
+        "uniform",
+        "how sparsity is divided among layers",
+        choices=lambda: families.names("distributions"),
     )
     interval: int = option(2, "epochs between two updates of masks and samples", least=1)
     initial_density: float = option(0.5, "ast and joint: share of weights trained with at first")
@@ -73,17 +78,24 @@ class RunConfig(Options):
         True, "ast: correct gradients that conflict with the previous sub-net's"
     )
     freeze_reduction: float = option(
-        0.2, "share of training FLOPs that freezing saves; 0 never freezes", least=0
+        0.2,
+        "share of training FLOPs that freezing saves; 0 never freezes",
+        least=0,
+        topic="freezing",
     )
-    freeze_scheme: str = option("single_shot", "when blocks freeze", choices=freezing_schemes.names)
+    freeze_scheme: str = option(
+        "single_shot", "when blocks freeze", choices=lambda: families.names("freezing.schemes")
+    )
     sieve_fraction: float = option(
-        0.2, "share of the samples set aside at a time; 0 uses all", least=0
+        0.2, "share of the samples set aside at a time; 0 uses all", least=0, topic="sieve"
     )
-    sieve_policy: str = option("circular", "do samples come back?", choices=policies.names)
+    sieve_policy: str = option(
+        "circular", "do samples come back?", choices=lambda: families.names("sieve.policies")
+    )
     data_stop: float | None = option(
         None, "share of training after which samples are not exchanged; with the masks if unset"
     )
-    epochs: int = option(60, "epochs", least=1)
+    epochs: int = option(60, "epochs", least=1, topic="training")
     batch_size: int = option(32, "samples in a batch", least=1)
     learning_rate: float = option(0.1, "rate of SGD with momentum 0.9, at its highest")
     warmup_epochs: int | None = option(
@@ -94,10 +106,11 @@ class RunConfig(Options):
         "decoupled: 10x the L2 penalty of equal strength under momentum 0.9",
         least=0,
     )
-    augment: bool = option(False, "shift and mirror the training images at random")
     steps_per_execution: int = option(1, "batches in one call of the train function", least=1)
     seed: int = option(0, "seed of everything random", least=0)
-    output_dir: str | None = option(None, "results; runs/DATASET-MODEL-METHOD if unset")
+    output_dir: str | None = option(
+        None, "results; runs/DATASET-MODEL-METHOD if unset", topic="output"
+    )
     resume: bool = option(False, "continue the killed run of the same options in output_dir")
 
     def __post_init__(self) -> None:

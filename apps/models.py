@@ -1,17 +1,15 @@
 """The models the programs can train, by name: plain functional Keras models that return logits."""
 
-from collections.abc import Callable
+import importlib
+from typing import TYPE_CHECKING
 
-import keras
-from keras import layers
-
-from . import mobilenets
-from .model_parts import Channels, conv, norm, norm_relu
+if TYPE_CHECKING:
+    import keras  # otherwise imported to build one: names are had without it
 
 
 def build(
     name: str, input_shape: tuple[int, int, int], classes: int, width: float = 1.0
-) -> keras.Model:
+) -> "keras.Model":
     """Builds the model `name`: images in, logits out.
 
     Args:
@@ -46,9 +44,12 @@ def build(
     def channels(count: int) -> int:
         return max(8, 8 * round(count * width / 8))
 
+    import keras
+
+    module, function = _FEATURES[name].split(".")
+    features = getattr(importlib.import_module(f".{module}", __package__), function)
     inputs = keras.Input(tuple(input_shape), name="image")
-    features = _FEATURES[name](inputs, channels)
-    logits = layers.Dense(classes, name="classifier")(features)
+    logits = keras.layers.Dense(classes, name="classifier")(features(inputs, channels))
     return keras.Model(inputs, logits, name=name)
 
 
@@ -76,91 +77,15 @@ def _check_name(name: str) -> None:
         raise ValueError(f"`model` must be one of {', '.join(_FEATURES)}. Received: {name}")
 
 
-def _small_cnn(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
-    """Four 3x3 convolutions, 32-64-128-128 channels, halving the image twice."""
-    x = norm_relu(conv(x, channels(32), 3, "stem_conv"), "stem")
-    for index, (filters, strides) in enumerate([(64, 1), (128, 2), (128, 1)], start=1):
-        name = f"stage{index}_conv"
-        x = norm_relu(conv(x, channels(filters), 3, name, strides), f"stage{index}")
-    return layers.GlobalAveragePooling2D(name="pool")(x)
-
-
-def _mlp(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
-    """Two hidden layers of 512 and 256 units."""
-    x = layers.Flatten(name="flatten")(x)
-    for index, units in enumerate((512, 256), start=1):
-        name = f"hidden{index}"
-        x = layers.Dense(
-            channels(units), use_bias=False, kernel_initializer="he_normal", name=name
-        )(x)
-        x = norm_relu(x, name)
-    return x
-
-
-def _residual(
-    x: keras.KerasTensor, block: Callable, stages: list[tuple[int, int]], channels: Channels
-) -> keras.KerasTensor:
-    """Stages of (blocks, filters); every stage but the first halves the image."""
-    for stage, (blocks, filters) in enumerate(stages, start=1):
-        for index in range(blocks):
-            strides = 2 if stage > 1 and index == 0 else 1
-            x = block(x, channels(filters), strides, f"stage{stage}_block{index}")
-    return layers.GlobalAveragePooling2D(name="pool")(x)
-
-
-def _join(
-    x: keras.KerasTensor, residual: keras.KerasTensor, strides: int, name: str
-) -> keras.KerasTensor:
-    """Adds the shortcut: the identity, or a 1x1 convolution where the shape changes."""
-    if x.shape != residual.shape:
-        x = conv(x, residual.shape[-1], 1, f"{name}_shortcut", strides)
-        x = norm(x, f"{name}_shortcut")
-    x = layers.Add(name=f"{name}_add")([x, residual])
-    return layers.ReLU(name=f"{name}_relu")(x)
-
-
-def _basic_block(x: keras.KerasTensor, filters: int, strides: int, name: str) -> keras.KerasTensor:
-    y = norm_relu(conv(x, filters, 3, f"{name}_conv1", strides), f"{name}_conv1")
-    y = conv(y, filters, 3, f"{name}_conv2")
-    return _join(x, norm(y, f"{name}_conv2"), strides, name)
-
-
-def _bottleneck_block(
-    x: keras.KerasTensor, filters: int, strides: int, name: str
-) -> keras.KerasTensor:
-    """1x1, 3x3, 1x1 (four times as wide); the stride is in the 3x3 (8.2e9 FLOPs at 224x224)."""
-    y = norm_relu(conv(x, filters, 1, f"{name}_conv1"), f"{name}_conv1")
-    y = norm_relu(conv(y, filters, 3, f"{name}_conv2", strides), f"{name}_conv2")
-    y = conv(y, 4 * filters, 1, f"{name}_conv3")
-    return _join(x, norm(y, f"{name}_conv3"), strides, name)
-
-
-def _cifar_resnet(blocks: int) -> Callable:
-    """The ResNets for 32x32 images (He et al. 2016, section 4.2), shortcuts of type B."""
-
-    def features(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
-        x = norm_relu(conv(x, channels(16), 3, "stem_conv"), "stem")
-        return _residual(x, _basic_block, [(blocks, 16), (blocks, 32), (blocks, 64)], channels)
-
-    return features
-
-
-def _resnet50(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
-    """ResNet-50 for ImageNet (He et al. 2016, table 1)."""
-    x = layers.ZeroPadding2D(3, name="stem_pad")(x)
-    x = norm_relu(conv(x, channels(64), 7, "stem_conv", 2, "valid"), "stem")
-    x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
-    return _residual(x, _bottleneck_block, [(3, 64), (4, 128), (6, 256), (3, 512)], channels)
-
-
-_FEATURES: dict[str, Callable] = {
-    "small_cnn": _small_cnn,
-    "mlp": _mlp,
-    "resnet20": _cifar_resnet(3),
-    "resnet32": _cifar_resnet(5),
-    "resnet50": _resnet50,
-    "mobilenet_sparse": mobilenets.version1,
-    "mobilenetv2_sparse": mobilenets.version2,
+# Where the features are: modules beside this one, and functions in them.
+_FEATURES = {
+    "small_cnn": "nets.small_cnn",
+    "mlp": "nets.mlp",
+    "resnet20": "nets.resnet20",
+    "resnet32": "nets.resnet32",
+    "resnet50": "nets.resnet50",
+    "mobilenet_sparse": "mobilenets.version1",
+    "mobilenetv2_sparse": "mobilenets.version2",
 }
 
 _ALSO_DENSE: dict[str, tuple[str, ...]] = {

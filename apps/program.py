@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from absl import flags
 
 from .errors import UsageError, report
+from .flag_help import flag_help, now
 
 
 def option(
@@ -24,6 +25,7 @@ def option(
     several: type | None = None,
     written: bool = False,
     positional: bool = False,
+    topic: str = "",
 ) -> Any:
     """Returns a field of `Options`.
 
@@ -37,6 +39,7 @@ def option(
             text with commas between, or just one. Its value is a tuple.
         written: bool, whether it is the path of a file to write.
         positional: bool, whether it is given without a name, behind the flags.
+        topic: str, a heading in `--help` for it and the options after it.
     """
     rules = {
         "help": help,
@@ -46,6 +49,7 @@ def option(
         "several": several,
         "written": written,
         "positional": positional,
+        "topic": topic,
     }
     return dataclasses.field(default=default, metadata=rules)
 
@@ -120,9 +124,10 @@ def run(
     try:
         values, rest = _read(kind, sys.argv[1:] if arguments is None else arguments)
         if values.help:
-            print(description, values.get_help(), sep="\n")
-            return 0
-        main(_options(kind, values, rest))
+            print(description, flag_help(kind, text), sep="\n")
+        else:
+            main(_options(kind, values, rest))
+        sys.stdout.flush()  # so that what is wrong with it shows here
     except (ValueError, RuntimeError, OSError, ImportError) as error:
         return report(error)
     return 0
@@ -147,14 +152,9 @@ def _several(name: str, given: Any, kind: type) -> tuple:
         ) from None
 
 
-def _now(given: Any) -> Any:
-    """A rule of a field, which may be a function: what is registered later counts, too."""
-    return given() if callable(given) else given
-
-
 def _check(name: str, value: Any, rules: Mapping) -> None:
     """Raises `ValueError` if an option must not have this value."""
-    least, below, choices = rules["least"], rules["below"], _now(rules["choices"])
+    least, below, choices = rules["least"], rules["below"], now(rules["choices"])
     if choices and value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(choices)}. Received: {value}")
     if least is not None and not value >= least:
@@ -193,10 +193,8 @@ def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
         float: flags.DEFINE_float,
         str: flags.DEFINE_string,
     }[kind]
-    choices = _now(rules["choices"])
-    help = (f"<{'|'.join(choices)}>: " if choices else "") + _now(rules["help"])
     default = field.default if kind is not str or field.default is None else text(field.default)
-    define(field.name, default, help, flag_values=values)
+    define(field.name, default, "", flag_values=values)
 
 
 def _options(kind: type[Kind], values: flags.FlagValues, rest: list[str]) -> Kind:

@@ -2,7 +2,7 @@ import types
 
 import pytest
 
-from apps import phones, train
+from apps import phones, training
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def no_export(monkeypatch):
         unknown = {"sparse_mode_test_accuracy": None, "sparse_mode_test_samples": 0}
         return [unknown] * len(signatures)
 
-    monkeypatch.setattr(train, "export_tflite", export)
-    monkeypatch.setattr(train, "evaluate_tflite", lambda *_, signature: 0.5)
+    monkeypatch.setattr(training, "export_tflite", export)
+    monkeypatch.setattr(training, "evaluate_tflite", lambda *_, signature: 0.5)
     monkeypatch.setattr(phones, "sparse_mode_accuracies", accuracies)
-    monkeypatch.setattr(train.plots, "plot_history", lambda rows, path, title: path.touch())
+    monkeypatch.setattr(training.plots, "plot_history", lambda rows, path, title: path.touch())

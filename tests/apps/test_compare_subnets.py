@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from apps import compare_subnets, plots, results, train
+from apps import compare_subnets, plots, results, training
 from apps.config import RunConfig
 
 
@@ -189,7 +189,7 @@ def test_runs_of_the_program_can_be_compared(tmp_path, no_export):
     for name, (method, sparsity) in runs.items():
         options = {"method": method, "sparsity": sparsity, "freeze_reduction": 0}
         config = RunConfig(output_dir=str(tmp_path / name), **(short | options))
-        found[name] = train.train(train.prepare(config))
+        found[name] = training.train(training.prepare(config))
     ast, separate = compare_subnets.compare([tmp_path / name for name in runs])["methods"]
     assert ast["training_flops"] == found["ast"]["training_flops"]
     assert separate["training_flops"] == sum(

@@ -58,7 +58,7 @@ def forget(monkeypatch, name):
     ("program", "missing", "importers"),
     [
         ("compare_subnets", "matplotlib.figure", ["apps.plots", "apps.compare_subnets"]),
-        ("train", "ai_edge_litert.interpreter", ["spfde_keras.export.litert", "apps.train"]),
+        ("train", "ai_edge_litert.interpreter", ["spfde_keras.export.litert", "apps.training"]),
     ],
 )
 def test_a_missing_package_is_one_line(program, missing, importers, monkeypatch, capsys):

@@ -2,20 +2,21 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from apps import errors, program
+from apps import errors, flag_help, program
 from apps.program import Options, option
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing(Options):
-    steps: int = option(15, "timed steps", least=1)
+    steps: int = option(15, "timed steps", least=1, topic="timing")
     share: float | None = option(None, "a share", least=0, below=1)
-    kind: str = option("new", "the kind", choices=("new", "old"))
+    kind: str = option("new", "the kind", choices=("new", "old"), topic="what is timed")
     sizes: tuple[int, ...] = option((8, 16), "sizes", several=int, least=2)
     more: bool = option(False, "more of them")
     json: str | None = option(None, "the file", written=True)
@@ -79,11 +80,50 @@ def test_other_errors_keep_their_traceback():
         program.run(lambda options: 1 / 0, Timing, "", [])
 
 
-def test_help_says_what_the_program_does(capsys):
+def test_help_has_topics_and_defaults_in_front(capsys):
     assert program.run(pytest.fail, Timing, "Times steps.", ["--help"]) == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith("Times steps.")
-    assert "--kind: <new|old>: the kind" in printed and "(default: '8,16')" in printed
+    assert capsys.readouterr().out == (
+        "Times steps.\n"
+        "\n"
+        "timing\n"
+        "  --steps=15                  timed steps\n"
+        "  --share=                    a share\n"
+        "\n"
+        "what is timed\n"
+        "  --kind=new                  the kind (new, old)\n"
+        "  --sizes=8,16                sizes\n"
+        "  --more=false                more of them\n"
+        "  --json=                     the file\n"
+    )
+
+
+def test_help_wraps_what_is_long():
+    @dataclasses.dataclass(frozen=True)
+    class Long(Options):
+        a_name_that_leaves_no_room: str = option("the_default", "what " * 30)
+
+    flag, *said = flag_help.flag_help(Long, program.text).splitlines()
+    assert flag == "  --a_name_that_leaves_no_room=the_default"
+    assert len(said) > 1
+    assert all(line.startswith(" " * 30) and len(line) <= 100 for line in said)
+
+
+@pytest.mark.parametrize("arguments", ["apps.train --help", "apps --help"])
+def test_a_reader_that_leaves_is_no_failure(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments.split()], stdout=writing, stderr=subprocess.PIPE
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (errors.FAILED, b"")
+
+
+def test_other_broken_pipes_are_reported(capfd):
+    assert errors.report(BrokenPipeError(32, "Broken pipe")) == errors.FAILED
+    assert capfd.readouterr().err == "error: [Errno 32] Broken pipe\n"
 
 
 def test_json_replaces_the_file_and_leaves_nothing_beside_it(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import spfde_keras
-from apps import datasets, mobilenets, results, train
+from apps import datasets, mobilenets, results, train, training
 from apps.config import RunConfig
 from spfde_keras import updaters
 
@@ -20,7 +20,7 @@ SHORT |= {"model": "mlp", "width": 0.25}
 
 
 def run(**options):
-    return train.train(train.prepare(RunConfig(**(SHORT | options))))
+    return training.train(training.prepare(RunConfig(**(SHORT | options))))
 
 
 def read(folder, name):
@@ -139,7 +139,7 @@ def test_every_sub_net_is_evaluated_by_itself(tmp_path, capsys):
 )
 def test_several_sub_nets_reach_the_library(tmp_path, options, names, correction):
     options = {"initial_density": 0.7, "freeze_reduction": 0.05} | options
-    prepared = train.prepare(RunConfig(output_dir=str(tmp_path), **(SHORT | options)))
+    prepared = training.prepare(RunConfig(output_dir=str(tmp_path), **(SHORT | options)))
     callback, joint = prepared.training, options["method"] == "joint"
     assert prepared.model.subnets == (names or ["subnet_90", "subnet_50"])
     assert type(callback).__name__ == ("Joint" if joint else "Alternating") + "SparseTraining"
@@ -246,7 +246,7 @@ def test_a_run_killed_before_its_first_backup_starts_again(tmp_path, monkeypatch
 
 def test_a_run_killed_after_training_only_writes_its_results(tmp_path, monkeypatch, no_export):
     with monkeypatch.context() as patch:
-        patch.setattr(train, "export_tflite", lambda *_, **__: (_ for _ in ()).throw(Killed))
+        patch.setattr(training, "export_tflite", lambda *_, **__: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             run(output_dir=str(tmp_path))
     found = run(output_dir=str(tmp_path), resume=True)

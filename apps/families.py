@@ -1,0 +1,44 @@
+"""The names of the library's methods, for options that choose one."""
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def names(family: str) -> list[str]:
+    """Returns the names in a family of methods, in alphabetical order.
+
+    Where the library is imported its registry is asked, which knows what users have registered.
+    Where it is not, they are read in its source: `--help` need not wait for TensorFlow.
+
+    Args:
+        family: the module in `spfde_keras` that has `register`, `names` and `get`.
+
+    Example:
+
+    >>> names("sieve.policies")
+    ['circular', 'one_time']
+    """
+    module = sys.modules.get(f"spfde_keras.{family}")
+    return sorted(_registered(family)) if module is None else module.names()
+
+
+def _registered(family: str) -> Iterator[str]:
+    """The names by which classes are registered that can be made without arguments."""
+    library = importlib.util.find_spec("spfde_keras")
+    (folder,) = (library and library.submodule_search_locations) or ()
+    path = Path(folder, *family.split("."))
+    for file in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not _needs_arguments(node):
+                for decorator in node.decorator_list:
+                    match decorator:
+                        case ast.Call(func=ast.Name("register"), args=[ast.Constant(str(name))]):
+                            yield name
+
+
+def _needs_arguments(node: ast.ClassDef) -> bool:
+    made = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
+    return any(len(f.args.args) - 1 > len(f.args.defaults) for f in made)

@@ -1,0 +1,314 @@
+"""One run: prepared, trained, evaluated, exported, its results written."""
+
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from spfde_keras import (
+    AlternatingSparseTraining,
+    DataSieve,
+    Freezing,
+    SparseModel,
+    SpFDE,
+    export_tflite,
+    sparsify,
+    updaters,
+    wrap,
+)
+from spfde_keras.alternating import JointSparseTraining
+from spfde_keras.cost.model import profile
+from spfde_keras.export import ExportReport, evaluate_tflite
+from spfde_keras.extras import extra
+from spfde_keras.sieve.identified import Identified
+from spfde_keras.sparse_training import SparseTraining
+from spfde_keras.sparsity_summary import mask_overlap, subnet_sparsities
+
+from . import datasets, models, phones, plots, results
+from .augment import augment, mirrors
+from .config import ALTERNATING, RunConfig
+
+with extra("apps"):
+    # Needed at the end: where it is missing, nothing begins.
+    from spfde_keras.export import litert  # noqa: F401
+
+# Test samples used for the curve; the result is measured on all.
+_CURVE_SAMPLES = 2000
+
+
+@dataclasses.dataclass
+class Run:
+    """A run ready to train: everything that could be wrong with it has been checked."""
+
+    config: RunConfig
+    folder: results.RunFolder
+    dataset: datasets.Dataset
+    model: SparseModel
+    sieve: DataSieve
+    training: SparseTraining
+    recorder: results.Recorder
+    callbacks: keras.callbacks.CallbackList
+    begun: float
+
+
+def prepare(config: RunConfig) -> Run:
+    """Makes everything a run needs, and only then its output folder.
+
+    Args:
+        config: the options.
+
+    Returns:
+        A `Run` for `train`.
+
+    Raises:
+        ValueError: something about the options, the data or the folder is wrong. Output of an
+            earlier run is untouched then.
+
+    Example:
+
+    >>> run = prepare(RunConfig(output_dir="runs/example"))
+    >>> run.sieve.active
+    1150
+    """
+    begun = time.perf_counter()
+    keras.utils.set_random_seed(config.seed)
+    folder = results.RunFolder(config)
+    folder.check()
+    dataset = datasets.load(config.dataset, config.data_dir, config.train_samples)
+    model = _model(config, dataset)
+    sieve = DataSieve(
+        (dataset.train_x, dataset.train_y),
+        config.sieve_fraction,
+        config.sieve_policy,
+        seed=config.seed,
+    )
+    steps = sieve.steps(config.batch_size)
+    model.compile(
+        optimizer=optimizer(config, steps),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=config.steps_per_execution,
+    )
+    training = _training(config, sieve)
+    recorder = results.Recorder(folder.unfinished / "history.csv")
+    backup = keras.callbacks.BackupAndRestore(
+        folder.unfinished / "backup", double_checkpoint=True, delete_checkpoint=False
+    )
+    # Made here, not by `fit`: when it is given the model, the callback checks it and plans the run.
+    callbacks = keras.callbacks.CallbackList(
+        [training, recorder, backup],
+        add_history=True,
+        add_progbar=True,
+        model=model,
+        epochs=config.epochs,
+        steps=steps,
+        verbose=2,
+    )
+    folder.open()
+    return Run(config, folder, dataset, model, sieve, training, recorder, callbacks, begun)
+
+
+def train(run: Run) -> dict:
+    """Trains, evaluates, exports, and writes the results.
+
+    Args:
+        run: from `prepare`.
+
+    Returns:
+        What is in `results.json`.
+    """
+    config, dataset, model = run.config, run.dataset, run.model
+    test_x = np.asarray(dataset.normalize(dataset.test_x))
+    curve = slice(None, None, math.ceil(len(test_x) / _CURVE_SAMPLES))
+    model.fit(
+        _batches(run),
+        epochs=config.epochs,
+        validation_data=(test_x[curve], dataset.test_y[curve]),
+        validation_batch_size=256,
+        callbacks=run.callbacks,
+        shuffle=False,  # the sieve shuffles
+        verbose=2,
+    )
+    new = run.folder.unfinished
+    model.save(new / "model.keras")
+    samples = np.asarray(dataset.normalize(dataset.train_x[:16]))
+    tflite = _export(model, new / "model.tflite", samples)
+    twin = export_tflite(model, new / "dense.tflite", sparse=False, representative_data=samples)
+    subnets = _evaluate(model, new / "model.tflite", test_x, dataset.test_y)
+    accuracies = ", ".join(f"{subnet['test_accuracy']:.4f}" for subnet in subnets)
+    plots.plot_history(
+        run.recorder.rows,
+        new / "training.png",
+        f"{config.dataset}, {config.model}, {config.method}: test accuracy {accuracies}",
+    )
+    last = run.recorder.rows[-1]
+    planned = run.training.planned_cost(run.sieve.active, config.batch_size)
+    costs = profile(model)
+    found = {
+        **{k: v for k, v in subnets[0].items() if k not in ("name", "sparsity")},
+        "subnets": subnets,
+        "mask_overlap": mask_overlap(model),
+        "sparsity": last["sparsity"],
+        "training_flops": run.training.training_flops,
+        "dense_training_flops": run.training.dense_training_flops,
+        "flops_share": run.training.training_flops / run.training.dense_training_flops,
+        "planned_training_flops": planned.total,
+        "memory_average_bytes": float(planned.memory.mean()),
+        "memory_minimum_bytes": float(planned.memory.min()),
+        "block_flops_per_sample": {
+            name: flops.tolist() for name, flops in costs.by_block().items()
+        },
+        "active_samples": int(last["active_samples"]),
+        "train_samples": len(dataset.train_x),
+        "test_samples": len(dataset.test_x),
+        "frozen_blocks": int(last["frozen_blocks"]),
+        "blocks": costs.blocks,
+        "steps": int(model.optimizer.iterations),
+        "wall_time_s": time.perf_counter() - run.begun + run.recorder.seconds_before,
+        "training_time_s": sum(row["seconds"] for row in run.recorder.rows),
+        "tflite_bytes": tflite.bytes,
+        "tflite_dense_bytes": twin.bytes,
+        "tflite_share": tflite.bytes / twin.bytes,
+        "tflite_runs_sparse": tflite.runs_sparse,
+        "pixel_mean": dataset.mean.tolist(),
+        "pixel_std": dataset.std.tolist(),
+        "config": dataclasses.asdict(config),
+    }
+    (new / "results.json").write_text(json.dumps(found, indent=2) + "\n")
+    run.folder.publish()
+    return found
+
+
+def _evaluate(model: SparseModel, path: pathlib.Path, x: np.ndarray, y: np.ndarray) -> list[dict]:
+    """The results on test samples of each sub-net, in Keras and in the file at `path`."""
+    names, sparsities = model.subnets or ["dense"], subnet_sparsities(model) or [0.0]
+    signatures = names if len(names) > 1 else [None]
+    on_phones = phones.sparse_mode_accuracies(model, path, x, y, signatures)
+    subnets = []
+    for index, signature in enumerate(signatures):
+        model.activate(index)
+        loss, accuracy = model.evaluate(x, y, batch_size=256, verbose=0)
+        subnets.append(
+            {
+                "name": names[index],
+                "sparsity": sparsities[index],
+                "test_accuracy": accuracy,
+                "test_loss": loss,
+                "tflite_test_accuracy": evaluate_tflite(path, x, y, signature=signature),
+                **on_phones[index],
+            }
+        )
+    model.activate(0)
+    return subnets
+
+
+def _export(model: SparseModel, path: pathlib.Path, samples: np.ndarray) -> ExportReport:
+    try:
+        return export_tflite(model, path, representative_data=samples)
+    except RuntimeError as error:
+        # The converter's sparse encoding fails for some shapes, which must not end the run.
+        print(f"written without sparse encoding: {error}")
+        return export_tflite(model, path, sparse=False, representative_data=samples)
+
+
+def _model(config: RunConfig, dataset: datasets.Dataset) -> SparseModel:
+    plain = models.build(config.model, dataset.input_shape, dataset.classes, config.width)
+    if config.method == "dense":
+        return wrap(plain)
+    return sparsify(
+        plain,
+        _one_or_all(config.sparsity),
+        scheme=_one_or_all(config.scheme),
+        distribution=config.distribution,
+        dense=models.dense_layers(config.model),
+        initial=_updater(config).initial,
+        seed=config.seed,
+    )
+
+
+def _one_or_all(values: tuple | None) -> Any:
+    # A single value holds for all sub-nets; a sequence of one would mean a single sub-net.
+    return values[0] if values and len(values) == 1 else values
+
+
+def _updater(config: RunConfig) -> updaters.Updater:
+    if config.method in ALTERNATING:
+        return updaters.PruneAndRegrow(config.initial_density)
+    # A dense model has no masks, and nothing to update.
+    return updaters.get("static" if config.method == "dense" else config.method)
+
+
+def _training(config: RunConfig, sieve: DataSieve) -> SparseTraining:
+    freezing = config.freeze_reduction > 0
+    callbacks: dict[str, Callable[..., SparseTraining]] = {
+        "ast": functools.partial(
+            AlternatingSparseTraining, gradient_correction=config.gradient_correction
+        ),
+        "joint": JointSparseTraining,
+    }
+    return callbacks.get(config.method, SpFDE)(
+        epochs=config.epochs,
+        updater=_updater(config),
+        interval=config.interval,
+        freeze=Freezing(config.freeze_reduction, config.freeze_scheme) if freezing else None,
+        sieve=sieve,
+        seed=config.seed,
+        data_stop=config.data_stop,
+    )
+
+
+def optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
+    """Returns SGD with momentum, warm-up and a cosine; only kernels decay.
+
+    With freezing, the callback multiplies the rate of each block by a cosine, so the schedule
+    stays constant after warm-up. If a policy removes samples later on, the run has fewer steps
+    than `steps` says, and the cosine ends above 0.
+
+    Args:
+        config: the options.
+        steps: batches in an epoch.
+
+    Example:
+
+    >>> round(float(optimizer(RunConfig(learning_rate=0.05), 40).momentum), 1)
+    0.9
+    """
+    warmup = (config.warmup_epochs or 0) * steps
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else config.learning_rate,
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+        decay_steps=config.epochs * steps - warmup,
+        alpha=1.0 if config.freeze_reduction else 0.0,
+    )
+    sgd = keras.optimizers.SGD(schedule, momentum=0.9, weight_decay=config.weight_decay or None)
+    sgd.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return sgd
+
+
+def _batches(run: Run) -> tf.data.Dataset:
+    """Batches from the sieve: augmented if asked for, and normalized, after the sieve."""
+    config, dataset, sieve = run.config, run.dataset, run.sieve
+
+    def prepared(x: Identified, y: tf.Tensor) -> tuple[Identified, tf.Tensor]:
+        images = x.inputs
+        if config.augment:
+            images = augment(
+                images,
+                x.sample_id,
+                sieve.iteration.value,
+                sieve.total,
+                config.seed,
+                mirrors(config.dataset),
+            )
+        return Identified(dataset.normalize(images), x.sample_id), y
+
+    return sieve.batches(config.batch_size).map(prepared).prefetch(tf.data.AUTOTUNE)
