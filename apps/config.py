@@ -32,7 +32,7 @@ class RunConfig(Options):
     Example:
 
     >>> RunConfig(method="set").folder
-    'runs/digits-small_cnn-set'
+    'runs/digits-tiny_cnn-set'
     >>> RunConfig(method="ast", sparsity="0.9,0.95").sparsity
     (0.9, 0.95)
     """
@@ -45,7 +45,7 @@ class RunConfig(Options):
         None, "random training samples to use; all if unset", least=1
     )
     augment: bool = option(False, "shift and mirror the training images at random")
-    model: str = option("small_cnn", "the net", choices=models.names, topic="model")
+    model: str = option("tiny_cnn", "the net", choices=models.names, topic="model")
     width: float = option(1.0, "factor on its channels")
     method: str = option(
         "mest_ems",

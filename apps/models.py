@@ -79,6 +79,7 @@ def _check_name(name: str) -> None:
 
 # Where the features are: modules beside this one, and functions in them.
 _FEATURES = {
+    "tiny_cnn": "nets.tiny_cnn",
     "small_cnn": "nets.small_cnn",
     "mlp": "nets.mlp",
     "resnet20": "nets.resnet20",

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from spfde_keras.export.sparse_mode import run_sparse_mode
+from spfde_keras.export.sparse_mode import available_runtimes, run_sparse_mode
 from spfde_keras.export.verification import named_inputs
+
+from .progress import say
 
 # At most 256 MiB of test samples: all small images, or some hundreds of large ones.
 _MOST_BYTES = 2**28
@@ -45,15 +47,22 @@ def sparse_mode_accuracies(
     spread = slice(None, None, math.ceil(x.nbytes / _MOST_BYTES))
     inputs, labels = named_inputs(model, x[spread]), y[spread]
     accuracies: list[float | None] = []
+    if not available_runtimes():
+        say("the sparse mode of phones is left out: it needs the mobile kit (make mobile-kit)")
+        return _measured([None] * len(signatures), 0)
+    say(f"testing in the sparse mode of phones, on {len(labels)} samples")
     try:
         for signature in signatures:
             (logits,) = run_sparse_mode(path, inputs, signature).values()
             accuracies.append(float(np.mean(logits.argmax(axis=-1) == labels)))
-        samples = len(labels)
     except RuntimeError as error:
-        # A missing or failing runtime must not end the run.
-        print(f"accuracy in sparse mode not measured: {error}")
-        accuracies, samples = [None] * len(signatures), 0
+        # A failing runtime must not end the run.
+        say(f"accuracy in sparse mode not measured: {error}")
+        return _measured([None] * len(signatures), 0)
+    return _measured(accuracies, len(labels))
+
+
+def _measured(accuracies: Sequence[float | None], samples: int) -> list[dict]:
     return [
         {"sparse_mode_test_accuracy": accuracy, "sparse_mode_test_samples": samples}
         for accuracy in accuracies

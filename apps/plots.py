@@ -1,57 +1,125 @@
 """Pictures: one run over its epochs, and the sub-nets of several runs."""
 
+import dataclasses
 import itertools
+import math
 import os
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from spfde_keras.extras import extra
 
 with extra("apps"):
+    from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-_PANELS: dict[str, dict[str, str | None]] = {
-    "accuracy": {"accuracy": "training", "val_accuracy": "test"},
-    "sparsity": {"sparsity": None},
-    "frozen blocks": {"frozen_blocks": None},
-    "active samples": {"active_samples": None},
-}
-_COUNTS = ("frozen blocks", "active samples")
+Rows = Sequence[Mapping[str, float]]
 
 
-def plot_history(rows: Sequence[Mapping[str, float]], path: str | os.PathLike, title: str) -> None:
-    """Draws the history of a run as a PNG file.
+@dataclasses.dataclass(frozen=True)
+class _Panel:
+    """A panel of the history of a run: its title, and the columns it shows with their labels.
+
+    Args:
+        off: None, or the value that the first column has in all epochs where what it is about
+            is off; there is no panel then.
+        line: what a dashed line at a column's target is called.
+        counts: whether values are whole numbers.
+        log: whether the scale is logarithmic.
+    """
+
+    title: str
+    columns: Mapping[str, str]
+    off: float | None = None
+    line: str = "target"
+    counts: bool = False
+    log: bool = False
+
+
+def _panels(targets: Mapping[str, float]) -> list[_Panel]:
+    everything = targets.get("active_samples")
+    return [
+        _Panel("accuracy", {"accuracy": "training", "val_accuracy": "test"}),
+        _Panel("loss", {"loss": "training", "val_loss": "test"}, log=True),
+        _Panel("training FLOPs so far, of dense", {"flops_share": "spent"}, line="planned"),
+        _Panel("sparsity", {"sparsity": ""}, off=0.0),
+        _Panel("frozen blocks", {"frozen_blocks": ""}, off=0.0, counts=True),
+        _Panel("samples in use", {"active_samples": ""}, off=everything, line="all", counts=True),
+    ]
+
+
+def plot_history(
+    rows: Rows, path: str | os.PathLike, title: str, targets: Mapping[str, float]
+) -> None:
+    """Draws the history of a run as a PNG file; what is off has no panel.
 
     Args:
         rows: one mapping per epoch, with the columns of `history.csv`.
         path: where to write.
         title: text on top.
+        targets: by column, where to draw a line: what is to be reached, or is at most there.
 
     Example:
 
     >>> rows = [{"epoch": e, "accuracy": 0.9, "sparsity": 0.9} for e in (1, 2)]
-    >>> plot_history(rows, "training.png", "digits")
+    >>> plot_history(rows, "training.png", "digits", {"sparsity": 0.9})
     """
+    FigureCanvasAgg(history_figure(rows, title, targets)).print_png(os.fspath(path))
+
+
+def history_figure(rows: Rows, title: str, targets: Mapping[str, float]) -> Figure:
+    """Returns what `plot_history` draws."""
+    shown = [panel for panel in _panels(targets) if _is_on(panel, rows)]
+    wide = min(3, math.ceil(len(shown) / 2))
+    high = math.ceil(len(shown) / wide)
     # Not made by pyplot: needs no window system, and changes no global state.
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    figure = Figure(figsize=(5 * wide, 3.5 * high), layout="constrained")
     figure.suptitle(title)
-    epochs = [row["epoch"] for row in rows]
-    for axes, (panel, columns) in zip(figure.subplots(2, 2).flat, _PANELS.items(), strict=True):
-        for column, label in columns.items():
-            values = [row.get(column, float("nan")) for row in rows]
-            steps = "steps-post" if panel in _COUNTS else "default"
-            axes.plot(epochs, values, label=label, drawstyle=steps)
-        axes.set_title(panel)
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        if panel in _COUNTS:
-            axes.set_ylim(bottom=0)
-            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        if len(columns) > 1:
-            axes.legend()
-    FigureCanvasAgg(figure).print_png(os.fspath(path))
+    for position, panel in enumerate(shown, start=1):
+        _draw(figure.add_subplot(high, wide, position), panel, rows, targets)
+    return figure
+
+
+def _is_on(panel: _Panel, rows: Rows) -> bool:
+    values = np.array([row.get(next(iter(panel.columns)), math.nan) for row in rows])
+    return not np.all(np.isnan(values) | (values == panel.off))
+
+
+def _draw(axes: Axes, panel: _Panel, rows: Rows, targets: Mapping[str, float]) -> None:
+    for column, label in panel.columns.items():
+        for index, name in enumerate(_of_each_subnet(column, rows)):
+            subnet = name.partition("/")[2]
+            values = [row.get(name, math.nan) for row in rows]
+            color = "0.6" if label == "training" else f"C{index}"
+            axes.plot(
+                [row["epoch"] for row in rows],
+                values,
+                color=color,
+                label=", ".join(filter(None, (label, subnet))),
+                drawstyle="steps-post" if panel.counts else "default",
+            )
+            if name in targets:
+                said = None if subnet else panel.line
+                axes.axhline(targets[name], color=color, linestyle="--", linewidth=1, label=said)
+    axes.set_title(panel.title)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if panel.log:
+        axes.set_yscale("log")
+    if panel.counts:
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend()
+
+
+def _of_each_subnet(column: str, rows: Rows) -> list[str]:
+    """The columns of the sub-nets, where there are several; otherwise the column itself."""
+    return [name for name in rows[0] if name.startswith(f"{column}/")] or [column]
 
 
 def plot_subnets(methods: Sequence[Mapping], path: str | os.PathLike, title: str) -> None:

@@ -6,7 +6,8 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -23,6 +24,7 @@ COLUMNS = (
     "val_loss",
     "val_accuracy",
     "sparsity",
+    "target_sparsity",
     "frozen_blocks",
     "active_samples",
     "flops_share",
@@ -108,6 +110,7 @@ class Recorder(keras.callbacks.Callback):
 
     Args:
         path: the CSV file.
+        measure: function that returns more of a row: numbers by column. Its time does not count.
 
     Example:
 
@@ -116,12 +119,16 @@ class Recorder(keras.callbacks.Callback):
     []
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(
+        self, path: str | os.PathLike, measure: Callable[[], Mapping[str, float]] = lambda: {}
+    ):
         super().__init__()
-        self._path = pathlib.Path(path)
-        self._begun = self._validation = 0.0
+        self._path, self._measure = pathlib.Path(path), measure
+        self._begun = 0.0
         self.rows: list[dict[str, float]] = []
-        """One dictionary per epoch, with those of `COLUMNS` the run has; epochs count from 1."""
+        """One dictionary per epoch, with those of `COLUMNS` the run has; epochs count from 1.
+
+        A column of one of several sub-nets has its name behind: "val_accuracy/subnet_90"."""
         self.seconds_before = 0.0
         """Training time of the epochs before the run was resumed."""
 
@@ -133,20 +140,20 @@ class Recorder(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # A run may have been killed after the row of an epoch was written, before its backup.
         del self.rows[epoch:]
-        self._validation = 0.0
         self._begun = time.perf_counter()
 
-    def on_test_begin(self, logs: dict | None = None) -> None:
-        self._validation -= time.perf_counter()
-
-    def on_test_end(self, logs: dict | None = None) -> None:
-        self._validation += time.perf_counter()
-
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        seconds = time.perf_counter() - self._begun - self._validation
-        values = {**(logs or {}), "epoch": epoch + 1, "seconds": round(seconds, 3)}
-        self.rows.append({name: float(values[name]) for name in COLUMNS if name in values})
+        seconds = time.perf_counter() - self._begun
+        values = {**(logs or {}), **self._measure(), "epoch": epoch + 1}
+        values["seconds"] = round(seconds, 3)
+        self.rows.append({name: float(values[name]) for name in _in_order(values)})
         write_history(self._path, self.rows)
+
+
+def _in_order(values: Iterable[str]) -> list[str]:
+    """Those of some names that are columns, in the order of `COLUMNS`, then of their sub-nets."""
+    columns = [name for name in values if name.partition("/")[0] in COLUMNS]
+    return sorted(columns, key=lambda name: ("/" in name, COLUMNS.index(name.partition("/")[0])))
 
 
 def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
@@ -161,7 +168,7 @@ def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
 def write_history(path: str | os.PathLike, rows: Sequence[Mapping[str, float]]) -> None:
     """Writes rows as a `history.csv`, whole numbers as such, and all digits of the others."""
     with replacing(path) as beside, open(beside, "w", newline="") as file:
-        writer = csv.DictWriter(file, [name for name in COLUMNS if any(name in r for r in rows)])
+        writer = csv.DictWriter(file, _in_order(dict.fromkeys(n for row in rows for n in row)))
         writer.writeheader()
         for row in rows:
             writer.writerow({k: int(v) if v.is_integer() else v for k, v in row.items()})
@@ -181,6 +188,19 @@ def read(folder: str | os.PathLike) -> dict:
             f"A folder must hold results.json of a finished run. Received: {folder}"
         ) from None
     return found
+
+
+def rounded(value: Any) -> Any:
+    """Returns a value, or all those in dictionaries and lists, with 6 significant digits.
+
+    >>> rounded({"a": [1 / 3, 2], "b": None})
+    {'a': [0.333333, 2], 'b': None}
+    """
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def table(results: Mapping) -> str:

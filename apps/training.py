@@ -6,7 +6,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -26,15 +26,18 @@ from spfde_keras import (
 )
 from spfde_keras.alternating import JointSparseTraining
 from spfde_keras.cost.model import profile
-from spfde_keras.export import ExportReport, evaluate_tflite
+from spfde_keras.cost.plan import PlanCost
+from spfde_keras.export import ExportReport
 from spfde_keras.extras import extra
 from spfde_keras.sieve.identified import Identified
 from spfde_keras.sparse_training import SparseTraining
-from spfde_keras.sparsity_summary import mask_overlap, subnet_sparsities
+from spfde_keras.sparsity_summary import mask_overlap, target_sparsities
 
-from . import datasets, models, phones, plots, results
+from . import datasets, evaluation, models, plots, progress, results
 from .augment import augment, mirrors
 from .config import ALTERNATING, RunConfig
+from .progress import say
+from .provenance import provenance
 
 with extra("apps"):
     # Needed at the end: where it is missing, nothing begins.
@@ -51,6 +54,7 @@ class Run:
     config: RunConfig
     folder: results.RunFolder
     dataset: datasets.Dataset
+    test_x: np.ndarray
     model: SparseModel
     sieve: DataSieve
     training: SparseTraining
@@ -98,22 +102,26 @@ def prepare(config: RunConfig) -> Run:
         steps_per_execution=config.steps_per_execution,
     )
     training = _training(config, sieve)
-    recorder = results.Recorder(folder.unfinished / "history.csv")
+    test_x = np.asarray(dataset.normalize(dataset.test_x))
+    spread = slice(None, None, math.ceil(len(test_x) / _CURVE_SAMPLES))
+    curve = tf.data.Dataset.from_tensor_slices((test_x[spread], dataset.test_y[spread])).batch(256)
+    recorder = results.Recorder(
+        folder.unfinished / "history.csv", functools.partial(evaluation.now, model, curve)
+    )
     backup = keras.callbacks.BackupAndRestore(
         folder.unfinished / "backup", double_checkpoint=True, delete_checkpoint=False
     )
     # Made here, not by `fit`: when it is given the model, the callback checks it and plans the run.
     callbacks = keras.callbacks.CallbackList(
-        [training, recorder, backup],
+        [training, recorder, progress.EpochLines(recorder, config.epochs), backup],
         add_history=True,
-        add_progbar=True,
         model=model,
         epochs=config.epochs,
         steps=steps,
         verbose=2,
     )
     folder.open()
-    return Run(config, folder, dataset, model, sieve, training, recorder, callbacks, begun)
+    return Run(config, folder, dataset, test_x, model, sieve, training, recorder, callbacks, begun)
 
 
 def train(run: Run) -> dict:
@@ -126,13 +134,13 @@ def train(run: Run) -> dict:
         What is in `results.json`.
     """
     config, dataset, model = run.config, run.dataset, run.model
-    test_x = np.asarray(dataset.normalize(dataset.test_x))
-    curve = slice(None, None, math.ceil(len(test_x) / _CURVE_SAMPLES))
+    say(
+        f"training {config.model} on {len(dataset.train_x)} samples of {config.dataset}: "
+        f"{config.epochs} epochs of {config.method}"
+    )
     model.fit(
         _batches(run),
         epochs=config.epochs,
-        validation_data=(test_x[curve], dataset.test_y[curve]),
-        validation_batch_size=256,
         callbacks=run.callbacks,
         shuffle=False,  # the sieve shuffles
         verbose=2,
@@ -140,17 +148,14 @@ def train(run: Run) -> dict:
     new = run.folder.unfinished
     model.save(new / "model.keras")
     samples = np.asarray(dataset.normalize(dataset.train_x[:16]))
+    say("converting to model.tflite, and checking it")
     tflite = _export(model, new / "model.tflite", samples)
+    say("converting without sparse encoding, to compare")
     twin = export_tflite(model, new / "dense.tflite", sparse=False, representative_data=samples)
-    subnets = _evaluate(model, new / "model.tflite", test_x, dataset.test_y)
-    accuracies = ", ".join(f"{subnet['test_accuracy']:.4f}" for subnet in subnets)
-    plots.plot_history(
-        run.recorder.rows,
-        new / "training.png",
-        f"{config.dataset}, {config.model}, {config.method}: test accuracy {accuracies}",
-    )
-    last = run.recorder.rows[-1]
+    subnets = evaluation.in_the_end(model, new / "model.tflite", run.test_x, dataset.test_y)
     planned = run.training.planned_cost(run.sieve.active, config.batch_size)
+    _draw(run, new / "training.png", [subnet["test_accuracy"] for subnet in subnets], planned)
+    last = run.recorder.rows[-1]
     costs = profile(model)
     found = {
         **{k: v for k, v in subnets[0].items() if k not in ("name", "sparsity")},
@@ -180,34 +185,32 @@ def train(run: Run) -> dict:
         "tflite_runs_sparse": tflite.runs_sparse,
         "pixel_mean": dataset.mean.tolist(),
         "pixel_std": dataset.std.tolist(),
-        "config": dataclasses.asdict(config),
     }
+    found = results.rounded(found) | provenance() | {"config": dataclasses.asdict(config)}
     (new / "results.json").write_text(json.dumps(found, indent=2) + "\n")
     run.folder.publish()
     return found
 
 
-def _evaluate(model: SparseModel, path: pathlib.Path, x: np.ndarray, y: np.ndarray) -> list[dict]:
-    """The results on test samples of each sub-net, in Keras and in the file at `path`."""
-    names, sparsities = model.subnets or ["dense"], subnet_sparsities(model) or [0.0]
-    signatures = names if len(names) > 1 else [None]
-    on_phones = phones.sparse_mode_accuracies(model, path, x, y, signatures)
-    subnets = []
-    for index, signature in enumerate(signatures):
-        model.activate(index)
-        loss, accuracy = model.evaluate(x, y, batch_size=256, verbose=0)
-        subnets.append(
-            {
-                "name": names[index],
-                "sparsity": sparsities[index],
-                "test_accuracy": accuracy,
-                "test_loss": loss,
-                "tflite_test_accuracy": evaluate_tflite(path, x, y, signature=signature),
-                **on_phones[index],
-            }
-        )
-    model.activate(0)
-    return subnets
+def _draw(run: Run, path: pathlib.Path, accuracies: Sequence[float], planned: PlanCost) -> None:
+    """Draws the history of the run, with lines at what it was to reach."""
+    config, dense = run.config, run.training.dense_training_flops
+    found = ", ".join(f"{accuracy:.4f}" for accuracy in accuracies)
+    targets = target_sparsities(run.model)
+    single = len(targets) == 1
+    plots.plot_history(
+        run.recorder.rows,
+        path,
+        f"{config.dataset}, {config.model}, {config.method}: test accuracy {found}",
+        {
+            "active_samples": len(run.dataset.train_x),
+            "flops_share": planned.total / dense,
+            **{
+                "sparsity" if single else f"sparsity/{name}": target
+                for name, target in zip(run.model.subnets, targets, strict=True)
+            },
+        },
+    )
 
 
 def _export(model: SparseModel, path: pathlib.Path, samples: np.ndarray) -> ExportReport:
@@ -215,7 +218,7 @@ def _export(model: SparseModel, path: pathlib.Path, samples: np.ndarray) -> Expo
         return export_tflite(model, path, representative_data=samples)
     except RuntimeError as error:
         # The converter's sparse encoding fails for some shapes, which must not end the run.
-        print(f"written without sparse encoding: {error}")
+        say(f"written without sparse encoding: {error}")
         return export_tflite(model, path, sparse=False, representative_data=samples)
 
 

@@ -2,7 +2,7 @@ import types
 
 import pytest
 
-from apps import phones, training
+from apps import evaluation, phones, training
 
 
 @pytest.fixture
@@ -18,6 +18,6 @@ def no_export(monkeypatch):
         return [unknown] * len(signatures)
 
     monkeypatch.setattr(training, "export_tflite", export)
-    monkeypatch.setattr(training, "evaluate_tflite", lambda *_, signature: 0.5)
+    monkeypatch.setattr(evaluation, "evaluate_tflite", lambda *_, signature: 0.5)
     monkeypatch.setattr(phones, "sparse_mode_accuracies", accuracies)
-    monkeypatch.setattr(training.plots, "plot_history", lambda rows, path, title: path.touch())
+    monkeypatch.setattr(training.plots, "plot_history", lambda rows, path, *_: path.touch())

@@ -89,7 +89,10 @@ def test_width_scales_channels_in_steps_of_8():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("vgg", (8, 8, 1), 10), "`model` must be one of small_cnn, mlp, .*Received: vgg"),
+        (
+            ("vgg", (8, 8, 1), 10),
+            "`model` must be one of tiny_cnn, small_cnn, mlp, .*Received: vgg",
+        ),
         (("mlp", (8, 8), 10), "`input_shape` must be"),
         (("mlp", (8, 8, 1), 1), "`classes` must be at least 2. Received: 1"),
         (("mlp", (8, 8, 1), 10, 0), "`width` must be positive. Received: 0"),

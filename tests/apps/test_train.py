@@ -43,6 +43,7 @@ def test_a_run_writes_all_its_files_and_a_table(tmp_path, capsys):
     assert found["tflite_test_accuracy"] == pytest.approx(found["test_accuracy"], abs=0.005)
     assert found["wall_time_s"] > found["training_time_s"] > 0
     assert found["config"]["method"] == "mest_ems"
+    assert found.keys() >= {"versions", "commit", "date"}
     (subnet,) = found["subnets"]
     assert subnet.pop("name") == "subnet_90"
     assert subnet == {name: pytest.approx(found[name], abs=1e-12) for name in subnet}
@@ -57,6 +58,12 @@ def test_a_run_writes_all_its_files_and_a_table(tmp_path, capsys):
     assert found["tflite_runs_sparse"] is False
     assert "on phones               does not run sparse: " in printed
     assert "unfinished" not in printed
+    assert [line.split()[0] for line in printed.splitlines() if "/4 " in line] == [
+        "1/4", "2/4", "3/4", "4/4"
+    ]  # fmt: skip
+    assert "0.85 of 0.90" in printed and "0.90 of 0.90" in printed
+    assert "converting to model.tflite, and checking it" in printed
+    assert max(map(len, printed.splitlines())) <= 120
 
 
 @pytest.mark.parametrize(
@@ -123,7 +130,17 @@ def test_every_sub_net_is_evaluated_by_itself(tmp_path, capsys):
     for name in ("test_accuracy", "test_loss", "tflite_test_accuracy"):
         assert found[name] == found["subnets"][0][name]
     rows = results.read_history(tmp_path / "history.csv")
-    assert rows[-1].keys() == set(results.COLUMNS)
+    own = {
+        f"{column}/{subnet['name']}": subnet
+        for column in ("val_accuracy", "val_loss", "sparsity")
+        for subnet in found["subnets"]
+    }
+    assert rows[-1].keys() == set(results.COLUMNS) | own.keys()
+    # All test samples are in the curves here.
+    for column, subnet in own.items():
+        measured = subnet[column.partition("/")[0].replace("val", "test")]
+        assert rows[-1][column] == pytest.approx(measured, rel=1e-5)
+    assert rows[-1]["val_accuracy"] == rows[-1]["val_accuracy/subnet_60"]
     assert sum(row["gradient_corrections"] for row in rows) > 0
 
 
@@ -163,7 +180,12 @@ def test_joint_training_writes_no_corrections_and_costs_more(tmp_path, no_export
 
 @pytest.mark.slow
 def test_sub_nets_of_a_default_run_are_all_good(tmp_path):
-    flags = ["--method=ast", "--sparsity=0.9,0.95,0.98", f"--output_dir={tmp_path / 'run'}"]
+    flags = [
+        "--method=ast",
+        "--model=small_cnn",
+        "--sparsity=0.9,0.95,0.98",
+        f"--output_dir={tmp_path / 'run'}",
+    ]
     assert train.main(flags) == 0
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     for subnet in found["subnets"]:
@@ -295,7 +317,7 @@ MISUSED = [
     (["--freeze_reduction=-0.1"], "`freeze_reduction` must be at least 0. Received: -0.1"),
     (["--epochs=0"], "`epochs` must be at least 1"),
     (["--epochs=many"], "flag --epochs=many"),
-    (["--model=vgg"], "`model` must be one of small_cnn, "),
+    (["--model=vgg"], "`model` must be one of tiny_cnn, "),
     (["--no_such_flag"], "Unknown command line flag 'no_such_flag'"),
     (["--flagfile=/no/such"], "/no/such"),
     (["digits"], "arguments must be flags"),
@@ -360,6 +382,16 @@ def test_a_new_run_replaces_an_unfinished_one(unfinished, no_export):
     assert found["config"]["seed"] == 1
     assert {path.name for path in unfinished.iterdir()} == set(results.FILES)
     assert len(results.read_history(unfinished / "history.csv")) == SHORT["epochs"]
+
+
+def test_results_have_six_digits():
+    found = {"a": 123456789.0, "b": [1 / 3, {"c": 7}], "d": None, "e": 12345678}
+    assert results.rounded(found) == {
+        "a": 123457000.0,
+        "b": [0.333333, {"c": 7}],
+        "d": None,
+        "e": 12345678,
+    }
 
 
 def test_history_keeps_all_digits_and_writes_whole_numbers_as_such(tmp_path):
