@@ -84,7 +84,7 @@ def test_schemes_tell_sub_nets_apart(tmp_path):
 
 def test_the_table_has_a_line_for_each_sub_net(folders):
     lines = compare_subnets.render(compare_subnets.compare(folders)).splitlines()
-    assert lines[0].startswith("digits, small_cnn, 60 epochs")
+    assert lines[0].startswith("digits, tiny_cnn, 60 epochs")
     assert len(lines) == 3 + 3 * 2
     words = lines[3].split()
     assert words == [
