@@ -16,7 +16,7 @@ class _Named:
         return kind(*args, name=f"{kind.__name__}{next(self._numbers)}x".lower(), **kwargs)
 
 
-def unet(levels=2):
+def unet(levels=2, size=8):
     """Two convolutions on each level, down and up again."""
     new = _Named()
 
@@ -25,7 +25,7 @@ def unet(levels=2):
             x = new(layers.Conv2D, filters, 3, padding="same", activation="relu")(x)
         return x
 
-    x = inputs = keras.Input((2 ** (levels + 1), 2 ** (levels + 1), 3))
+    x = inputs = keras.Input((size, size, 3))
     skipping = []
     for level in range(levels):
         x = convolved(x, 2 << level)

@@ -36,7 +36,7 @@ def counts(model):
     "make, expected",
     [
         # Shared levels but the innermost, which is as large as a module, freeze one by one.
-        (lambda: skip_nets.unet(4), [1] * 23),
+        (lambda: skip_nets.unet(4, 32), [1] * 23),
         (skip_nets.unet, [1] * 13),
         # Units of a filter, a gate and a residual; the skip connections meet behind them.
         (skip_nets.wavenet, [1] + 7 * [3] + [4, 6, 1]),
