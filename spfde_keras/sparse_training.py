@@ -22,6 +22,7 @@ from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.randomness import check_seed, generator
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
+from spfde_keras.sieve.suitable import check_model
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities
 from spfde_keras.timeline import Timeline
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
@@ -160,6 +161,8 @@ class SparseTraining(keras.callbacks.Callback):
         if self._state is None or self._state[0] is not self.model:
             keep_batch = bool(self._masks) and bool(self.updater.gradient)
             self._state = self.model, Monitor(keep_batch, self._open_sizes), self._alternation()
+        if self.sieve is not None:
+            check_model(self.model, self.sieve.batch_sizes)
         _, monitor, alternation = self._state
         self.model.attach(monitor, self.sieve, alternation)
 
