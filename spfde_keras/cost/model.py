@@ -25,8 +25,8 @@ RULES = (
     "Training is the forward pass, the gradient of the weights and the gradient of the inputs, "
     "each as many FLOPs as forward. The input gradient is not counted for kernels with nothing "
     "trainable upstream.",
-    "Kernels of recurrent layers, and of layers whose use of them is not known, count as dense, "
-    "used once at each position of the layer's input.",
+    "Kernels of recurrent layers, and of layers whose use of them is not known, count as if they "
+    "were used once at each position of the layer's input.",
     "Inputs of unknown size have the sizes that are given, or, in training, the mean sizes of an "
     "epoch's batches, rounded to sizes that the model takes: exact for what is done at each "
     "position of a sequence, about right for images of several sizes. Ragged inputs count their "
