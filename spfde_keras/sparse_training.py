@@ -1,6 +1,7 @@
 """What the callbacks of sparse training share."""
 
 import dataclasses
+import functools
 import warnings
 from typing import Any
 
@@ -17,9 +18,11 @@ from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.last_batch import batch_size
 from spfde_keras.masking import Mask, find_masks
+from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.randomness import check_seed, generator
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
+from spfde_keras.sieve.suitable import check_model
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities
 from spfde_keras.timeline import Timeline
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
@@ -108,12 +111,15 @@ class SparseTraining(keras.callbacks.Callback):
             # For all variables: an optimizer that does not know a block cannot train it later.
             model.optimizer.build(model.trainable_variables)
         patterns = self.freezing.blocks if self.freezing else None
-        self._costs = cost.profile(model, patterns)
-        self._ledger = cost.Ledger(self._costs)
-        if self.freezing and self._costs.unknown:
+        self._open_sizes = OpenSizes(model)
+        self._costs_at = functools.lru_cache(functools.partial(cost.profile, model, patterns))
+        costs = cost.profile(model, patterns, self.freezing.input_shape if self.freezing else None)
+        self._ledger = cost.Ledger(costs)
+        if self.freezing and costs.unknown:
             warnings.warn(
                 "Inputs of unknown size count as one position: freezing is planned by the weights "
-                f"of layers such as {self._costs.unknown[0]!r}, and `flops_share` is NaN.",
+                f"of layers such as {costs.unknown[0]!r}. To plan with a size: "
+                "freeze=Freezing(reduction, input_shape=shape), the shape of one sample.",
                 stacklevel=2,
             )
         self._blocks = find_blocks(model, patterns)
@@ -154,7 +160,9 @@ class SparseTraining(keras.callbacks.Callback):
         """
         if self._state is None or self._state[0] is not self.model:
             keep_batch = bool(self._masks) and bool(self.updater.gradient)
-            self._state = self.model, Monitor(keep_batch), self._alternation()
+            self._state = self.model, Monitor(keep_batch, self._open_sizes), self._alternation()
+        if self.sieve is not None:
+            check_model(self.model, self.sieve.batch_sizes)
         _, monitor, alternation = self._state
         self.model.attach(monitor, self.sieve, alternation)
 
@@ -199,7 +207,7 @@ class SparseTraining(keras.callbacks.Callback):
             self._settle_what_never_trains()
             for subnet in range(self._subnets):
                 self._update(self._masks_in(0, None), subnet, 0.0, 0, Moment.START)
-        monitor.samples.assign(0)
+        monitor.start_epoch()
         self._booked = 0
         self._data.on_epoch_begin(epoch)
         self._freezer.apply(self.model, epoch)
@@ -328,8 +336,20 @@ class SparseTraining(keras.callbacks.Callback):
     def _book(self, frozen: int) -> None:
         """Books the samples trained on since the last call, with the masks as they are."""
         samples = int(self.model.monitor.samples.numpy())
+        self._ledger.costs = self._costs_of_epoch()
         self._ledger.book_training((samples - self._booked) * self._passes, frozen)
         self._booked = samples
+
+    def _costs_of_epoch(self) -> cost.ModelCost:
+        """Of a sample of the mean size, in this epoch so far, where the model leaves it open."""
+        means = self.model.monitor.mean_sizes
+        # Not each model takes each size: those that halve images take multiples only.
+        for step in (1, 2, 4, 8, 16, 32, 64) if means else ():
+            try:
+                return self._costs_at(tuple(self._open_sizes.of_mean(means, step)))
+            except Exception:
+                continue
+        return self._ledger.costs
 
     def _restore_ledger(self) -> None:
         self._ledger.spent, self._ledger.dense = self.model.monitor.totals.numpy().tolist()
@@ -343,7 +363,7 @@ class SparseTraining(keras.callbacks.Callback):
         flops = self._training_plan(samples=1, batch_size=1).flops
         plan = self.freezing.plan(
             lambda epoch, frozen: flops(epoch, first + frozen),
-            self._costs.block_sizes[first:],
+            self._ledger.costs.block_sizes[first:],
             self.epochs,
             self.interval,
         )
@@ -352,7 +372,7 @@ class SparseTraining(keras.callbacks.Callback):
     def _training_plan(self, samples: int, batch_size: int) -> TrainingPlan:
         subnets = [mask.subnets for mask in self._masks]
         return TrainingPlan(
-            self._costs,
+            self._ledger.costs,
             [
                 {kernel[index].kernel_path: 1 - kernel[index].sparsity for kernel in subnets}
                 for index in range(self._subnets)

@@ -130,6 +130,23 @@ def model_sparsity(model: keras.Model) -> float:
     return float(zeros / max(1, sum(math.prod(weight.shape) for weight in weights)))
 
 
+def zero_share(model: keras.Model) -> float:
+    """Returns the share of all weights of a model without masks that are zeros of a kernel.
+
+    Args:
+        model: any Keras model, such as one made by `densify`.
+
+    Example:
+
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16), keras.layers.Dense(2)])
+    >>> round(zero_share(densify(sparsify(mlp, sparsity=0.5))), 3)  # 64 of 178
+    0.36
+    """
+    weights = [np.asarray(w) for w in model.weights if "float" in str(w.dtype)]
+    zeros = sum(np.count_nonzero(weight == 0) for weight in weights if weight.ndim > 1)
+    return float(zeros / max(1, sum(weight.size for weight in weights)))
+
+
 def mask_overlap(model: keras.Model) -> dict[str, float]:
     """Returns how far the sub-nets of a model are nested.
 

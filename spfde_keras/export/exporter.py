@@ -27,6 +27,7 @@ from spfde_keras.export.samples import VERIFICATION_SAMPLES, collect, random_sam
 from spfde_keras.export.verification import compare, reference
 from spfde_keras.files import replacing
 from spfde_keras.sparsify import densify
+from spfde_keras.sparsity_summary import subnet_sparsities, zero_share
 from spfde_keras.training import SparseModel
 
 
@@ -124,6 +125,8 @@ def export_tflite(
         obstacle=converted.obstacle,
         sparse_mode=checked.runtime,
         sparse_mode_error=checked.runtime_error,
+        sparsity=tuple(subnet_sparsities(model)),
+        model_sparsity=tuple(map(zero_share, prepared.models.values())),
     )
 
 

@@ -28,6 +28,10 @@ class ExportReport:
             such run.
         renamed: names of inputs and nested outputs in the file by those in the model, where they
             differ.
+        sparsity: share of zeros in the kernels that have a mask, for each signature; () for a
+            model without masks.
+        model_sparsity: share of all the model's weights that are zeros of a kernel, for each
+            signature.
     """
 
     path: str
@@ -44,6 +48,8 @@ class ExportReport:
     sparse_mode: str | None = None
     sparse_mode_error: float | None = None
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sparsity: tuple[float, ...] = ()
+    model_sparsity: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         encoding = "sparse" if self.sparse else "dense"
@@ -51,6 +57,7 @@ class ExportReport:
             f"{self.path}: {self.precision}, {encoding}, {self.bytes:,} bytes "
             f"({self.gzip_bytes:,} after gzip), {', '.join(self.signatures)}: largest error "
             f"{self.max_error:.1e} of the output's scale on {self.checked_samples} samples"
+            f"{self._zeros()}"
         ]
         if self.sparse:
             lines += [self._speed(), self._proof()]
@@ -60,6 +67,15 @@ class ExportReport:
             listed = ", ".join(f"{was!r} as {name!r}" for was, name in self.renamed.items())
             lines.append(f"called otherwise in the file: {listed}")
         return "\n".join(lines)
+
+    def _zeros(self) -> str:
+        shares = {"masked kernels": self.sparsity, "all weights": self.model_sparsity}
+        parts = [
+            f"{', '.join(f'{share:.1%}' for share in of)} of {name}"
+            for name, of in shares.items()
+            if any(of)
+        ]
+        return f"; zeros: {', '.join(parts)}" if parts else ""
 
     def _speed(self) -> str:
         if self.runs_sparse:

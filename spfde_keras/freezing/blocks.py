@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
+from spfde_keras.freezing.automatic import automatic_blocks, owns_weights
 from spfde_keras.graph import Call, Graph, trace
 
 Pattern = str | Sequence[str]
@@ -15,12 +16,16 @@ def find_blocks(
 ) -> list[list[keras.layers.Layer]]:
     """Divides the layers of a model into blocks such that any front blocks can be frozen alone.
 
-    Without `blocks` the graph is cut at each tensor through which all paths from the inputs to
-    the outputs pass. Parts without a kernel of their own (normalisation, activation, pooling,
-    addition) belong to the block before, a depthwise convolution to the convolution after it.
-    So a chain has one block per weight layer, a residual net one per residual block, a
-    separable net one per pair, and everything before the first tensor that joins several
-    inputs is one block. Blocks between two calls of a shared layer are merged into one.
+    Without `blocks` the graph is cut at each tensor through which all gradients to the layers
+    in front of it pass. Parts without a kernel of their own (normalisation, activation,
+    pooling, addition) belong to the block before, a depthwise convolution to the convolution
+    after it. So a chain has one block per weight layer, a residual net one per residual block,
+    a separable net one per pair. Layers between two calls of a shared one are in its block.
+
+    A part of more than 12 layers with a kernel, or of more than 6 that hold over a third of all
+    kernel weights, is cut further: wherever only tensors that are used far behind pass by, such
+    as the skip connections of U-Net and WaveNet or the stages that feed a feature pyramid, and
+    where it is still too large, across as few tensors as can be.
 
     Args:
         model: a functional or Sequential `keras.Model`, nested ones included.
@@ -47,70 +52,14 @@ def find_blocks(
     Source: SpFDE (Yuan et al., NeurIPS 2022), Algorithm 1: blocks of consecutive layers.
     """
     graph = trace(model)
-    owners = [call for call in graph.calls if _owns(call.layer)]
+    owners = [call for call in graph.calls if owns_weights(call.layer)]
     if not owners:
         raise ValueError(f"`model` must own weights. Received: {model.name!r} without any")
-    indices = _automatic(graph) if blocks is None else _by_patterns(graph, owners, blocks)
+    indices = automatic_blocks(graph) if blocks is None else _by_patterns(graph, owners, blocks)
     found: list[list[keras.layers.Layer]] = [[] for _ in range(max(indices.values()) + 1)]
     for layer in {id(call.layer): call.layer for call in owners}.values():
         found[indices[id(layer)]].append(layer)
     return found
-
-
-def _owns(layer: keras.Operation) -> bool:
-    return isinstance(layer, keras.layers.Layer) and bool(layer.weights)
-
-
-def _owns_kernel(layer: keras.Operation) -> bool:
-    return _owns(layer) and any(
-        weight.name.endswith(("kernel", "embeddings")) for weight in layer.weights
-    )
-
-
-def _automatic(graph: Graph) -> dict[int, int]:
-    """Block of each weight-owning layer, by `id`."""
-    groups: list[list[Call]] = []
-    for segment in _segments(graph):
-        heads_block = any(_owns_kernel(call.layer) for call in segment)
-        # What precedes the first kernel shares its group.
-        if not groups or (heads_block and _is_complete(groups[-1])):
-            groups.append([])
-        groups[-1] += segment
-    first: dict[int, int] = {}
-    joined = list(range(len(groups)))  # group -> first group of its block
-    for index, group in enumerate(groups):
-        for call in filter(lambda call: _owns(call.layer), group):
-            # A layer called again ties everything since its first call into one block.
-            start = joined[first.setdefault(id(call.layer), index)]
-            joined[start : index + 1] = [start] * (index + 1 - start)
-    numbers: dict[int, int] = {}
-    for layer, index in first.items():
-        first[layer] = numbers.setdefault(joined[index], len(numbers))
-    return first
-
-
-def _is_complete(group: list[Call]) -> bool:
-    """Whether a block may end here: a depthwise convolution is half of a separable one."""
-    kernels = [call.layer for call in group if _owns_kernel(call.layer)]
-    depthwise = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-    return bool(kernels) and not isinstance(kernels[-1], depthwise)
-
-
-def _segments(graph: Graph) -> list[list[Call]]:
-    """The calls, cut wherever a single tensor carries everything that is needed later."""
-    last_use = {id(tensor): len(graph.calls) for tensor in graph.outputs}
-    for index, call in reversed(list(enumerate(graph.calls))):
-        for tensor in call.inputs:
-            last_use.setdefault(id(tensor), index)
-    segments: list[list[Call]] = [[]]
-    live = {id(tensor) for tensor in graph.inputs if id(tensor) in last_use}
-    for index, call in enumerate(graph.calls):
-        segments[-1].append(call)
-        live |= {id(tensor) for tensor in call.outputs if id(tensor) in last_use}
-        live -= {id(tensor) for tensor in call.inputs if last_use[id(tensor)] == index}
-        if len(live) == 1:
-            segments.append([])
-    return [segment for segment in segments if segment]
 
 
 def _by_patterns(graph: Graph, owners: list[Call], blocks: Sequence[Pattern]) -> dict[int, int]:
@@ -153,11 +102,11 @@ def _check_order(graph: Graph, indices: dict[int, int]) -> None:
     latest: dict[int, tuple[int, str]] = {}  # tensor -> last block upstream, its layer
     for call in graph.calls:
         before = max((latest.get(id(x), (-1, "")) for x in call.inputs), default=(-1, ""))
-        own = indices.get(id(call.layer), -1) if _owns(call.layer) else before[0]
+        own = indices.get(id(call.layer), -1) if owns_weights(call.layer) else before[0]
         if own < before[0]:
             raise ValueError(
                 f"`blocks` must follow the graph, front to back. Received: {call.path!r} in "
                 f"block {own}, after {before[1]!r} in block {before[0]}"
             )
-        here = (own, call.path) if _owns(call.layer) else before
+        here = (own, call.path) if owns_weights(call.layer) else before
         latest.update((id(x), here) for x in call.outputs)

@@ -9,6 +9,7 @@ import numpy as np
 from spfde_keras.configurable import Configurable
 from spfde_keras.freezing import schemes
 from spfde_keras.freezing.schemes import FreezingScheme, Horizon
+from spfde_keras.open_sizes import InputShape
 from spfde_keras.timeline import Timeline
 
 EpochCost = Callable[[int, int], float]
@@ -98,6 +99,9 @@ class Freezing(Configurable):
             while the reduction is still met.
         blocks: None for the model's own blocks, or a list as `find_blocks` takes it.
         share: float in (0, 1), the share of the model's kernels that may be frozen.
+        input_shape: None, or the shape of one sample without the batch axis, to plan with where
+            the model leaves sizes open: (128,) for sequences of 128 tokens. Of several inputs
+            a list of shapes, or a dictionary by name.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -117,6 +121,7 @@ class Freezing(Configurable):
         scheme: str | FreezingScheme = "single_shot",
         blocks: Sequence | None = None,
         share: float = 2 / 3,
+        input_shape: InputShape | None = None,
     ):
         self.scheme = schemes.get(scheme)
         if reduction is None and self.scheme.needs_reduction:
@@ -128,6 +133,7 @@ class Freezing(Configurable):
         self.reduction = reduction
         self.blocks = blocks
         self.share = share
+        self.input_shape = input_shape
 
     @classmethod
     def get(cls, identifier: "float | Freezing | None") -> "Freezing | None":
@@ -206,6 +212,7 @@ class Freezing(Configurable):
             "scheme": keras.saving.serialize_keras_object(self.scheme),
             "blocks": self.blocks,
             "share": self.share,
+            "input_shape": self.input_shape,
         }
 
 

@@ -33,7 +33,8 @@ class DataSieve(SavedState):
         samples: the training data: a `tf.data.Dataset` of (x, y) or (x, y, sample_weight),
             not batched and not shuffled, in the same order at each reading; or a tuple of such
             arrays; or a function that returns a new iterator of such samples. `x` may be
-            nested. A sample's position is its id. In a dataset shuffled before, each sample
+            nested: a list of arrays is one of several inputs, None an optional input that is
+            left out. A sample's position is its id. In a dataset shuffled before, each sample
             must bring its own id: see `spfde_keras.sieve.with_ids`. For images in folders see
             `from_directory`.
         fraction: float in [0, 1), the share of the samples that is removed.
@@ -182,6 +183,14 @@ class DataSieve(SavedState):
         if self._batching is None:
             raise ValueError("`DataSieve.batches` must be called before `epoch_steps` is known.")
         return self.steps(*self._batching)
+
+    @property
+    def batch_sizes(self) -> set[int]:
+        """Sizes of the batches that `batches` last made, now and with all removals done."""
+        batch_size, drop_remainder = self._batching or (1, True)
+        counts = (self.active, self.total - self.queue.shape[0])
+        rests = {count % batch_size for count in counts} - {0}
+        return {batch_size} | (set() if drop_remainder else rests)
 
     def steps(self, batch_size: int, drop_remainder: bool = False) -> int:
         """Returns the current number of batches in an epoch.
