@@ -31,17 +31,17 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
     >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="hidden"),
     ...                         keras.layers.Dense(2, name="head")])
     >>> summary(sparsify(mlp, sparsity=0.75))
-    kernel         shape   scheme          target  sparsity  kept
-    hidden/kernel  8x16    Unstructured()  0.750   0.750     32
-    total                                          0.750     32
+    kernel         shape  scheme          target  sparsity  kept  dead outputs
+    hidden/kernel  8x16   Unstructured()  0.750   0.750     32    2
+    total                                         0.750     32    2
     of all weights of the model 0.539 are zero
     dense: head, classifier (last layer)
     >>> summary(sparsify(mlp, sparsity=[0.5, 0.75]))
-    kernel         shape  scheme          sub-net    target  sparsity  kept  overlap
-    hidden/kernel  8x16   Unstructured()  subnet_50  0.500   0.500     64
-                          Unstructured()  subnet_75  0.750   0.750     32    1.000
-    total                                 subnet_50          0.500     64
-                                          subnet_75          0.750     32    1.000
+    kernel         shape  scheme          sub-net    target  sparsity  kept  overlap  dead outputs
+    hidden/kernel  8x16   Unstructured()  subnet_50  0.500   0.500     64             0
+                          Unstructured()  subnet_75  0.750   0.750     32    1.000    2
+    total                                 subnet_50          0.500     64             0
+                                          subnet_75          0.750     32    1.000    2
     of all weights of the model 0.449 are zero
     dense: head, classifier (last layer)
     """

@@ -210,7 +210,12 @@ def profile(
     Source: SpFDE (Yuan et al., NeurIPS 2022), section 4; RigL (Evci et al., 2020), appendix H.
     """
     found = find_blocks(model, blocks)
-    block_of = {id(layer): index for index, block in enumerate(found) for layer in block}
+    block_of = {
+        id(weight): index
+        for index, block in enumerate(found)
+        for layer in block
+        for weight in layer.weights
+    }
     masks = tuple(find_masks(model))
     masked = {id(mask.kernel) for mask in masks}
     kernels: dict[int, KernelCost] = {}
@@ -220,8 +225,7 @@ def profile(
     shapes = None if input_shape is None else input_shapes(model, input_shape)
     for call in trace(model, shapes).calls:
         latest = max((upstream.get(id(x), -1) for x in call.inputs), default=-1)
-        block = block_of.get(id(call.layer))
-        if block is not None:
+        if isinstance(call.layer, keras.layers.Layer) and call.layer.weights:
             uses = list(_uses(call))
             counted = {id(use.kernel) for use in uses}
             estimated = [
@@ -230,12 +234,12 @@ def profile(
                 if _multiplies(weight, masked) and id(weight) not in counted
             ]
             for use in [*uses, *estimated]:
+                block = block_of[id(use.kernel)]
                 _add(kernels, use, block, block if use.inner else latest)
             uncounted |= {use.kernel.path: None for use in estimated}
             if any(None in x.shape[1:] for x in (*call.inputs, *call.outputs)):
                 unknown[call.path] = None
-            if call.layer.trainable_weights:
-                latest = max(latest, block)
+            latest = max([latest, *(block_of[id(w)] for w in call.layer.trainable_weights)])
         upstream.update((id(x), latest) for x in call.outputs)
     if not kernels:
         raise ValueError(

@@ -5,7 +5,9 @@ What is looked for are cuts between the modules that a net is made of.
 """
 
 import bisect
+import collections
 import dataclasses
+import heapq
 import math
 from collections.abc import Iterable, Iterator
 
@@ -43,12 +45,36 @@ class Cut:
 
 def automatic_blocks(graph: Graph) -> dict[int, int]:
     """Returns the block of each layer that owns weights, by `id`; see `find_blocks`."""
+    graph = _together(graph)
     first: dict[int, int] = {}
     for index, call in enumerate(graph.calls):
         if owns_weights(call.layer):
             first.setdefault(id(call.layer), index)
     ends = _chosen(graph, _allowed(graph, _cuts(graph)))
     return {layer: int(np.searchsorted(ends, index)) for layer, index in first.items()}
+
+
+def _together(graph: Graph) -> Graph:
+    """The graph with all calls of a shared layer, such as a tower's, as close as they can be."""
+    first: dict[int, int] = {}
+    keys = [(first.setdefault(id(c.layer), index), index) for index, c in enumerate(graph.calls)]
+    makers = {id(x): index for index, call in enumerate(graph.calls) for x in call.outputs}
+    awaited = [{makers[id(x)] for x in c.inputs if id(x) in makers} for c in graph.calls]
+    readers = collections.defaultdict(list)
+    for index, needed in enumerate(awaited):
+        for maker in needed:
+            readers[maker].append(index)
+    ready = [key for key, needed in zip(keys, awaited, strict=True) if not needed]
+    heapq.heapify(ready)
+    ordered = []
+    while ready:
+        _, index = heapq.heappop(ready)
+        ordered.append(graph.calls[index])
+        for reader in readers[index]:
+            awaited[reader].discard(index)
+            if not awaited[reader]:
+                heapq.heappush(ready, keys[reader])
+    return dataclasses.replace(graph, calls=tuple(ordered))
 
 
 def owns_weights(layer: keras.Operation) -> bool:
@@ -80,7 +106,10 @@ def _passing(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     for index, call in enumerate(graph.calls):
         for tensor in call.inputs:
             uses.setdefault(id(tensor), []).append(index)
-    tensors, near = np.zeros((2, len(graph.calls) + 1), int)
+    # By layer: the outputs of all calls of a shared one, as of a tower, pass as one.
+    passes: dict[int, np.ndarray] = collections.defaultdict(
+        lambda: np.zeros((2, len(graph.calls) + 1), bool)
+    )
     needs: set[int] = set()
     for index, call in enumerate(graph.calls):
         # Masks, positions and other inputs that no weight has touched need none.
@@ -90,8 +119,9 @@ def _passing(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
             needs.add(id(tensor))
             used = uses.get(id(tensor), [])
             soon = [use for use in used if passed[use - 1] - passed[index] <= _MODULE]
-            for count, last in ((tensors, max(used, default=0)), (near, max(soon, default=0))):
-                count[index:last] += 1
+            for row, last in enumerate((max(used, default=0), max(soon, default=0))):
+                passes[id(call.layer)][row, index:last] = True
+    tensors, near = np.sum(list(passes.values()), axis=0)
     return tensors, near
 
 

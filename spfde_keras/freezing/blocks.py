@@ -2,13 +2,19 @@
 
 import re
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import keras
 
+from spfde_keras import compat
 from spfde_keras.freezing.automatic import automatic_blocks, owns_weights
+from spfde_keras.freezing.parts import OwnWeights, parts
 from spfde_keras.graph import Call, Graph, trace
 
-Pattern = str | Sequence[str]
+Selector: TypeAlias = str | keras.layers.Layer
+Pattern: TypeAlias = Selector | Sequence[Selector]
+Unit: TypeAlias = tuple[str, keras.layers.Layer]
+"""What is put into a block, and its path."""
 
 
 def find_blocks(
@@ -20,7 +26,8 @@ def find_blocks(
     in front of it pass. Parts without a kernel of their own (normalisation, activation,
     pooling, addition) belong to the block before, a depthwise convolution to the convolution
     after it. So a chain has one block per weight layer, a residual net one per residual block,
-    a separable net one per pair. Layers between two calls of a shared one are in its block.
+    a separable net one per pair. A layer that is called on results of its own holds all
+    between together.
 
     A part of more than 12 layers with a kernel, or of more than 6 that hold over a third of all
     kernel weights, is cut further: wherever only tensors that are used far behind pass by, such
@@ -29,10 +36,12 @@ def find_blocks(
 
     Args:
         model: a functional or Sequential `keras.Model`, nested ones included.
-        blocks: None, or a list with an entry for each block, front to back: a layer name, a
-            regular expression, or a list of them. They are matched against a layer's name,
-            its path through nested models ("backbone/conv1"), and the paths of those nested
-            models, which stand for all their layers.
+        blocks: None, or a list with an entry for each block, front to back: a layer of `model`,
+            a layer name, a regular expression, or a list of them. They are matched against a
+            layer's name, its path through nested models ("backbone/conv1"), and the paths of
+            those nested models, which stand for all their layers. They may name what is inside
+            of a layer that hides it, such as a subclassed model; weights of its own that no
+            entry names are then in the first block.
 
     Returns:
         A list of blocks, front to back; each a list of the layers that own weights.
@@ -55,33 +64,57 @@ def find_blocks(
     owners = [call for call in graph.calls if owns_weights(call.layer)]
     if not owners:
         raise ValueError(f"`model` must own weights. Received: {model.name!r} without any")
-    indices = automatic_blocks(graph) if blocks is None else _by_patterns(graph, owners, blocks)
+    units: list[Unit] = [(call.path, call.layer) for call in owners]
+    if blocks is None:
+        indices = automatic_blocks(graph)
+    else:
+        units = [unit for call in owners for unit in _units(call, _entries(blocks))]
+        indices = _by_patterns(graph, units, blocks)
     found: list[list[keras.layers.Layer]] = [[] for _ in range(max(indices.values()) + 1)]
-    for layer in {id(call.layer): call.layer for call in owners}.values():
+    for layer in {id(layer): layer for _, layer in units}.values():
         found[indices[id(layer)]].append(layer)
     return found
 
 
-def _by_patterns(graph: Graph, owners: list[Call], blocks: Sequence[Pattern]) -> dict[int, int]:
-    """Block of each weight-owning layer, by `id`, by the user's patterns."""
+def _entries(blocks: Sequence[Pattern]) -> list[list[Selector]]:
     if isinstance(blocks, str) or not blocks:
         raise ValueError(f"`blocks` must be a list with an entry per block. Received: {blocks!r}")
+    single = (str, keras.layers.Layer)
+    return [[entry] if isinstance(entry, single) else list(entry) for entry in blocks]
+
+
+def _units(call: Call, entries: list[list[Selector]]) -> list[Unit]:
+    """A call's layer as a whole, or its parts where entries name some of them."""
+    inner = list(parts(call.layer, call.path))
+    for selector in (selector for entry in entries for selector in entry):
+        within = any(_matches(selector, *unit, call.layer) for unit in inner)
+        if within and not _matches(selector, call.path, call.layer):
+            return inner
+    return [(call.path, call.layer)]
+
+
+def _by_patterns(graph: Graph, units: list[Unit], blocks: Sequence[Pattern]) -> dict[int, int]:
+    """Block of each weight-owning layer, by `id`, by the user's patterns."""
     indices: dict[int, int] = {}
-    for index, patterns in enumerate(blocks):
-        for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            matched = [call for call in owners if _matches(pattern, call.path)]
+    for index, entry in enumerate(_entries(blocks)):
+        for selector in entry:
+            matched = [unit for unit in units if _matches(selector, *unit)]
             if not matched:
+                shown = selector if isinstance(selector, str) else selector.name
                 raise ValueError(
                     f"Each entry of `blocks` must match a layer that owns weights. Received: "
-                    f"{pattern!r}; the layers are {list(dict.fromkeys(c.path for c in owners))}"
+                    f"{shown!r}; the layers are {list(dict.fromkeys(path for path, _ in units))}"
                 )
-            for call in matched:
-                if indices.setdefault(id(call.layer), index) != index:
+            for path, layer in matched:
+                if indices.setdefault(id(layer), index) != index:
                     raise ValueError(
-                        f"`blocks` must put each layer in one block. Received: {call.path!r} "
-                        f"in blocks {indices[id(call.layer)]} and {index}"
+                        f"`blocks` must put each layer in one block. Received: {path!r} "
+                        f"in blocks {indices[id(layer)]} and {index}"
                     )
-    missing = [call.path for call in owners if id(call.layer) not in indices]
+    for _, layer in units:
+        if isinstance(layer, OwnWeights):
+            indices.setdefault(id(layer), 0)
+    missing = [path for path, layer in units if id(layer) not in indices]
     if missing:
         raise ValueError(
             "`blocks` must cover every layer that owns weights. Received: nothing for "
@@ -91,10 +124,25 @@ def _by_patterns(graph: Graph, owners: list[Call], blocks: Sequence[Pattern]) ->
     return indices
 
 
-def _matches(pattern: str, path: str) -> bool:
-    parts = path.split("/")
-    ancestors = ["/".join(parts[: end + 1]) for end in range(len(parts))]
-    return any(re.fullmatch(pattern, name) for name in [parts[-1], *ancestors])
+def _matches(
+    selector: Selector,
+    path: str,
+    layer: keras.layers.Layer,
+    around: keras.layers.Layer | None = None,
+) -> bool:
+    """Whether a layer, or one around it, is selected; `around` is the outermost that may be."""
+    if isinstance(selector, keras.layers.Layer):
+        outer = selector is not around and _holds(selector, layer)
+        return layer is selector or outer
+    names = path.split("/")
+    ancestors = ["/".join(names[: end + 1]) for end in range(len(names))]
+    return any(re.fullmatch(selector, name) for name in [names[-1], *ancestors])
+
+
+def _holds(outer: keras.layers.Layer, inner: keras.layers.Layer) -> bool:
+    if isinstance(inner, OwnWeights):
+        return any(one is weight for one in inner.weights for weight in outer.weights)
+    return any(one is inner for one in compat.all_layers(outer))
 
 
 def _check_order(graph: Graph, indices: dict[int, int]) -> None:
@@ -102,11 +150,13 @@ def _check_order(graph: Graph, indices: dict[int, int]) -> None:
     latest: dict[int, tuple[int, str]] = {}  # tensor -> last block upstream, its layer
     for call in graph.calls:
         before = max((latest.get(id(x), (-1, "")) for x in call.inputs), default=(-1, ""))
-        own = indices.get(id(call.layer), -1) if owns_weights(call.layer) else before[0]
+        # What is inside of a layer, in blocks of its own, has no known order.
+        known = owns_weights(call.layer) and id(call.layer) in indices
+        own = indices[id(call.layer)] if known else before[0]
         if own < before[0]:
             raise ValueError(
                 f"`blocks` must follow the graph, front to back. Received: {call.path!r} in "
                 f"block {own}, after {before[1]!r} in block {before[0]}"
             )
-        here = (own, call.path) if owns_weights(call.layer) else before
+        here = (own, call.path) if known else before
         latest.update((id(x), here) for x in call.outputs)

@@ -43,8 +43,8 @@ def counts(model):
         # Embeddings, then attention and the two layers behind it in turn.
         (skip_nets.bert, [1, 1, 1] + 4 * [1, 2] + [1]),
         (skip_nets.wide_and_deep, [1, 1, 1, 1]),
-        # A stem, residual blocks, the pyramid with one head, the other head.
-        (skip_nets.retinanet, [1, 4, 3, 4, 3, 4, 3, 3, 10, 3]),
+        # A stem, residual blocks, the pyramid, and heads that all its levels share.
+        (skip_nets.retinanet, [1, 4, 3, 4, 3, 4, 3, 3, 8, 1, 2, 1, 1]),
     ],
     ids=["deep unet", "unet", "wavenet", "bert", "wide and deep", "retinanet"],
 )
@@ -187,3 +187,18 @@ def test_a_frozen_front_needs_no_gradient(make):
                 assert moved == (index >= frozen), (layer.name, frozen)
         if not (dilated or attends):
             assert costs.training({}, frozen) == 2 * macs(operators), frozen
+
+
+def test_a_tower_that_is_called_twice_is_cut_like_one_that_is_called_once():
+    x = inputs = keras.Input((8,))
+    for index in range(3):
+        x = layers.Dense(8, "relu", name=f"dense_{index}")(x)
+    tower = keras.Model(inputs, x)
+    one, other = keras.Input((8,)), keras.Input((8,))
+    head = layers.Dense(1, name="head")(layers.Concatenate()([tower(one), tower(other)]))
+    model = keras.Model([one, other], head)
+    blocks = [[layer.name for layer in block] for block in find_blocks(model)]
+    assert blocks == [["dense_0"], ["dense_1"], ["dense_2"], ["head"]]
+    # A layer that is called on its own results holds all between together.
+    back = keras.Model(inputs, layers.Dense(1)(tower(tower(inputs))))
+    assert len(find_blocks(back)) == 2
