@@ -24,7 +24,7 @@ from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.suitable import check_model
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities
-from spfde_keras.timeline import Timeline
+from spfde_keras.timeline import Timeline, usual_interval
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
 from spfde_keras.updaters import Moment, carry_out
 from spfde_keras.updaters.base import UpdaterLike
@@ -36,8 +36,9 @@ class SparseTraining(keras.callbacks.Callback):
     Args:
         epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.
         updater: an `Updater`, or its name.
-        interval: int, epochs between two updates of the data, and of each mask.
-        freeze: None, the share of training FLOPs that freezing is to save, or a `Freezing`.
+        interval: int, epochs between two updates of the data, and of each mask; None for one
+            that follows the length of training: 5 of 160 epochs.
+        freeze: None, True, the share of training FLOPs that freezing is to save, or a `Freezing`.
         sieve: None, or the `DataSieve` whose batches are given to `fit`.
         log_dir: None, or a folder for TensorBoard.
         seed: int, seed of random growth and data exchange.
@@ -55,8 +56,8 @@ class SparseTraining(keras.callbacks.Callback):
         self,
         epochs: int | None,
         updater: UpdaterLike,
-        interval: int,
-        freeze: float | Freezing | None = None,
+        interval: int | None,
+        freeze: float | bool | Freezing | None = None,
         sieve: DataSieve | None = None,
         log_dir: str | None = None,
         seed: int = 0,
@@ -65,9 +66,12 @@ class SparseTraining(keras.callbacks.Callback):
         super().__init__()
         self.updater = updaters.get(updater)
         self._of_fit = epochs is None
-        self.timeline = Timeline(
-            1 if epochs is None else epochs, interval, self.updater.stop, data_stop
-        )
+        self._interval = interval
+        # Checked now; where `fit` says how long training is, it is made again.
+        first = 1 if interval is None else interval
+        self.timeline = Timeline(1, first, self.updater.stop, data_stop)
+        if epochs is not None:
+            self._lasts(epochs)
         self._state: tuple[keras.Model, Monitor, Any] | None = None
         self.seed = check_seed(seed)
         self.freezing = Freezing.get(freeze)
@@ -91,6 +95,12 @@ class SparseTraining(keras.callbacks.Callback):
     def interval(self) -> int:
         """Epochs between two updates."""
         return self.timeline.interval
+
+    def _lasts(self, epochs: int) -> None:
+        """Sets the length of training."""
+        self.timeline = dataclasses.replace(self.timeline, epochs=epochs)
+        if self._interval is None:
+            self.timeline = dataclasses.replace(self.timeline, interval=usual_interval(epochs))
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -173,7 +183,7 @@ class SparseTraining(keras.callbacks.Callback):
                 raise ValueError(
                     "`epochs` must be given where `fit` does not tell it. Received: None"
                 )
-            self.timeline = dataclasses.replace(self.timeline, epochs=of_fit)
+            self._lasts(of_fit)
             self._freezer = Freezer(self._blocks, self._make_plan(self._blocks))
         elif of_fit not in (None, self.epochs):
             raise ValueError(
