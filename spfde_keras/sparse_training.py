@@ -51,6 +51,8 @@ class SparseTraining(keras.callbacks.Callback):
 
     trains_sparse = True
     """Whether it goes before all other callbacks."""
+    most_steps: int | None = None
+    """The most steps of an epoch that is sieved, `fit`'s `steps_per_epoch`."""
 
     def __init__(
         self,
@@ -136,7 +138,7 @@ class SparseTraining(keras.callbacks.Callback):
         self._frozen_by_user = [mask for mask in self._masks if not mask.kernel.trainable]
         if not self._of_fit:
             self._freezer = Freezer(self._blocks, self._make_plan(self._blocks))
-        data = [] if self.sieve is None else [SieveEpochs(self.sieve)]
+        data = [] if self.sieve is None else [SieveEpochs(self.sieve, self.most_steps)]
         self._data = keras.callbacks.CallbackList(data, model=model)
         self._writer = tf.summary.create_file_writer(self.log_dir) if self.log_dir else None
 
@@ -230,7 +232,7 @@ class SparseTraining(keras.callbacks.Callback):
         monitor, ledger, done = self.model.monitor, self._ledger, epoch + 1
         samples, frozen = int(monitor.samples.numpy()), self._freezer.frozen(epoch)
         self._book(frozen)
-        ledger.book_dense(self.sieve.total if self.sieve is not None else samples)
+        ledger.book_dense(samples if self.sieve is None else self.sieve.most(self.most_steps))
         for mask in self._masks:
             mask.project()
         if self.timeline.is_boundary(done):

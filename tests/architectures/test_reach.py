@@ -1,4 +1,4 @@
-"""Architectures of others go all the way: sparsify, SpFDE with sieve, save, load, densify, export."""
+"""Architectures of others go all the way, from sparsify to an exported file."""
 
 import importlib.util
 import pathlib
