@@ -109,6 +109,26 @@ def subnet_sparsities(model: keras.Model) -> list[float]:
     return _sparsities(_kept(find_masks(model))).tolist()
 
 
+def target_sparsities(model: keras.Model) -> list[float]:
+    """Returns the share of zeros that each sub-net has when training ends.
+
+    Args:
+        model: a `SparseModel`, or any Keras model.
+
+    Example:
+
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16), keras.layers.Dense(2)])
+    >>> target_sparsities(sparsify(mlp, sparsity=0.5, initial="dense"))
+    [0.5]
+    """
+    masks = find_masks(model)
+    if not masks:
+        return []
+    shares = [[subnet.sparsity for subnet in mask.subnets] for mask in masks]
+    sizes = [mask.layout.size for mask in masks]
+    return np.average(shares, axis=0, weights=sizes).tolist()
+
+
 def model_sparsity(model: keras.Model) -> float:
     """Returns the share of zeros among all weights of a model, those without a mask included.
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -40,6 +40,7 @@ class SparseModel(keras.Model):
     switch: SubnetSwitch | None = None
     judge: Any = None
     _recorded = False
+    _in_step = False
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -70,9 +71,7 @@ class SparseModel(keras.Model):
             raise ValueError(
                 f"All masks must have the same number of sub-nets. Received: {sorted(counts)}"
             )
-        sizes = [mask.layout.size for mask in masks]
-        shares = [[subnet.sparsity for subnet in mask.subnets] for mask in masks]
-        return [subnet_name(share) for share in np.average(shares, axis=0, weights=sizes)]
+        return [subnet_name(share) for share in sparsity_summary.target_sparsities(self)]
 
     def activate(self, subnet: int) -> None:
         """Chooses the sub-net that the model runs as, in everything but training.
@@ -146,7 +145,22 @@ class SparseModel(keras.Model):
         sparsity_summary.summary(self, print_fn or print)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(strip_ids(inputs), *args, **kwargs)
+        # Where an archive or a converter traces it, and takes it elsewhere, kernels may be missing.
+        leaves = tf.inside_function() and not (self._in_step or kwargs.get("training"))
+        with kernels.disabled() if leaves else contextlib.nullcontext():
+            return super().__call__(strip_ids(inputs), *args, **kwargs)
+
+    @contextlib.contextmanager
+    def _step(self) -> Iterator[None]:
+        compat.set_untracked(self, _in_step=True)
+        try:
+            yield
+        finally:
+            compat.set_untracked(self, _in_step=False)
+
+    def predict_step(self, data: Any) -> Any:
+        with self._step():
+            return super().predict_step(data)
 
     def export(self, *args: Any, **kwargs: Any) -> Any:
         with kernels.disabled():  # where the export is loaded they may be missing
@@ -193,7 +207,8 @@ class SparseModel(keras.Model):
         if self.sieve is not None:
             compat.set_untracked(self, _recorded=False)
         train = functools.partial(super().train_step, data)
-        logs = train() if self.alternation is None else self.alternation.train_step(self, train)
+        with self._step():
+            logs = train() if self.alternation is None else self.alternation.train_step(self, train)
         if self.sieve is not None and not self._recorded:
             raise ValueError(
                 "A `train_step` must call `self.compute_metrics(x, y, y_pred)`, with the `x` it "
@@ -204,7 +219,8 @@ class SparseModel(keras.Model):
     def test_step(self, data: Any) -> dict:
         # Without ids: evaluating a sample is not a visit.
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        return super().test_step((strip_ids(x), y, sample_weight))
+        with self._step():
+            return super().test_step((strip_ids(x), y, sample_weight))
 
     def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         return super().compute_loss(strip_ids(x), *args, **kwargs)
