@@ -61,6 +61,10 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
             exec(compile(code, f"{page.name}, block {number}", "exec"), names)
 
 
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_of_the_repository(page):
     links = re.findall(r"\]\((?!\w+:)([^)#]+)", page.read_text())
