@@ -10,7 +10,7 @@ CXX_FILES := $(KERNEL_FILES) $(wildcard tests/kernels/*.cc tflite/android/*.h tf
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: train test slow coverage lint bench wheels mobile-kit test-packages web clean
+.PHONY: train test slow coverage lint bench docs wheels mobile-kit test-packages web clean
 
 train: $(VENV)/.kernels
 	$(BIN)/python -m apps.train $(ARGS)
@@ -49,6 +49,10 @@ wheels: $(VENV)/.installed-dev
 	SPFDE_BUILD_KERNELS=no $(BIN)/python -m build --outdir dist
 	SPFDE_BUILD_KERNELS=yes $(BIN)/python -m pip wheel --no-deps --wheel-dir dist dist/*.tar.gz
 
+# The site, into build/site/; a warning is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 # What runs .tflite files in XNNPACK's sparse mode, without a phone; ARGS="wasm" for that part only.
 mobile-kit: $(VENV)/.installed
 	$(BIN)/python tflite/kit/install.py $(ARGS)
@@ -78,6 +82,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	SPFDE_BUILD_KERNELS=no $(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 # After TensorFlow is there. Without a compiler all works, more slowly.
 $(VENV)/.kernels: pyproject.toml $(KERNEL_FILES) $(COMPILATION) | $(VENV)/.installed

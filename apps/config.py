@@ -72,16 +72,25 @@ class RunConfig(Options):
         "how sparsity is divided among layers",
         choices=lambda: families.names("distributions"),
     )
-    interval: int = option(2, "epochs between two updates of masks and samples", least=1)
+    interval: int | None = option(
+        None,
+        "epochs between two updates of masks and samples; if unset it follows the epochs: 5 of 160",
+        least=1,
+    )
     initial_density: float = option(0.5, "ast and joint: share of weights trained with at first")
     gradient_correction: bool = option(
         True, "ast: correct gradients that conflict with the previous sub-net's"
     )
-    freeze_reduction: float = option(
-        0.2,
-        "share of training FLOPs that freezing saves; 0 never freezes",
+    freeze_reduction: float | None = option(
+        None,
+        "share of training FLOPs that freezing saves; 0 never freezes; if unset 0.2, or as much "
+        "as the run allows",
         least=0,
+        below=1,
         topic="freezing",
+    )
+    freeze_share: float | None = option(
+        None, "share of the kernels that may be frozen; 2/3 if unset", below=1
     )
     freeze_scheme: str = option(
         "single_shot", "when blocks freeze", choices=lambda: families.names("freezing.schemes")
@@ -122,6 +131,8 @@ class RunConfig(Options):
                     f"`{name}` must be one value with method {self.method}; several are for "
                     f"{' and '.join(ALTERNATING)}. Received: {text(values)}"
                 )
+        if self.freeze_share is not None and not self.freeze_share > 0:
+            raise ValueError(f"`freeze_share` must be positive. Received: {self.freeze_share}")
         if not self.learning_rate > 0:
             raise ValueError(f"`learning_rate` must be positive. Received: {self.learning_rate}")
         warmup = self.epochs // 20 if self.warmup_epochs is None else self.warmup_epochs
@@ -130,6 +141,11 @@ class RunConfig(Options):
             raise ValueError(
                 f"`warmup_epochs` must be less than `epochs`, {self.epochs}. Received: {warmup}"
             )
+
+    @property
+    def freezes(self) -> bool:
+        """Whether blocks are frozen."""
+        return self.freeze_reduction != 0
 
     @property
     def folder(self) -> str:

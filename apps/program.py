@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -111,6 +112,8 @@ def run(
 ) -> int:
     """Runs a program. What is known to go wrong ends it with one line, `error: ...`, on stderr.
 
+    A warning is one line as well, `warning: ...`, without the place in the code.
+
     Args:
         main: the program, a function of its options. Of what it raises, ValueError, RuntimeError,
             OSError and ImportError are for the user to read.
@@ -126,11 +129,17 @@ def run(
         if values.help:
             print(description, flag_help(kind, text), sep="\n")
         else:
-            main(_options(kind, values, rest))
+            with warnings.catch_warnings():
+                warnings.showwarning = _show
+                main(_options(kind, values, rest))
         sys.stdout.flush()  # so that what is wrong with it shows here
     except (ValueError, RuntimeError, OSError, ImportError) as error:
         return report(error)
     return 0
+
+
+def _show(message: Warning | str, *_: Any) -> None:
+    print("warning:", " ".join(str(message).split()), file=sys.stderr)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -249,8 +249,22 @@ def _updater(config: RunConfig) -> updaters.Updater:
     return updaters.get("static" if config.method == "dense" else config.method)
 
 
+class _Freezing(Freezing):
+    """Freezing by flags, in whose words messages are."""
+
+    argument = "freeze_reduction"
+
+    def __init__(self, config: RunConfig):
+        reduction = "auto" if config.freeze_reduction is None else config.freeze_reduction
+        share = {} if config.freeze_share is None else {"share": config.freeze_share}
+        super().__init__(reduction, config.freeze_scheme, **share)
+
+    def settings(self, interval: int | None, share: float | None) -> str:
+        flags = {"interval": interval, "freeze_share": share}
+        return " ".join(f"--{name}={value}" for name, value in flags.items() if value is not None)
+
+
 def _training(config: RunConfig, sieve: DataSieve) -> SparseTraining:
-    freezing = config.freeze_reduction > 0
     callbacks: dict[str, Callable[..., SparseTraining]] = {
         "ast": functools.partial(
             AlternatingSparseTraining, gradient_correction=config.gradient_correction
@@ -261,7 +275,7 @@ def _training(config: RunConfig, sieve: DataSieve) -> SparseTraining:
         epochs=config.epochs,
         updater=_updater(config),
         interval=config.interval,
-        freeze=Freezing(config.freeze_reduction, config.freeze_scheme) if freezing else None,
+        freeze=_Freezing(config) if config.freezes else None,
         sieve=sieve,
         seed=config.seed,
         data_stop=config.data_stop,
@@ -290,7 +304,7 @@ def optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
         warmup_target=config.learning_rate if warmup else None,
         warmup_steps=warmup,
         decay_steps=config.epochs * steps - warmup,
-        alpha=1.0 if config.freeze_reduction else 0.0,
+        alpha=1.0 if config.freezes else 0.0,
     )
     sgd = keras.optimizers.SGD(schedule, momentum=0.9, weight_decay=config.weight_decay or None)
     sgd.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
@@ -314,4 +328,6 @@ def _batches(run: Run) -> tf.data.Dataset:
             )
         return Identified(dataset.normalize(images), x.sample_id), y
 
-    return sieve.batches(config.batch_size).map(prepared).prefetch(tf.data.AUTOTUNE)
+    # As any dataset maps: images are shifted by their ids, which the batches' own `map` hides.
+    batches = tf.data.Dataset.map(sieve.batches(config.batch_size), prepared)
+    return batches.prefetch(tf.data.AUTOTUNE)

@@ -1,1 +1,1 @@
-"""Measurements behind the numbers in the README."""
+"""Measurements behind the numbers in docs/benchmarks.md."""

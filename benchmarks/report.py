@@ -18,6 +18,13 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     sys.stdout.flush()
 
 
+def print_markdown(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table for documentation."""
+    for row in (headers, ["---"] * len(headers), *rows):
+        print(f"| {' | '.join(row)} |")
+    sys.stdout.flush()
+
+
 def settings(options: Options) -> dict:
     """Returns the options that say what was measured, which is all but the file to write."""
     return {name: value for name, value in dataclasses.asdict(options).items() if name != "json"}

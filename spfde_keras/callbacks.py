@@ -27,8 +27,10 @@ class SpFDE(SparseTraining):
     Args:
         epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.
         updater: an `Updater`, or its name, one of `spfde_keras.updaters.names()`.
-        interval: int, epochs between updates of masks and data.
-        freeze: None, the share of training FLOPs that freezing is to save, or a `Freezing`.
+        interval: int, epochs between updates of masks and data; None for one that follows the
+            length of training: 5 of 160 epochs, as in the paper.
+        freeze: None, the share of training FLOPs that freezing is to save, or a `Freezing`; True
+            for a share of 0.2, or as much as a short run allows.
         sieve: None, or the `DataSieve` whose batches are given to `fit`.
         log_dir: None, or a folder for TensorBoard: the logs' scalars, and for each kernel
             the share of kept weights that the last update left in place.
@@ -59,8 +61,8 @@ class SpFDE(SparseTraining):
         self,
         epochs: int | None = None,
         updater: UpdaterLike = "mest_ems",
-        interval: int = 5,
-        freeze: float | Freezing | None = None,
+        interval: int | None = None,
+        freeze: float | bool | Freezing | None = None,
         sieve: DataSieve | None = None,
         log_dir: str | None = None,
         seed: int = 0,

@@ -62,6 +62,11 @@ def run_graph(
     return function._run_through_graph(inputs, operation_fn=operation)
 
 
+def standardized_inputs(model: keras.Model, x: Any) -> list[Any]:
+    """Returns what a functional model makes of its inputs: one for each of `model.inputs`."""
+    return model._standardize_inputs(x)
+
+
 def sequential_graph(model: keras.Sequential) -> keras.Function | None:
     """Returns the graph of a Sequential model, which has no public one; None until it is built."""
     return model._functional
@@ -224,9 +229,10 @@ def projection_of_attribute(attribute: str) -> str:
     return attribute.removeprefix("_").removesuffix("_dense")
 
 
-def has_gate(layer: keras.layers.MultiHeadAttention) -> bool:
+def has_gate(layer: keras.layers.Layer) -> bool:
     """Returns whether attention was made with `use_gate=True`, which only `_use_gate` tells."""
-    return layer._use_gate
+    grouped = isinstance(layer, keras.layers.GroupQueryAttention)
+    return layer.use_gate if grouped else layer._use_gate
 
 
 def replace_methods(instance: object, **methods: Callable) -> None:

@@ -14,7 +14,13 @@ def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArg
     bound = inspect.signature(keras.Model.fit).bind(model, *args, **kwargs)
     callbacks = bound.arguments.get("callbacks")
     if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
-        bound.arguments["callbacks"] = arranged(keras.tree.flatten(callbacks))
+        callbacks = arranged(keras.tree.flatten(callbacks))
+        bound.arguments["callbacks"] = callbacks
+        sieving = [one for one in callbacks if leads(one) and one.sieve is not None]
+        for callback in sieving:
+            # Given to Keras, an iteration would go on over several epochs, past updates.
+            callback.most_steps = bound.arguments.get("steps_per_epoch")
+            bound.arguments["steps_per_epoch"] = None
     return bound
 
 

@@ -1,7 +1,7 @@
 """The layer calls of a functional model in execution order, nested models expanded."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -61,7 +61,7 @@ class Graph:
     outputs: tuple[keras.KerasTensor, ...]
 
 
-def trace(model: keras.Model) -> Graph:
+def trace(model: keras.Model, shapes: Sequence[Sequence[int | None]] | None = None) -> Graph:
     """Returns the graph of `model` down to its leaf layers.
 
     Nested functional and Sequential models are replaced by their layers, once per call and
@@ -70,6 +70,8 @@ def trace(model: keras.Model) -> Graph:
 
     Args:
         model: a functional or built Sequential `keras.Model`.
+        shapes: None, or a shape for each of its inputs, batch axis first: the graph then has
+            the shapes that follow from them.
 
     Returns:
         A `Graph`; tensors are distinguished by identity.
@@ -92,8 +94,14 @@ def trace(model: keras.Model) -> Graph:
             f"{getattr(model, 'name', model)!r}; build it from keras.Input."
         )
     calls: list[Call] = []
-    outputs = _expand(function, function.inputs, "", calls)
-    return Graph(tuple(calls), tuple(function.inputs), tuple(outputs))
+    inputs = function.inputs
+    if shapes is not None:
+        inputs = [
+            keras.KerasTensor(tuple(shape), x.dtype, sparse=x.sparse, ragged=x.ragged)
+            for shape, x in zip(shapes, inputs, strict=True)
+        ]
+    outputs = _expand(function, inputs, "", calls)
+    return Graph(tuple(calls), tuple(inputs), tuple(outputs))
 
 
 def _function(operation: object) -> keras.Function | None:

@@ -1,6 +1,7 @@
 """What the callbacks of sparse training share."""
 
 import dataclasses
+import functools
 import warnings
 from typing import Any
 
@@ -17,11 +18,13 @@ from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.last_batch import batch_size
 from spfde_keras.masking import Mask, find_masks
+from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.randomness import check_seed, generator
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
+from spfde_keras.sieve.suitable import check_model
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, target_sparsities
-from spfde_keras.timeline import Timeline
+from spfde_keras.timeline import Timeline, usual_interval
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
 from spfde_keras.updaters import Moment, carry_out
 from spfde_keras.updaters.base import UpdaterLike
@@ -33,8 +36,9 @@ class SparseTraining(keras.callbacks.Callback):
     Args:
         epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.
         updater: an `Updater`, or its name.
-        interval: int, epochs between two updates of the data, and of each mask.
-        freeze: None, the share of training FLOPs that freezing is to save, or a `Freezing`.
+        interval: int, epochs between two updates of the data, and of each mask; None for one
+            that follows the length of training: 5 of 160 epochs.
+        freeze: None, True, the share of training FLOPs that freezing is to save, or a `Freezing`.
         sieve: None, or the `DataSieve` whose batches are given to `fit`.
         log_dir: None, or a folder for TensorBoard.
         seed: int, seed of random growth and data exchange.
@@ -47,13 +51,15 @@ class SparseTraining(keras.callbacks.Callback):
 
     trains_sparse = True
     """Whether it goes before all other callbacks."""
+    most_steps: int | None = None
+    """The most steps of an epoch that is sieved, `fit`'s `steps_per_epoch`."""
 
     def __init__(
         self,
         epochs: int | None,
         updater: UpdaterLike,
-        interval: int,
-        freeze: float | Freezing | None = None,
+        interval: int | None,
+        freeze: float | bool | Freezing | None = None,
         sieve: DataSieve | None = None,
         log_dir: str | None = None,
         seed: int = 0,
@@ -62,9 +68,12 @@ class SparseTraining(keras.callbacks.Callback):
         super().__init__()
         self.updater = updaters.get(updater)
         self._of_fit = epochs is None
-        self.timeline = Timeline(
-            1 if epochs is None else epochs, interval, self.updater.stop, data_stop
-        )
+        self._interval = interval
+        # Checked now; where `fit` says how long training is, it is made again.
+        first = 1 if interval is None else interval
+        self.timeline = Timeline(1, first, self.updater.stop, data_stop)
+        if epochs is not None:
+            self._lasts(epochs)
         self._state: tuple[keras.Model, Monitor, Any] | None = None
         self.seed = check_seed(seed)
         self.freezing = Freezing.get(freeze)
@@ -89,6 +98,12 @@ class SparseTraining(keras.callbacks.Callback):
         """Epochs between two updates."""
         return self.timeline.interval
 
+    def _lasts(self, epochs: int) -> None:
+        """Sets the length of training."""
+        self.timeline = dataclasses.replace(self.timeline, epochs=epochs)
+        if self._interval is None:
+            self.timeline = dataclasses.replace(self.timeline, interval=usual_interval(epochs))
+
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         self._check(model)
@@ -108,19 +123,22 @@ class SparseTraining(keras.callbacks.Callback):
             # For all variables: an optimizer that does not know a block cannot train it later.
             model.optimizer.build(model.trainable_variables)
         patterns = self.freezing.blocks if self.freezing else None
-        self._costs = cost.profile(model, patterns)
-        self._ledger = cost.Ledger(self._costs)
-        if self.freezing and self._costs.unknown:
+        self._open_sizes = OpenSizes(model)
+        self._costs_at = functools.lru_cache(functools.partial(cost.profile, model, patterns))
+        costs = cost.profile(model, patterns, self.freezing.input_shape if self.freezing else None)
+        self._ledger = cost.Ledger(costs)
+        if self.freezing and costs.unknown:
             warnings.warn(
                 "Inputs of unknown size count as one position: freezing is planned by the weights "
-                f"of layers such as {self._costs.unknown[0]!r}, and `flops_share` is NaN.",
+                f"of layers such as {costs.unknown[0]!r}. To plan with a size: "
+                "freeze=Freezing(reduction, input_shape=shape), the shape of one sample.",
                 stacklevel=2,
             )
         self._blocks = find_blocks(model, patterns)
         self._frozen_by_user = [mask for mask in self._masks if not mask.kernel.trainable]
         if not self._of_fit:
             self._freezer = Freezer(self._blocks, self._make_plan(self._blocks))
-        data = [] if self.sieve is None else [SieveEpochs(self.sieve)]
+        data = [] if self.sieve is None else [SieveEpochs(self.sieve, self.most_steps)]
         self._data = keras.callbacks.CallbackList(data, model=model)
         self._writer = tf.summary.create_file_writer(self.log_dir) if self.log_dir else None
 
@@ -154,7 +172,9 @@ class SparseTraining(keras.callbacks.Callback):
         """
         if self._state is None or self._state[0] is not self.model:
             keep_batch = bool(self._masks) and bool(self.updater.gradient)
-            self._state = self.model, Monitor(keep_batch), self._alternation()
+            self._state = self.model, Monitor(keep_batch, self._open_sizes), self._alternation()
+        if self.sieve is not None:
+            check_model(self.model, self.sieve.batch_sizes)
         _, monitor, alternation = self._state
         self.model.attach(monitor, self.sieve, alternation)
 
@@ -165,7 +185,7 @@ class SparseTraining(keras.callbacks.Callback):
                 raise ValueError(
                     "`epochs` must be given where `fit` does not tell it. Received: None"
                 )
-            self.timeline = dataclasses.replace(self.timeline, epochs=of_fit)
+            self._lasts(of_fit)
             self._freezer = Freezer(self._blocks, self._make_plan(self._blocks))
         elif of_fit not in (None, self.epochs):
             raise ValueError(
@@ -199,7 +219,7 @@ class SparseTraining(keras.callbacks.Callback):
             self._settle_what_never_trains()
             for subnet in range(self._subnets):
                 self._update(self._masks_in(0, None), subnet, 0.0, 0, Moment.START)
-        monitor.samples.assign(0)
+        monitor.start_epoch()
         self._booked = 0
         self._data.on_epoch_begin(epoch)
         if self._freezer.apply(self.model, epoch) and epoch and (self.params or {}).get("verbose"):
@@ -216,7 +236,7 @@ class SparseTraining(keras.callbacks.Callback):
         monitor, ledger, done = self.model.monitor, self._ledger, epoch + 1
         samples, frozen = int(monitor.samples.numpy()), self._freezer.frozen(epoch)
         self._book(frozen)
-        ledger.book_dense(self.sieve.total if self.sieve is not None else samples)
+        ledger.book_dense(samples if self.sieve is None else self.sieve.most(self.most_steps))
         for mask in self._masks:
             mask.project()
         if self.timeline.is_boundary(done):
@@ -333,8 +353,20 @@ class SparseTraining(keras.callbacks.Callback):
     def _book(self, frozen: int) -> None:
         """Books the samples trained on since the last call, with the masks as they are."""
         samples = int(self.model.monitor.samples.numpy())
+        self._ledger.costs = self._costs_of_epoch()
         self._ledger.book_training((samples - self._booked) * self._passes, frozen)
         self._booked = samples
+
+    def _costs_of_epoch(self) -> cost.ModelCost:
+        """Of a sample of the mean size, in this epoch so far, where the model leaves it open."""
+        means = self.model.monitor.mean_sizes
+        # Not each model takes each size: those that halve images take multiples only.
+        for step in (1, 2, 4, 8, 16, 32, 64) if means else ():
+            try:
+                return self._costs_at(tuple(self._open_sizes.of_mean(means, step)))
+            except Exception:
+                continue
+        return self._ledger.costs
 
     def _restore_ledger(self) -> None:
         self._ledger.spent, self._ledger.dense = self.model.monitor.totals.numpy().tolist()
@@ -348,7 +380,7 @@ class SparseTraining(keras.callbacks.Callback):
         flops = self._training_plan(samples=1, batch_size=1).flops
         plan = self.freezing.plan(
             lambda epoch, frozen: flops(epoch, first + frozen),
-            self._costs.block_sizes[first:],
+            self._ledger.costs.block_sizes[first:],
             self.epochs,
             self.interval,
         )
@@ -357,7 +389,7 @@ class SparseTraining(keras.callbacks.Callback):
     def _training_plan(self, samples: int, batch_size: int) -> TrainingPlan:
         subnets = [mask.subnets for mask in self._masks]
         return TrainingPlan(
-            self._costs,
+            self._ledger.costs,
             [
                 {kernel[index].kernel_path: 1 - kernel[index].sparsity for kernel in subnets}
                 for index in range(self._subnets)

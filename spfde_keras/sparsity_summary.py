@@ -31,17 +31,17 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
     >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="hidden"),
     ...                         keras.layers.Dense(2, name="head")])
     >>> summary(sparsify(mlp, sparsity=0.75))
-    kernel         shape   scheme          target  sparsity  kept
-    hidden/kernel  8x16    Unstructured()  0.750   0.750     32
-    total                                          0.750     32
+    kernel         shape  scheme          target  sparsity  kept  dead outputs
+    hidden/kernel  8x16   Unstructured()  0.750   0.750     32    2
+    total                                         0.750     32    2
     of all weights of the model 0.539 are zero
     dense: head, classifier (last layer)
     >>> summary(sparsify(mlp, sparsity=[0.5, 0.75]))
-    kernel         shape  scheme          sub-net    target  sparsity  kept  overlap
-    hidden/kernel  8x16   Unstructured()  subnet_50  0.500   0.500     64
-                          Unstructured()  subnet_75  0.750   0.750     32    1.000
-    total                                 subnet_50          0.500     64
-                                          subnet_75          0.750     32    1.000
+    kernel         shape  scheme          sub-net    target  sparsity  kept  overlap  dead outputs
+    hidden/kernel  8x16   Unstructured()  subnet_50  0.500   0.500     64             0
+                          Unstructured()  subnet_75  0.750   0.750     32    1.000    2
+    total                                 subnet_50          0.500     64             0
+                                          subnet_75          0.750     32    1.000    2
     of all weights of the model 0.449 are zero
     dense: head, classifier (last layer)
     """
@@ -110,7 +110,7 @@ def subnet_sparsities(model: keras.Model) -> list[float]:
 
 
 def target_sparsities(model: keras.Model) -> list[float]:
-    """Returns the share of zeros that each sub-net is to end with, over all masked kernels.
+    """Returns the share of zeros that each sub-net has when training ends.
 
     Args:
         model: a `SparseModel`, or any Keras model.
@@ -151,6 +151,23 @@ def model_sparsity(model: keras.Model) -> float:
     weights = [w for w in model.weights if id(w) not in values and "float" in str(w.dtype)]
     zeros = sum((1 - mask.density) * mask.layout.size for mask in masks)
     return float(zeros / max(1, sum(math.prod(weight.shape) for weight in weights)))
+
+
+def zero_share(model: keras.Model) -> float:
+    """Returns the share of all weights of a model without masks that are zeros of a kernel.
+
+    Args:
+        model: any Keras model, such as one made by `densify`.
+
+    Example:
+
+    >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16), keras.layers.Dense(2)])
+    >>> round(zero_share(densify(sparsify(mlp, sparsity=0.5))), 3)  # 64 of 178
+    0.36
+    """
+    weights = [np.asarray(w) for w in model.weights if "float" in str(w.dtype)]
+    zeros = sum(np.count_nonzero(weight == 0) for weight in weights if weight.ndim > 1)
+    return float(zeros / max(1, sum(weight.size for weight in weights)))
 
 
 def mask_overlap(model: keras.Model) -> dict[str, float]:

@@ -6,6 +6,21 @@ import numpy as np
 
 from spfde_keras.schedules import reached
 
+_INTERVALS = 32  # 160 epochs in intervals of 5, as in the paper
+
+
+def usual_interval(epochs: int) -> int:
+    """Returns the epochs between two boundaries of a run of that length.
+
+    Example:
+
+    >>> [usual_interval(epochs) for epochs in (6, 60, 160)]
+    [1, 2, 5]
+
+    Source: SpFDE (Yuan et al., NeurIPS 2022), section 4: 5 of 160 epochs.
+    """
+    return max(1, round(epochs / _INTERVALS))
+
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:

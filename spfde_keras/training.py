@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from spfde_keras.kernels.library import tell_if_missing
 from spfde_keras.last_batch import LastBatch, batch_size
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
+from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.places import name_kernels
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified, strip_ids
@@ -39,6 +40,7 @@ class SparseModel(keras.Model):
     switch: SubnetSwitch | None = None
     judge: Any = None
     _recorded = False
+    _in_step = False
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -143,7 +145,22 @@ class SparseModel(keras.Model):
         sparsity_summary.summary(self, print_fn or print)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(strip_ids(inputs), *args, **kwargs)
+        # Where an archive or a converter traces it, and takes it elsewhere, kernels may be missing.
+        leaves = tf.inside_function() and not (self._in_step or kwargs.get("training"))
+        with kernels.disabled() if leaves else contextlib.nullcontext():
+            return super().__call__(strip_ids(inputs), *args, **kwargs)
+
+    @contextlib.contextmanager
+    def _step(self) -> Iterator[None]:
+        compat.set_untracked(self, _in_step=True)
+        try:
+            yield
+        finally:
+            compat.set_untracked(self, _in_step=False)
+
+    def predict_step(self, data: Any) -> Any:
+        with self._step():
+            return super().predict_step(data)
 
     def export(self, *args: Any, **kwargs: Any) -> Any:
         with kernels.disabled():  # where the export is loaded they may be missing
@@ -190,7 +207,8 @@ class SparseModel(keras.Model):
         if self.sieve is not None:
             compat.set_untracked(self, _recorded=False)
         train = functools.partial(super().train_step, data)
-        logs = train() if self.alternation is None else self.alternation.train_step(self, train)
+        with self._step():
+            logs = train() if self.alternation is None else self.alternation.train_step(self, train)
         if self.sieve is not None and not self._recorded:
             raise ValueError(
                 "A `train_step` must call `self.compute_metrics(x, y, y_pred)`, with the `x` it "
@@ -201,7 +219,8 @@ class SparseModel(keras.Model):
     def test_step(self, data: Any) -> dict:
         # Without ids: evaluating a sample is not a visit.
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        return super().test_step((strip_ids(x), y, sample_weight))
+        with self._step():
+            return super().test_step((strip_ids(x), y, sample_weight))
 
     def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         return super().compute_loss(strip_ids(x), *args, **kwargs)
@@ -237,23 +256,49 @@ class Monitor(SavedState):
 
     Args:
         keep_batch: bool, whether the last training batch is kept for gradients at a boundary.
+        open_sizes: None, or the `OpenSizes` of the model, which are then measured.
     """
 
     last_batch: LastBatch | None
 
-    def __init__(self, keep_batch: bool = False, **kwargs: Any):
+    def __init__(
+        self, keep_batch: bool = False, open_sizes: OpenSizes | None = None, **kwargs: Any
+    ):
         super().__init__(name="monitor", **kwargs)
         self.samples = self.variable("samples", (), "int64")
         self.completed = self.variable("completed_epochs", (), "int64")
         self.totals = self.variable("totals", (2,), "float64")
+        self._open_sizes = open_sizes if open_sizes and open_sizes.axes else None
+        if self._open_sizes is not None:
+            # Of all samples of the epoch, along each open axis.
+            self.sizes = self.variable("sizes", (len(self._open_sizes.axes),), "float64")
         # In a dictionary's items Keras would look for layers and variables of its own.
         compat.set_untracked(self, last_batch=LastBatch() if keep_batch else None)
 
     def observe(self, data: Any) -> None:
         """Counts and keeps one batch; called while the train step is traced."""
-        self.samples.assign_add(batch_size(data))
+        samples = batch_size(data)
+        self.samples.assign_add(samples)
+        if self._open_sizes is not None:
+            x, *_ = keras.utils.unpack_x_y_sample_weight(data)
+            sizes = self._open_sizes.measure(strip_ids(x))
+            self.sizes.assign_add(tf.cast(samples, tf.float64) * sizes)
         if self.last_batch is not None:
             self.last_batch.assign(data)
+
+    def start_epoch(self) -> None:
+        """Counts from the beginning."""
+        self.samples.assign(0)
+        if self._open_sizes is not None:
+            self.sizes.assign(np.zeros(self.sizes.shape))
+
+    @property
+    def mean_sizes(self) -> tuple[float, ...]:
+        """The mean size of this epoch's samples along each open axis; () without any."""
+        samples = int(self.samples.numpy())
+        if self._open_sizes is None or not samples:
+            return ()
+        return tuple((self.sizes.numpy() / samples).tolist())
 
 
 def kernel_gradients(

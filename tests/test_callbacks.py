@@ -385,7 +385,7 @@ def test_tensorboard_scalars_and_overlaps(data, tmp_path):
         ({"epochs": 0}, "`epochs` must be"),
         ({"epochs": 4, "interval": 0}, "`interval` must be"),
         ({"epochs": 4, "updater": "adam"}, "`updater` must be an Updater"),
-        ({"epochs": 4, "freeze": 1.5}, "`reduction` must be"),
+        ({"epochs": 4, "freeze": 1.5}, "`freeze` must be in"),
         ({"epochs": 4, "freeze": "much"}, "`freeze` must be"),
     ],
 )
@@ -415,3 +415,21 @@ def test_wrong_models_and_plans_are_refused_before_training(data):
         fit(model, data, SpFDE(4), epochs=5)
     for value, variable in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(value, variable.numpy())
+
+
+def test_short_runs_freeze_what_they_can(data):
+    model = compiled(sparsify(network(), sparsity=0.75, dense="last"))
+    callback = SpFDE(3, "set", freeze=True)
+    assert callback.interval == 1
+    with pytest.warns(UserWarning, match="Freezing saves 0.* that 3 epochs with interval 1 allow"):
+        history = fit(model, data, callback)
+    assert history["frozen_blocks"][-1] > 0
+    with pytest.raises(ValueError, match="`freeze` must be at most"):
+        fit(model, data, SpFDE(3, "set", freeze=0.9))
+
+
+def test_the_interval_follows_what_fit_is_given(data):
+    model = compiled(sparsify(network(), sparsity=0.75, dense="last"))
+    callback = SpFDE(updater="set")
+    model.fit(*data, epochs=2, verbose=0, callbacks=[callback])
+    assert (callback.epochs, callback.interval) == (2, 1)

@@ -410,3 +410,13 @@ def test_wrapped_containers_become_plain_ones():
     for value, kind in ((layer.listed, list), (layer.named, dict), (layer.several, set)):
         assert type(value) is not kind and compat.empty_container(value) == kind(), SEEN
         assert type(compat.empty_container(value)) is kind, SEEN
+
+
+def test_inputs_are_brought_into_the_order_of_the_model():
+    """Keras: `Functional._standardize_inputs`."""
+    b, a = keras.Input((2,), name="b"), keras.Input((3,), name="a", optional=True)
+    model = keras.Model([b, a], [L.Dense(2)(b), L.Identity()(a)])
+    given = {"a": None, "b": np.zeros((5, 2))}
+    first, second = compat.standardized_inputs(model, given)
+    assert tuple(first.shape) == (5, 2), SEEN
+    assert second is None, SEEN

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = (".ci", "apps", "benchmarks", "docs", "spfde_keras", "tests", "tflite")
 FILES = (
     *("BUILD.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile"),
-    *("README.md", "pyproject.toml", "setup.py", ".clang-format", ".clang-tidy"),
+    *("README.md", "mkdocs.yml", "pyproject.toml", "setup.py", ".clang-format", ".clang-tidy"),
 )
 MACHINE = platform.machine()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spfde_keras.timeline import Timeline
+from spfde_keras.timeline import Timeline, usual_interval
 
 
 def changes(timeline):
@@ -110,3 +110,7 @@ def test_each_sub_net_has_one_turn_an_interval_until_masks_rest(epochs, interval
 def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Timeline(**({"epochs": 4, "interval": 2} | arguments))
+
+
+def test_the_usual_interval_follows_the_length_of_training():
+    assert [usual_interval(epochs) for epochs in (1, 6, 12, 60, 160, 320)] == [1, 1, 1, 2, 5, 10]

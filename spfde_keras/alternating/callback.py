@@ -65,7 +65,7 @@ class AlternatingSparseTraining(SparseTraining):
         updater: UpdaterLike = "prune_and_regrow",
         interval: int = 3,
         gradient_correction: bool = True,
-        freeze: float | Freezing | None = None,
+        freeze: float | bool | Freezing | None = None,
         sieve: DataSieve | None = None,
         log_dir: str | None = None,
         seed: int = 0,

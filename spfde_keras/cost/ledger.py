@@ -8,6 +8,7 @@ class Ledger:
 
     Args:
         costs: the `ModelCost` of the model, whose masks' current densities count at each booking.
+            Where the sizes of inputs are open, set `costs` to those at the sizes of what is booked.
 
     Example:
 
@@ -20,30 +21,30 @@ class Ledger:
     """
 
     def __init__(self, costs: ModelCost):
-        self._costs = costs
+        self.costs = costs
         self.spent = 0.0
         self.dense = 0.0
 
     def book_training(self, samples: int, frozen: int) -> None:
         """Books training on `samples`, with `frozen` front blocks and the masks as they are."""
-        self.spent += samples * self._costs.training(frozen=frozen)
+        self.spent += samples * self.costs.training(frozen=frozen)
 
     def book_dense(self, samples: int) -> None:
         """Books what dense training on `samples` would take."""
-        self.dense += samples * self._costs.training({})
+        self.dense += samples * self.costs.training({})
 
     def book_gradient(
         self, gradient: str, samples: int, frozen: int, densities: Densities | None = None
     ) -> None:
         """Books the extra pass of a mask update, "masked" or "dense", over one batch."""
-        self.spent += samples * self._costs.update_gradient(gradient, densities, frozen)
+        self.spent += samples * self.costs.update_gradient(gradient, densities, frozen)
 
     @property
     def share(self) -> float:
         """Training FLOPs so far as a share of dense training on all data; 0 at first.
 
-        NaN for a model with inputs of unknown size, on which the share depends.
+        NaN where the costs depend on sizes that are not known.
         """
-        if self._costs.unknown:
+        if self.costs.unknown:
             return float("nan")
         return self.spent / self.dense if self.dense else 0.0

@@ -4,6 +4,7 @@ The rules, those of SpFDE (section 4) and RigL (appendix H), stated in `RULES`.
 """
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,6 +15,7 @@ from spfde_keras import compat
 from spfde_keras.freezing.blocks import Pattern, find_blocks
 from spfde_keras.graph import Call, trace
 from spfde_keras.masking import Mask, find_masks
+from spfde_keras.open_sizes import InputShape, Shape, input_shapes
 
 RULES = (
     "One multiply-accumulate (MAC) is 2 FLOPs. Only kernels count: biases, normalisation, "
@@ -23,9 +25,12 @@ RULES = (
     "Training is the forward pass, the gradient of the weights and the gradient of the inputs, "
     "each as many FLOPs as forward. The input gradient is not counted for kernels with nothing "
     "trainable upstream.",
-    "Kernels of recurrent layers, and of layers whose use of them is not known, count as dense, "
-    "used once at each position of the layer's input.",
-    "Inputs of unknown size are counted as if they had one position; shares of such models are "
+    "Kernels of recurrent layers, and of layers whose use of them is not known, count as if they "
+    "were used once at each position of the layer's input.",
+    "Inputs of unknown size have the sizes that are given, or, in training, the mean sizes of an "
+    "epoch's batches, rounded to sizes that the model takes: exact for what is done at each "
+    "position of a sequence, about right for images of several sizes. Ragged inputs count their "
+    "mean length, whatever pads them. Without sizes they count as one position, and shares are "
     "not known.",
     "Frozen blocks cost their forward pass only.",
     "Memory is fp32: non-zero kernel weights, outputs of the kernel layers times the batch size, "
@@ -35,9 +40,6 @@ RULES = (
 
 Densities = Mapping[str, float]
 """Share of non-zero weights by kernel path; kernels not named are dense."""
-
-Shape = Sequence[int | None]
-"""Of a tensor, batch axis first; None is an unknown extent."""
 
 _FLOPS_PER_MAC = 2
 _BYTES = 4  # fp32
@@ -171,7 +173,11 @@ class ModelCost:
         return np.bincount(self._column("block"), values, self.blocks)
 
 
-def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> ModelCost:
+def profile(
+    model: keras.Model,
+    blocks: Sequence[Pattern] | None = None,
+    input_shape: InputShape | None = None,
+) -> ModelCost:
     """Returns what a model costs per sample.
 
     Kernels of Conv, DepthwiseConv, SeparableConv, ConvTranspose, Dense and EinsumDense layers
@@ -183,13 +189,16 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
         model: a functional or Sequential `keras.Model`, plain or made by `sparsify`, in the state
             in which it will be trained: layers with `trainable = False` have no gradient.
         blocks: as for `find_blocks`.
+        input_shape: None, or the shape of one sample without the batch axis, for a model whose
+            inputs have no size of their own: (32, 32, 3). Of several inputs a list of shapes,
+            or a dictionary by name.
 
     Returns:
         A `ModelCost`.
 
     Raises:
         ValueError: if the model has no graph, `blocks` do not fit it, it has no kernel that can
-            be counted, or a shape is not known.
+            be counted, or `input_shape` does not fit it.
 
     Example:
 
@@ -201,17 +210,22 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
     Source: SpFDE (Yuan et al., NeurIPS 2022), section 4; RigL (Evci et al., 2020), appendix H.
     """
     found = find_blocks(model, blocks)
-    block_of = {id(layer): index for index, block in enumerate(found) for layer in block}
+    block_of = {
+        id(weight): index
+        for index, block in enumerate(found)
+        for layer in block
+        for weight in layer.weights
+    }
     masks = tuple(find_masks(model))
     masked = {id(mask.kernel) for mask in masks}
     kernels: dict[int, KernelCost] = {}
     uncounted: dict[str, None] = {}
     unknown: dict[str, None] = {}
     upstream: dict[int, int] = {}  # tensor -> last block with a trainable weight
-    for call in trace(model).calls:
+    shapes = None if input_shape is None else input_shapes(model, input_shape)
+    for call in trace(model, shapes).calls:
         latest = max((upstream.get(id(x), -1) for x in call.inputs), default=-1)
-        block = block_of.get(id(call.layer))
-        if block is not None:
+        if isinstance(call.layer, keras.layers.Layer) and call.layer.weights:
             uses = list(_uses(call))
             counted = {id(use.kernel) for use in uses}
             estimated = [
@@ -220,12 +234,12 @@ def profile(model: keras.Model, blocks: Sequence[Pattern] | None = None) -> Mode
                 if _multiplies(weight, masked) and id(weight) not in counted
             ]
             for use in [*uses, *estimated]:
+                block = block_of[id(use.kernel)]
                 _add(kernels, use, block, block if use.inner else latest)
             uncounted |= {use.kernel.path: None for use in estimated}
             if any(None in x.shape[1:] for x in (*call.inputs, *call.outputs)):
                 unknown[call.path] = None
-            if call.layer.trainable_weights:
-                latest = max(latest, block)
+            latest = max([latest, *(block_of[id(w)] for w in call.layer.trainable_weights)])
         upstream.update((id(x), latest) for x in call.outputs)
     if not kernels:
         raise ValueError(
@@ -298,6 +312,9 @@ def _uses(call: Call) -> Iterator[_Use]:
     if isinstance(call.layer, _COUNTED):
         yield from _leaf_uses(call.layer, call.inputs[0].shape, call.outputs[0].shape)
         return
+    if isinstance(call.layer, _ATTENTION):
+        yield from _attention_uses(call)
+        return
     repeated = isinstance(call.layer, keras.layers.TimeDistributed)
     times = _known(call.inputs[0].shape)[0] if repeated else 1
     for layer, shape in _hidden(call.layer):
@@ -305,6 +322,22 @@ def _uses(call: Call) -> Iterator[_Use]:
             outputs = layer.compute_output_shape(shape)
             for use in _leaf_uses(layer, shape, outputs):
                 yield _Use(use.kernel, times * use.positions, times * use.outputs, inner=True)
+
+
+def _attention_uses(call: Call) -> Iterator[_Use]:
+    attention = call.layer
+    given = inspect.signature(attention.call).bind(*call.args, **call.kwargs).arguments
+    queries, values, keys = given["query"].shape, given["value"].shape, given.get("key")
+    shapes = {"query": queries, "key": values if keys is None else keys.shape, "value": values}
+    if compat.has_gate(attention):
+        shapes["gate"] = queries
+    output = compat.attention_projection(attention, "output")
+    heads = tuple(output.get_build_config()["input_shape"][-2:])
+    for name, shape in shapes.items():
+        layer = compat.attention_projection(attention, name)
+        yield from _leaf_uses(layer, shape, ())
+    for use in _leaf_uses(output, (*queries[:-1], *heads), ()):
+        yield dataclasses.replace(use, inner=True)
 
 
 def _hidden(layer: keras.layers.Layer) -> Iterator[tuple[keras.layers.Layer, tuple]]:

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import tempfile
+import warnings
 from typing import Any, NamedTuple
 
 import keras
@@ -27,6 +28,7 @@ from spfde_keras.export.samples import VERIFICATION_SAMPLES, collect, random_sam
 from spfde_keras.export.verification import compare, reference
 from spfde_keras.files import replacing
 from spfde_keras.sparsify import densify
+from spfde_keras.sparsity_summary import subnet_sparsities, target_sparsities, zero_share
 from spfde_keras.training import SparseModel
 
 
@@ -109,7 +111,7 @@ def export_tflite(
         except Exception as failure:
             raise RuntimeError(_explain(failure, prepared, options, path)) from failure
         content = beside.read_bytes()
-    return ExportReport(
+    report = ExportReport(
         path=str(path),
         precision=precision,
         sparse=converted.is_sparse,
@@ -124,7 +126,19 @@ def export_tflite(
         obstacle=converted.obstacle,
         sparse_mode=checked.runtime,
         sparse_mode_error=checked.runtime_error,
+        sparsity=tuple(subnet_sparsities(model)),
+        model_sparsity=tuple(map(zero_share, prepared.models.values())),
+        target_sparsity=tuple(target_sparsities(model)),
+        dense_bytes=converted.dense_bytes,
     )
+    if not report.at_target:
+        warnings.warn(
+            f"The model exported to {path} keeps more weights than its target of "
+            f"{', '.join(f'{share:.1%}' for share in report.target_sparsity)} zeros: training has "
+            "not ended, or ended early (spfde_keras.settle drops the rest).",
+            stacklevel=2,
+        )
+    return report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +237,19 @@ class _Converted:
     def is_sparse(self) -> bool:
         """Whether any weights are stored sparse."""
         return self.inspected is not None and acceptance.is_stored_sparse(self.inspected)
+
+    @property
+    def dense_bytes(self) -> int | None:
+        """As in `ExportReport`: what sparse weights take, exchanged for all their entries."""
+        if self.inspected is None or not self.is_sparse:
+            return None
+        sparse = {
+            weights.name: weights.dense_bytes - weights.bytes
+            for graph in self.inspected.graphs
+            for weights in graph.weights
+            if weights.stored != "dense"
+        }
+        return self.inspected.bytes + sum(sparse.values())
 
     @property
     def runs_sparse(self) -> bool:

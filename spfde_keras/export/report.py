@@ -3,6 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 
+_ROUNDING = 0.005  # of densities to whole units of a scheme
+
+
+def _percents(shares: tuple[float, ...]) -> str:
+    return ", ".join(f"{share:.1%}" for share in shares)
+
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
@@ -28,6 +34,12 @@ class ExportReport:
             such run.
         renamed: names of inputs and nested outputs in the file by those in the model, where they
             differ.
+        sparsity: share of zeros in the kernels that have a mask, for each signature; () for a
+            model without masks.
+        model_sparsity: share of all the model's weights that are zeros of a kernel, for each
+            signature.
+        target_sparsity: the shares of zeros that masked kernels are to have when training ends.
+        dense_bytes: int, size of the file with all weights stored dense; None where they are.
     """
 
     path: str
@@ -44,14 +56,29 @@ class ExportReport:
     sparse_mode: str | None = None
     sparse_mode_error: float | None = None
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sparsity: tuple[float, ...] = ()
+    model_sparsity: tuple[float, ...] = ()
+    target_sparsity: tuple[float, ...] = ()
+    dense_bytes: int | None = None
+
+    @property
+    def at_target(self) -> bool:
+        """Whether no signature keeps more weights than it was to keep."""
+        pairs = zip(self.sparsity, self.target_sparsity, strict=False)
+        return all(share >= target - _ROUNDING for share, target in pairs)
 
     def __str__(self) -> str:
         encoding = "sparse" if self.sparse else "dense"
         lines = [
             f"{self.path}: {self.precision}, {encoding}, {self.bytes:,} bytes "
-            f"({self.gzip_bytes:,} after gzip), {', '.join(self.signatures)}: largest error "
-            f"{self.max_error:.1e} of the output's scale on {self.checked_samples} samples"
+            f"({self.gzip_bytes:,} after gzip{self._dense()}), {', '.join(self.signatures)}: "
+            f"largest error {self.max_error:.1e} of the output's scale on "
+            f"{self.checked_samples} samples{self._zeros()}"
         ]
+        if not self.at_target:
+            lines.append(
+                f"NOT AT ITS TARGET of {_percents(self.target_sparsity)}: train to the end"
+            )
         if self.sparse:
             lines += [self._speed(), self._proof()]
         elif self.obstacle:
@@ -60,6 +87,14 @@ class ExportReport:
             listed = ", ".join(f"{was!r} as {name!r}" for was, name in self.renamed.items())
             lines.append(f"called otherwise in the file: {listed}")
         return "\n".join(lines)
+
+    def _zeros(self) -> str:
+        shares = {"masked kernels": self.sparsity, "all weights": self.model_sparsity}
+        parts = [f"{_percents(of)} of {name}" for name, of in shares.items() if any(of)]
+        return f"; zeros: {', '.join(parts)}" if parts else ""
+
+    def _dense(self) -> str:
+        return "" if self.dense_bytes is None else f"; stored dense {self.dense_bytes:,}"
 
     def _speed(self) -> str:
         if self.runs_sparse:

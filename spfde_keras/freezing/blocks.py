@@ -2,12 +2,19 @@
 
 import re
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import keras
 
+from spfde_keras import compat
+from spfde_keras.freezing.automatic import automatic_blocks, owns_weights
+from spfde_keras.freezing.parts import OwnWeights, parts
 from spfde_keras.graph import Call, Graph, trace
 
-Pattern = str | Sequence[str]
+Selector: TypeAlias = str | keras.layers.Layer
+Pattern: TypeAlias = Selector | Sequence[Selector]
+Unit: TypeAlias = tuple[str, keras.layers.Layer]
+"""What is put into a block, and its path."""
 
 
 def find_blocks(
@@ -15,19 +22,26 @@ def find_blocks(
 ) -> list[list[keras.layers.Layer]]:
     """Divides the layers of a model into blocks such that any front blocks can be frozen alone.
 
-    Without `blocks` the graph is cut at each tensor through which all paths from the inputs to
-    the outputs pass. Parts without a kernel of their own (normalisation, activation, pooling,
-    addition) belong to the block before, a depthwise convolution to the convolution after it.
-    So a chain has one block per weight layer, a residual net one per residual block, a
-    separable net one per pair, and everything before the first tensor that joins several
-    inputs is one block. Blocks between two calls of a shared layer are merged into one.
+    Without `blocks` the graph is cut at each tensor through which all gradients to the layers
+    in front of it pass. Parts without a kernel of their own (normalisation, activation,
+    pooling, addition) belong to the block before, a depthwise convolution to the convolution
+    after it. So a chain has one block per weight layer, a residual net one per residual block,
+    a separable net one per pair. A layer that is called on results of its own holds all
+    between together.
+
+    A part of more than 12 layers with a kernel, or of more than 6 that hold over a third of all
+    kernel weights, is cut further: wherever only tensors that are used far behind pass by, such
+    as the skip connections of U-Net and WaveNet or the stages that feed a feature pyramid, and
+    where it is still too large, across as few tensors as can be.
 
     Args:
         model: a functional or Sequential `keras.Model`, nested ones included.
-        blocks: None, or a list with an entry for each block, front to back: a layer name, a
-            regular expression, or a list of them. They are matched against a layer's name,
-            its path through nested models ("backbone/conv1"), and the paths of those nested
-            models, which stand for all their layers.
+        blocks: None, or a list with an entry for each block, front to back: a layer of `model`,
+            a layer name, a regular expression, or a list of them. They are matched against a
+            layer's name, its path through nested models ("backbone/conv1"), and the paths of
+            those nested models, which stand for all their layers. They may name what is inside
+            of a layer that hides it, such as a subclassed model; weights of its own that no
+            entry names are then in the first block.
 
     Returns:
         A list of blocks, front to back; each a list of the layers that own weights.
@@ -47,92 +61,60 @@ def find_blocks(
     Source: SpFDE (Yuan et al., NeurIPS 2022), Algorithm 1: blocks of consecutive layers.
     """
     graph = trace(model)
-    owners = [call for call in graph.calls if _owns(call.layer)]
+    owners = [call for call in graph.calls if owns_weights(call.layer)]
     if not owners:
         raise ValueError(f"`model` must own weights. Received: {model.name!r} without any")
-    indices = _automatic(graph) if blocks is None else _by_patterns(graph, owners, blocks)
+    units: list[Unit] = [(call.path, call.layer) for call in owners]
+    if blocks is None:
+        indices = automatic_blocks(graph)
+    else:
+        units = [unit for call in owners for unit in _units(call, _entries(blocks))]
+        indices = _by_patterns(graph, units, blocks)
     found: list[list[keras.layers.Layer]] = [[] for _ in range(max(indices.values()) + 1)]
-    for layer in {id(call.layer): call.layer for call in owners}.values():
+    for layer in {id(layer): layer for _, layer in units}.values():
         found[indices[id(layer)]].append(layer)
     return found
 
 
-def _owns(layer: keras.Operation) -> bool:
-    return isinstance(layer, keras.layers.Layer) and bool(layer.weights)
-
-
-def _owns_kernel(layer: keras.Operation) -> bool:
-    return _owns(layer) and any(
-        weight.name.endswith(("kernel", "embeddings")) for weight in layer.weights
-    )
-
-
-def _automatic(graph: Graph) -> dict[int, int]:
-    """Block of each weight-owning layer, by `id`."""
-    groups: list[list[Call]] = []
-    for segment in _segments(graph):
-        heads_block = any(_owns_kernel(call.layer) for call in segment)
-        # What precedes the first kernel shares its group.
-        if not groups or (heads_block and _is_complete(groups[-1])):
-            groups.append([])
-        groups[-1] += segment
-    first: dict[int, int] = {}
-    joined = list(range(len(groups)))  # group -> first group of its block
-    for index, group in enumerate(groups):
-        for call in filter(lambda call: _owns(call.layer), group):
-            # A layer called again ties everything since its first call into one block.
-            start = joined[first.setdefault(id(call.layer), index)]
-            joined[start : index + 1] = [start] * (index + 1 - start)
-    numbers: dict[int, int] = {}
-    for layer, index in first.items():
-        first[layer] = numbers.setdefault(joined[index], len(numbers))
-    return first
-
-
-def _is_complete(group: list[Call]) -> bool:
-    """Whether a block may end here: a depthwise convolution is half of a separable one."""
-    kernels = [call.layer for call in group if _owns_kernel(call.layer)]
-    depthwise = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-    return bool(kernels) and not isinstance(kernels[-1], depthwise)
-
-
-def _segments(graph: Graph) -> list[list[Call]]:
-    """The calls, cut wherever a single tensor carries everything that is needed later."""
-    last_use = {id(tensor): len(graph.calls) for tensor in graph.outputs}
-    for index, call in reversed(list(enumerate(graph.calls))):
-        for tensor in call.inputs:
-            last_use.setdefault(id(tensor), index)
-    segments: list[list[Call]] = [[]]
-    live = {id(tensor) for tensor in graph.inputs if id(tensor) in last_use}
-    for index, call in enumerate(graph.calls):
-        segments[-1].append(call)
-        live |= {id(tensor) for tensor in call.outputs if id(tensor) in last_use}
-        live -= {id(tensor) for tensor in call.inputs if last_use[id(tensor)] == index}
-        if len(live) == 1:
-            segments.append([])
-    return [segment for segment in segments if segment]
-
-
-def _by_patterns(graph: Graph, owners: list[Call], blocks: Sequence[Pattern]) -> dict[int, int]:
-    """Block of each weight-owning layer, by `id`, by the user's patterns."""
+def _entries(blocks: Sequence[Pattern]) -> list[list[Selector]]:
     if isinstance(blocks, str) or not blocks:
         raise ValueError(f"`blocks` must be a list with an entry per block. Received: {blocks!r}")
+    single = (str, keras.layers.Layer)
+    return [[entry] if isinstance(entry, single) else list(entry) for entry in blocks]
+
+
+def _units(call: Call, entries: list[list[Selector]]) -> list[Unit]:
+    """A call's layer as a whole, or its parts where entries name some of them."""
+    inner = list(parts(call.layer, call.path))
+    for selector in (selector for entry in entries for selector in entry):
+        within = any(_matches(selector, *unit, call.layer) for unit in inner)
+        if within and not _matches(selector, call.path, call.layer):
+            return inner
+    return [(call.path, call.layer)]
+
+
+def _by_patterns(graph: Graph, units: list[Unit], blocks: Sequence[Pattern]) -> dict[int, int]:
+    """Block of each weight-owning layer, by `id`, by the user's patterns."""
     indices: dict[int, int] = {}
-    for index, patterns in enumerate(blocks):
-        for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            matched = [call for call in owners if _matches(pattern, call.path)]
+    for index, entry in enumerate(_entries(blocks)):
+        for selector in entry:
+            matched = [unit for unit in units if _matches(selector, *unit)]
             if not matched:
+                shown = selector if isinstance(selector, str) else selector.name
                 raise ValueError(
                     f"Each entry of `blocks` must match a layer that owns weights. Received: "
-                    f"{pattern!r}; the layers are {list(dict.fromkeys(c.path for c in owners))}"
+                    f"{shown!r}; the layers are {list(dict.fromkeys(path for path, _ in units))}"
                 )
-            for call in matched:
-                if indices.setdefault(id(call.layer), index) != index:
+            for path, layer in matched:
+                if indices.setdefault(id(layer), index) != index:
                     raise ValueError(
-                        f"`blocks` must put each layer in one block. Received: {call.path!r} "
-                        f"in blocks {indices[id(call.layer)]} and {index}"
+                        f"`blocks` must put each layer in one block. Received: {path!r} "
+                        f"in blocks {indices[id(layer)]} and {index}"
                     )
-    missing = [call.path for call in owners if id(call.layer) not in indices]
+    for _, layer in units:
+        if isinstance(layer, OwnWeights):
+            indices.setdefault(id(layer), 0)
+    missing = [path for path, layer in units if id(layer) not in indices]
     if missing:
         raise ValueError(
             "`blocks` must cover every layer that owns weights. Received: nothing for "
@@ -142,10 +124,25 @@ def _by_patterns(graph: Graph, owners: list[Call], blocks: Sequence[Pattern]) ->
     return indices
 
 
-def _matches(pattern: str, path: str) -> bool:
-    parts = path.split("/")
-    ancestors = ["/".join(parts[: end + 1]) for end in range(len(parts))]
-    return any(re.fullmatch(pattern, name) for name in [parts[-1], *ancestors])
+def _matches(
+    selector: Selector,
+    path: str,
+    layer: keras.layers.Layer,
+    around: keras.layers.Layer | None = None,
+) -> bool:
+    """Whether a layer, or one around it, is selected; `around` is the outermost that may be."""
+    if isinstance(selector, keras.layers.Layer):
+        outer = selector is not around and _holds(selector, layer)
+        return layer is selector or outer
+    names = path.split("/")
+    ancestors = ["/".join(names[: end + 1]) for end in range(len(names))]
+    return any(re.fullmatch(selector, name) for name in [names[-1], *ancestors])
+
+
+def _holds(outer: keras.layers.Layer, inner: keras.layers.Layer) -> bool:
+    if isinstance(inner, OwnWeights):
+        return any(one is weight for one in inner.weights for weight in outer.weights)
+    return any(one is inner for one in compat.all_layers(outer))
 
 
 def _check_order(graph: Graph, indices: dict[int, int]) -> None:
@@ -153,11 +150,13 @@ def _check_order(graph: Graph, indices: dict[int, int]) -> None:
     latest: dict[int, tuple[int, str]] = {}  # tensor -> last block upstream, its layer
     for call in graph.calls:
         before = max((latest.get(id(x), (-1, "")) for x in call.inputs), default=(-1, ""))
-        own = indices.get(id(call.layer), -1) if _owns(call.layer) else before[0]
+        # What is inside of a layer, in blocks of its own, has no known order.
+        known = owns_weights(call.layer) and id(call.layer) in indices
+        own = indices[id(call.layer)] if known else before[0]
         if own < before[0]:
             raise ValueError(
                 f"`blocks` must follow the graph, front to back. Received: {call.path!r} in "
                 f"block {own}, after {before[1]!r} in block {before[0]}"
             )
-        here = (own, call.path) if _owns(call.layer) else before
+        here = (own, call.path) if known else before
         latest.update((id(x), here) for x in call.outputs)

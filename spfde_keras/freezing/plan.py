@@ -1,6 +1,8 @@
 """Progressive layer freezing: which front blocks are frozen in which epoch."""
 
 import dataclasses
+import functools
+import warnings
 from collections.abc import Callable, Sequence
 
 import keras
@@ -9,7 +11,14 @@ import numpy as np
 from spfde_keras.configurable import Configurable
 from spfde_keras.freezing import schemes
 from spfde_keras.freezing.schemes import FreezingScheme, Horizon
+from spfde_keras.open_sizes import InputShape
 from spfde_keras.timeline import Timeline
+
+AUTOMATIC = "auto"
+"""Stands for the default share, or as much of it as a run allows."""
+
+_DEFAULT = 0.2
+_WIDE = 0.9  # the share of kernels that may be frozen where the usual one is too small
 
 EpochCost = Callable[[int, int], float]
 """(epoch, number of frozen front blocks) -> FLOPs of training that epoch."""
@@ -88,7 +97,8 @@ class Freezing(Configurable):
 
     Args:
         reduction: float in (0, 1), the share of the unfrozen run's training FLOPs to save; the
-            time from which blocks are frozen follows from it. None: nothing is solved
+            time from which blocks are frozen follows from it. "auto": 0.2, or, where the run is
+            too short for that, as much as it allows, with a warning. None: nothing is solved
             for, the whole pattern runs; for `scheme="periodic"` only.
         scheme: "single_shot" (from some epoch on, one more block every interval),
             "single_shot_resume" (the same, earlier, and everything thawed at the end),
@@ -98,6 +108,9 @@ class Freezing(Configurable):
             while the reduction is still met.
         blocks: None for the model's own blocks, or a list as `find_blocks` takes it.
         share: float in (0, 1), the share of the model's kernels that may be frozen.
+        input_shape: None, or the shape of one sample without the batch axis, to plan with where
+            the model leaves sizes open: (128,) for sequences of 128 tokens. Of several inputs
+            a list of shapes, or a dictionary by name.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -111,34 +124,58 @@ class Freezing(Configurable):
     Source: SpFDE (Yuan et al., NeurIPS 2022), section 3.2, Algorithm 1 and appendix.
     """
 
+    argument = "reduction"
+    """What the caller calls the share."""
+
     def __init__(
         self,
-        reduction: float | None = 0.2,
+        reduction: float | str | None = AUTOMATIC,
         scheme: str | FreezingScheme = "single_shot",
         blocks: Sequence | None = None,
         share: float = 2 / 3,
+        input_shape: InputShape | None = None,
     ):
         self.scheme = schemes.get(scheme)
         if reduction is None and self.scheme.needs_reduction:
             raise ValueError(f"`reduction` must be a number with scheme={scheme!r}. Received: None")
-        if reduction is not None and not 0 < reduction < 1:
-            raise ValueError(f"`reduction` must be in (0, 1). Received: {reduction}")
+        if reduction == AUTOMATIC:
+            reduction = AUTOMATIC
+        elif reduction is not None and (isinstance(reduction, str) or not 0 < reduction < 1):
+            raise ValueError(
+                f"`reduction` must be in (0, 1), or {AUTOMATIC!r}. Received: {reduction}"
+            )
         if not 0 < share < 1:
             raise ValueError(f"`share` must be in (0, 1). Received: {share}")
         self.reduction = reduction
         self.blocks = blocks
         self.share = share
+        self.input_shape = input_shape
 
     @classmethod
-    def get(cls, identifier: "float | Freezing | None") -> "Freezing | None":
-        """Returns a `Freezing` as it is, one with that reduction for a number, None for None."""
-        if identifier is None or isinstance(identifier, cls):
+    def get(cls, identifier: "float | bool | Freezing | None") -> "Freezing | None":
+        """Returns what `freeze` stands for.
+
+        Args:
+            identifier: a `Freezing`; a number, the share to save; True for the default; None or
+                False for no freezing.
+
+        Raises:
+            ValueError: if it is anything else.
+        """
+        if identifier is None or identifier is False:
+            return None
+        if isinstance(identifier, cls):
             return identifier
-        if isinstance(identifier, bool) or not isinstance(identifier, int | float | np.number):
+        if not isinstance(identifier, bool | int | float | np.number):
             raise ValueError(
-                f"`freeze` must be None, a number in (0, 1) or a Freezing. Received: {identifier!r}"
+                "`freeze` must be None, True, a number in (0, 1) or a Freezing. "
+                f"Received: {identifier!r}"
             )
-        return cls(float(identifier))
+        if identifier is not True and not 0 < identifier < 1:
+            raise ValueError(f"`freeze` must be in (0, 1). Received: {identifier}")
+        made = cls(AUTOMATIC if identifier is True else float(identifier))
+        made.argument = "freeze"
+        return made
 
     def plan(
         self, cost: EpochCost, block_sizes: Sequence[int], epochs: int, interval: int
@@ -156,45 +193,58 @@ class Freezing(Configurable):
 
         Raises:
             ValueError: if there are fewer than two blocks, or no second interval, or if the
-                reduction is out of reach; the message gives the largest possible one.
+                reduction is out of reach; the message gives the largest possible one, and what
+                would reach it.
         """
-        if len(block_sizes) < 2:
-            raise ValueError(
-                f"Freezing needs a model of at least 2 blocks. Received: {len(block_sizes)}; "
-                "pass `blocks`, or train without freezing"
-            )
-        half, limit = (_front(block_sizes, share) for share in (self.share / 2, self.share))
-        horizon = Horizon(Timeline(epochs, interval), half, limit)
-        starts = self.scheme.starts(horizon)
-        if not starts:
-            raise ValueError(
-                f"`epochs` must leave an interval in which {self._scheme_name!r} can freeze. "
-                f"Received: epochs={epochs}, interval={interval}"
-            )
-
-        candidates = [self.scheme.frozen(horizon, start) for start in starts]
-        target = self.reduction
-        if target is None:
+        try:
+            solver = _Solver(self.scheme, cost, block_sizes, epochs)
+            candidates = solver.candidates(interval, self.share)
+        except ValueError as error:
+            if self.reduction is not AUTOMATIC:
+                raise
+            warnings.warn(f"Nothing is frozen. {error}", stacklevel=2)
+            return FreezePlan(np.zeros(epochs, int), len(block_sizes))
+        if self.reduction is None:
             return FreezePlan(candidates[0], len(block_sizes))
-        table = np.array([[cost(e, n) for n in range(limit + 1)] for e in range(epochs)])
-
-        def reduction(frozen: np.ndarray) -> float:
-            return 1 - table[np.arange(epochs), frozen].sum() / table[:, 0].sum()
-
-        def reaches(frozen: np.ndarray) -> bool:
-            # A reduction reached on paper must not be missed by rounding.
-            return reduction(frozen) >= target - 1e-9
-
-        reached = [frozen for frozen in candidates if reaches(frozen)]
-        if not reached:
-            largest = max(map(reduction, candidates))
-            raise ValueError(
-                f"`reduction` must be at most {np.floor(largest * 1000 + 1e-6) / 1000:.3f} with "
-                f"scheme={self._scheme_name!r}, {epochs} epochs and interval {interval}. "
-                f"Received: {target:g}; reduce less, shorten the interval or raise `share`"
+        target = _DEFAULT if self.reduction is AUTOMATIC else float(self.reduction)
+        frozen = solver.least(candidates, target)
+        if frozen is None and self.reduction is not AUTOMATIC:
+            raise ValueError(self._out_of_reach(solver, target, epochs, interval))
+        if frozen is None:
+            frozen = max(candidates, key=solver.reduction)
+            warnings.warn(
+                f"Freezing saves {solver.reduction(frozen):.3f} of the training FLOPs, the most "
+                f"that {epochs} epochs with interval {interval} allow, instead of {target:g}.",
+                stacklevel=2,
             )
-        fewer = (np.minimum(reached[-1], count) for count in range(1, limit + 1))
-        return FreezePlan(next(filter(reaches, fewer)), len(block_sizes))
+        return FreezePlan(frozen, len(block_sizes))
+
+    def settings(self, interval: int | None, share: float | None) -> str:
+        """Returns, for messages, how callers write these settings; None is one that stays."""
+        parts = [] if interval is None else [f"interval={interval}"]
+        if share is not None:
+            parts.append(f"Freezing({self.reduction:g}, share={share})")
+        return " and ".join(parts)
+
+    def _out_of_reach(self, solver: "_Solver", target: float, epochs: int, interval: int) -> str:
+        largest = solver.largest(interval, self.share)
+        others = [
+            *((one, None) for one in range(interval - 1, 0, -1)),
+            (None, _WIDE),
+            (1, _WIDE),
+        ]
+        reaching = (
+            self.settings(one, share)
+            for one, share in others
+            if solver.largest(one or interval, share or self.share) >= target
+        )
+        instead = next(reaching, None)
+        return (
+            f"`{self.argument}` must be at most {np.floor(largest * 1000 + 1e-6) / 1000:.3f} with "
+            f"scheme={self._scheme_name!r}, {epochs} epochs and interval {interval}. "
+            f"Received: {target:g}; "
+            + (f"{instead} reaches it" if instead else "save less, or train longer")
+        )
 
     @property
     def _scheme_name(self) -> str:
@@ -206,7 +256,67 @@ class Freezing(Configurable):
             "scheme": keras.saving.serialize_keras_object(self.scheme),
             "blocks": self.blocks,
             "share": self.share,
+            "input_shape": self.input_shape,
         }
+
+
+class _Solver:
+    """Plans of a freezing scheme, and what they save.
+
+    Args:
+        scheme: the `FreezingScheme`.
+        cost, block_sizes, epochs: as for `Freezing.plan`.
+    """
+
+    def __init__(
+        self, scheme: FreezingScheme, cost: EpochCost, block_sizes: Sequence[int], epochs: int
+    ):
+        if len(block_sizes) < 2:
+            raise ValueError(
+                f"Freezing needs a model of at least 2 blocks. Received: {len(block_sizes)}; "
+                "pass `blocks`, or train without freezing"
+            )
+        self._scheme, self._sizes, self._epochs = scheme, block_sizes, epochs
+        self._cost = functools.cache(cost)
+
+    def candidates(self, interval: int, share: float) -> list[np.ndarray]:
+        """Returns the plans there are, those that freeze first in front."""
+        half, limit = (_front(self._sizes, part) for part in (share / 2, share))
+        horizon = Horizon(Timeline(self._epochs, interval), half, limit)
+        found = [self._scheme.frozen(horizon, start) for start in self._scheme.starts(horizon)]
+        if not found:
+            name = schemes.REGISTRY.name_of(self._scheme) or repr(self._scheme)
+            raise ValueError(
+                f"`epochs` must leave an interval in which {name!r} can freeze. "
+                f"Received: epochs={self._epochs}, interval={interval}"
+            )
+        return found
+
+    def reduction(self, frozen: np.ndarray) -> float:
+        """Returns the share of FLOPs that a plan saves."""
+        spent = sum(self._cost(epoch, int(count)) for epoch, count in enumerate(frozen))
+        return 1 - spent / sum(self._cost(epoch, 0) for epoch in range(self._epochs))
+
+    def largest(self, interval: int, share: float) -> float:
+        """Returns the largest share that any plan saves; 0 if there is none."""
+        try:
+            return max(map(self.reduction, self.candidates(interval, share)))
+        except ValueError:
+            return 0.0
+
+    def least(self, candidates: list[np.ndarray], target: float) -> np.ndarray | None:
+        """Returns what freezes as late, and then as little, as saves the target; None if none."""
+
+        def reaches(frozen: np.ndarray) -> bool:
+            # A reduction reached on paper must not be missed by rounding.
+            return self.reduction(frozen) >= target - 1e-9
+
+        reached = [frozen for frozen in candidates if reaches(frozen)]
+        if not reached:
+            return None
+        most = int(reached[-1].max())
+        fewer = (np.minimum(reached[-1], count) for count in range(1, most + 1))
+        return next(filter(reaches, fewer))
 
 
 def _front(block_sizes: Sequence[int], share: float) -> int:

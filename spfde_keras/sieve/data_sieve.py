@@ -9,9 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from spfde_keras.randomness import check_seed, generator
-from spfde_keras.sieve import correctness, labels, policies
+from spfde_keras.sieve import correctness, labels, mapping, policies
 from spfde_keras.sieve.directory import image_files
-from spfde_keras.sieve.identified import Identified
 from spfde_keras.sieve.inputs import Samples, as_dataset, carries_ids, numbered
 from spfde_keras.sieve.policies import SievePolicy
 from spfde_keras.state import SavedState
@@ -33,7 +32,8 @@ class DataSieve(SavedState):
         samples: the training data: a `tf.data.Dataset` of (x, y) or (x, y, sample_weight),
             not batched and not shuffled, in the same order at each reading; or a tuple of such
             arrays; or a function that returns a new iterator of such samples. `x` may be
-            nested. A sample's position is its id. In a dataset shuffled before, each sample
+            nested: a list of arrays is one of several inputs, None an optional input that is
+            left out. A sample's position is its id. In a dataset shuffled before, each sample
             must bring its own id: see `spfde_keras.sieve.with_ids`. For images in folders see
             `from_directory`.
         fraction: float in [0, 1), the share of the samples that is removed.
@@ -183,6 +183,14 @@ class DataSieve(SavedState):
             raise ValueError("`DataSieve.batches` must be called before `epoch_steps` is known.")
         return self.steps(*self._batching)
 
+    @property
+    def batch_sizes(self) -> set[int]:
+        """Sizes of the batches that `batches` last made, now and with all removals done."""
+        batch_size, drop_remainder = self._batching or (1, True)
+        counts = (self.active, self.total - self.queue.shape[0])
+        rests = {count % batch_size for count in counts} - {0}
+        return {batch_size} | (set() if drop_remainder else rests)
+
     def steps(self, batch_size: int, drop_remainder: bool = False) -> int:
         """Returns the current number of batches in an epoch.
 
@@ -192,6 +200,12 @@ class DataSieve(SavedState):
         """
         whole, rest = divmod(self.active, batch_size)
         return whole + bool(rest and not drop_remainder)
+
+    def most(self, steps: int | None) -> int:
+        """Returns the samples of an epoch without sieving, of at most so many steps."""
+        if steps is None or self._batching is None:
+            return self.total
+        return min(self.total, steps * self._batching[0])
 
     def batches(
         self,
@@ -203,8 +217,9 @@ class DataSieve(SavedState):
         """Returns the training data, batched, for `fit`; made once, it follows all updates.
 
         Each iteration yields the samples in training at its start, in an order that depends on
-        `seed` and the number of the iteration alone (see `start_epoch`). Do not pass
-        `steps_per_epoch` to `fit`: an update would wait until the iteration is over.
+        `seed` and the number of the iteration alone (see `start_epoch`). `steps_per_epoch` of a
+        `fit` with `SpFDE` is the most steps of an epoch. A `.map` right behind it takes functions
+        of (x, y) or (x, y, sample_weight), batched; ids are carried past them.
 
         Args:
             batch_size: int >= 1, samples per batch.
@@ -239,15 +254,18 @@ class DataSieve(SavedState):
         for function in (self._read, preprocess):
             if function is not None:
                 dataset = dataset.map(
-                    functools.partial(_preprocessed, function),
+                    functools.partial(mapping.preprocessed, function),
                     num_parallel_calls=tf.data.AUTOTUNE,
                     deterministic=True,
                 )
         dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
-        dataset = dataset.map(_identified)
+        dataset = dataset.map(mapping.identified)
         if self.fixed_size:
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
-        return dataset.prefetch(tf.data.AUTOTUNE)
+        return mapping.past_ids(dataset.prefetch(tf.data.AUTOTUNE), self._is_mapped)
+
+    def _is_mapped(self) -> None:
+        self._preprocessed = True
 
     def _epochs(self, buffer: int) -> tf.data.Dataset:
         samples = self._numbered()
@@ -371,18 +389,3 @@ class DataSieve(SavedState):
         member = np.ones(self.total, bool)
         member[queue[queue >= 0]] = False
         return member
-
-
-def _preprocessed(preprocess: Callable, numbered: tuple, member: tf.Tensor) -> tuple:
-    sample_id, sample = numbered
-    result = preprocess(*sample)
-    if not isinstance(result, tuple) or len(result) not in (2, 3):
-        raise ValueError(
-            f"`preprocess` must return (x, y) or (x, y, sample_weight). Received: {result}"
-        )
-    return (sample_id, result), member
-
-
-def _identified(numbered: tuple, member: tf.Tensor) -> tuple:
-    sample_id, (x, *rest) = numbered
-    return Identified(x, sample_id), *rest

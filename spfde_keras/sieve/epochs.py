@@ -19,26 +19,30 @@ class SieveEpochs(keras.callbacks.Callback):
 
     Args:
         sieve: the `DataSieve` whose `batches` are given to `fit`.
+        most_steps: None, or int, the most steps of an epoch, as `steps_per_epoch`.
 
     Example:
 
     >>> import numpy as np
+    >>> from spfde_keras.sieve import without_ids
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
     >>> sieve = DataSieve((np.zeros((8, 2)), np.zeros(8)), policy="one_time")
-    >>> batches = sieve.batches(4).map(lambda x, y: (x.inputs, y))
+    >>> batches = without_ids(sieve.batches(4))
     >>> history = model.fit(batches, verbose=0, callbacks=[SieveEpochs(sieve)])
     """
 
-    def __init__(self, sieve: DataSieve):
+    def __init__(self, sieve: DataSieve, most_steps: int | None = None):
         super().__init__()
         self.sieve = sieve
+        self.most_steps = most_steps
         self._last_start: int | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.sieve.start_epoch(epoch)
-        if not self.sieve.fixed_size:
-            self._last_start = self.sieve.epoch_steps - self.model.steps_per_execution
+        if not self.sieve.fixed_size or self.most_steps is not None:
+            steps = min(self.sieve.epoch_steps, self.most_steps or self.sieve.epoch_steps)
+            self._last_start = steps - self.model.steps_per_execution
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         # Before the step, not after it: Keras calls the hook after a step late, or has to wait

@@ -110,11 +110,19 @@ def numbered(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 def _of_arrays(samples: tuple) -> tf.data.Dataset:
     _check_structure(tuple(map(type, samples)))
+    total = _length(samples)
+    # tf.data would make one tensor of a list, which Keras takes as several inputs.
+    samples = lists_as_tuples(samples, lambda x: x is None or _shape(x)[:1] == (total,))
+    if any(isinstance(leaf, tf.RaggedTensor) for leaf in tf.nest.flatten(samples)):
+        raise ValueError(
+            "`samples` must not be ragged: pad them, (x.to_tensor(), y). Received: a RaggedTensor"
+        )
     try:
         dataset = tf.data.Dataset.from_tensor_slices(samples)
     except (ValueError, IndexError, tf.errors.InvalidArgumentError) as error:
         raise ValueError(
-            f"`samples` must be arrays that all have one entry per sample. Received: {error}"
+            "`samples` must be arrays that all have one entry per sample. Received: shapes "
+            f"{keras.tree.map_structure(_shape, samples)}"
         ) from error
     if dataset.cardinality() == 0:
         raise ValueError("`samples` must not be empty. Received: arrays of length 0")
@@ -125,10 +133,78 @@ def _of_function(make: Callable[[], Iterator]) -> tf.data.Dataset:
     first = next(iter(make()), None)
     if first is None:
         raise ValueError(f"`samples` must not be empty. Received: {make}, which gives nothing")
-    signature = tf.nest.map_structure(
-        lambda value: tf.TensorSpec.from_tensor(tf.convert_to_tensor(value)), first
+    first = _sample(first)
+    signature = tuple(
+        tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))
+        for value in tf.nest.flatten(first)
+        if value is not None
     )
-    return tf.data.Dataset.from_generator(make, output_signature=signature)
+
+    def present() -> Iterator[tuple]:
+        """The parts of each sample that are not None, which a generator cannot pass on."""
+        for sample in make():
+            sample = _sample(sample)
+            tf.nest.map_structure(_check_optional, first, sample)
+            yield tuple(part for part in tf.nest.flatten(sample) if part is not None)
+
+    def whole(*parts: tf.Tensor) -> Any:
+        rest = iter(parts)
+        flat = [None if part is None else next(rest) for part in tf.nest.flatten(first)]
+        return tf.nest.pack_sequence_as(first, flat)
+
+    return tf.data.Dataset.from_generator(present, output_signature=signature).map(whole)
+
+
+def _sample(sample: Any) -> Any:
+    """A sample of several inputs in a form that tf.data leaves as it is."""
+    return lists_as_tuples(sample, lambda part: part is None or len(_shape(part)) > 0)
+
+
+def _check_optional(first: Any, value: Any) -> None:
+    if (first is None) != (value is None):
+        raise ValueError("An optional input must be given in all samples, or in none of them.")
+
+
+def lists_as_tuples(structure: Any, is_input: Callable[[Any], bool]) -> Any:
+    """Returns `structure` with a tuple for each list whose members are all inputs of a model.
+
+    Args:
+        structure: nested dictionaries, tuples and lists.
+        is_input: function of a member of a list; lists of others are arrays.
+
+    Example:
+
+    >>> lists_as_tuples(([np.ones(3), np.ones(2)], [0, 1]), lambda x: hasattr(x, "shape"))
+    ((array([1., 1., 1.]), array([1., 1.])), [0, 1])
+    """
+    if isinstance(structure, dict):
+        return {key: lists_as_tuples(part, is_input) for key, part in structure.items()}
+    if isinstance(structure, Identified):
+        return structure._replace(inputs=lists_as_tuples(structure.inputs, is_input))
+    nested = isinstance(structure, list) and bool(structure) and all(map(is_input, structure))
+    if nested or isinstance(structure, tuple):
+        return tuple(lists_as_tuples(part, is_input) for part in structure)
+    return structure
+
+
+def _length(structure: Any) -> int | None:
+    """The number of samples in arrays, by the first that is certainly one."""
+    if isinstance(structure, dict):
+        structure = tuple(structure.values())
+    if isinstance(structure, tuple):
+        parts = sorted((x for x in structure if x is not None), key=_holds_arrays)
+        return _length(parts[0]) if parts else None
+    if isinstance(structure, list):
+        return next((_shape(x)[0] for x in structure if _shape(x)), len(structure))
+    return next(iter(_shape(structure)), None)
+
+
+def _holds_arrays(x: Any) -> bool:
+    return isinstance(x, list) and any(map(_shape, x))
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    return tuple(getattr(x, "shape", ()))
 
 
 def _of_size(dataset: tf.data.Dataset, size: int | None) -> tf.data.Dataset:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -73,6 +74,14 @@ def test_known_errors_are_one_line_and_status_1(capsys, error):
 
     assert program.run(main, Timing, "", []) == errors.FAILED == 1
     assert capsys.readouterr().err == "error: all wrong\n"
+
+
+def test_a_warning_is_one_line(capsys):
+    def main(options):
+        warnings.warn("not\n  good", stacklevel=1)
+
+    assert program.run(main, Timing, "", []) == 0
+    assert capsys.readouterr().err == "warning: not good\n"
 
 
 def test_other_errors_keep_their_traceback():

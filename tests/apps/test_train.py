@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import spfde_keras
-from apps import datasets, mobilenets, results, train, training
+from apps import datasets, mobilenets, models, results, train, training
 from apps.config import RunConfig
 from spfde_keras import updaters
 
@@ -83,6 +83,23 @@ def test_methods_and_options_reach_the_library(tmp_path, monkeypatch, no_export,
     found = run(output_dir=str(tmp_path), **({"freeze_reduction": 0.05} | options))
     assert found["sparsity"] == pytest.approx(sparsity, abs=0.01)
     assert found["active_samples"] == 80
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_model_trains_with_the_default_flags(tmp_path, name):
+    # Only prepared: whatever is wrong with a run shows then.
+    run = training.prepare(RunConfig(model=name, output_dir=str(tmp_path)))
+    assert run.model.name == name
+    assert run.training.interval == 2
+
+
+def test_what_a_short_run_can_save_is_a_line(tmp_path, capsys, no_export):
+    short = SHORT | {"epochs": 3, "interval": 2, "output_dir": tmp_path}
+    assert train.main([f"--{name}={value}" for name, value in short.items()]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: Freezing saves 0.")
+    assert line.endswith(" the most that 3 epochs with interval 2 allow, instead of 0.2.")
+    assert results.read_history(tmp_path / "history.csv")[-1]["frozen_blocks"] == 1
 
 
 def test_without_freezing_and_sieving_dense_training_costs_what_it_costs(tmp_path, no_export):
@@ -315,6 +332,8 @@ MISUSED = [
     ),
     (["--scheme=2:4,1:4", "--method=set"], "`scheme` must be one value with method set"),
     (["--freeze_reduction=-0.1"], "`freeze_reduction` must be at least 0. Received: -0.1"),
+    (["--freeze_reduction=1"], "`freeze_reduction` must be less than 1. Received: 1.0"),
+    (["--freeze_share=0"], "`freeze_share` must be positive. Received: 0.0"),
     (["--epochs=0"], "`epochs` must be at least 1"),
     (["--epochs=many"], "flag --epochs=many"),
     (["--model=vgg"], "`model` must be one of tiny_cnn, "),
@@ -333,7 +352,11 @@ FAILING = [
     ),
     (["--initial_density=0", "--method=ast"], "`initial_density` must be in (0, 1]"),
     (["--scheme=3:7"], "`scheme`|3:7|divide"),
-    (["--freeze_reduction=0.9"], "`reduction` must be at most"),
+    (["--freeze_reduction=0.9"], "`freeze_reduction` must be at most"),
+    (
+        ["--freeze_reduction=0.1", "--interval=2", "--model=small_cnn"],
+        "4 epochs and interval 2. Received: 0.1; --interval=1 reaches it",
+    ),
     (["--sieve_fraction=1"], "`fraction` must be in [0, 1)"),
     (["--train_samples=5000"], "`train_samples` must be in [1, 1437]. Received: 5000"),
     (["--dataset=mnist"], "`data_dir` must be given for dataset `mnist`"),

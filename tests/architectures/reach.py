@@ -74,7 +74,7 @@ def go(name: str, net: nets.Net, folder: pathlib.Path, epochs: int = 2, export: 
     sparse.compile(keras.optimizers.Adam(1e-3), net.loss)
     x = tuple(net.x) if isinstance(net.x, list) else net.x
     sieve = DataSieve((x, net.y), 0.25, correct=net.correct)
-    freeze = Freezing(0.001) if len(blocks) > 1 else None
+    freeze = Freezing() if len(blocks) > 1 else None
     callback = SpFDE(epochs, "mest_ems", 1, freeze=freeze, sieve=sieve)
     history = sparse.fit(sieve.batches(8), epochs=epochs, verbose=0, callbacks=[callback]).history
     assert np.isfinite(history["loss"]).all()

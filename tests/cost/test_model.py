@@ -105,10 +105,19 @@ def test_what_cannot_be_counted_is_dense_in_the_share():
     """Half of one small kernel is masked: most of the cost cannot fall."""
     inputs = keras.Input((6, 8))
     x = layers.Dense(4, name="masked")(layers.LSTM(32)(Mixing()(inputs)))
-    cost = profile(sparsify(keras.Model(inputs, layers.Dense(2)(x)), 0.5))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    cost = profile(sparsify(model, 0.5, dense=[lambda layer: layer.name != "masked", "last"]))
     dense = 6 * 8 * 4 + 6 * (4 * 128 + 32 * 128) + 4 * 2
     assert cost.forward() == 2 * (dense + 32 * 4 / 2)
     assert cost.forward({}) == 2 * (dense + 32 * 4)
+
+
+def test_masked_kernels_of_recurrent_layers_cost_what_is_left_of_them():
+    inputs = keras.Input((6, 8))
+    model = sparsify(keras.Model(inputs, layers.Dense(2)(layers.LSTM(32)(inputs))), 0.5)
+    cells = 6 * (8 * 128 + 32 * 128)
+    assert profile(model).forward() == 2 * (cells / 2 + 32 * 2)
+    assert profile(model).forward({}) == 2 * (cells + 32 * 2)
 
 
 def test_masked_weights_of_unknown_layers_are_named_whatever_their_name(monkeypatch):

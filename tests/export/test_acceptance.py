@@ -168,3 +168,20 @@ def test_every_signature_is_run_before_a_file_gets_its_name(path, monkeypatch):
     assert [call[:3] for call in seen] == [(name, "wasm", 0.01) for name in model.subnets]
     assert not np.allclose(seen[0][3], seen[1][3])
     assert (report.sparse_mode, report.sparse_mode_error) == ("wasm", pytest.approx(2e-7))
+
+
+def test_the_report_tells_target_and_dense_size(tmp_path):
+    net = keras.Sequential(
+        [keras.Input((64,)), keras.layers.Dense(64), keras.layers.Dense(64), keras.layers.Dense(2)]
+    )
+    model = sparsify(net, 0.9)
+    report = export_tflite(model, tmp_path / "sparse.tflite")
+    dense = export_tflite(model, tmp_path / "dense.tflite", sparse=False)
+    assert report.at_target and report.target_sparsity == pytest.approx((0.9,))
+    assert dense.dense_bytes is None
+    assert report.dense_bytes == pytest.approx(dense.bytes, rel=0.05) and report.sparse
+    assert f"stored dense {report.dense_bytes:,}" in str(report)
+    with pytest.warns(UserWarning, match="keeps more weights than its target of 90.0% zeros"):
+        early = export_tflite(sparsify(net, 0.9, initial="dense"), tmp_path / "early.tflite")
+    assert not early.at_target
+    assert "NOT AT ITS TARGET of 90.0%: train to the end" in str(early).splitlines()

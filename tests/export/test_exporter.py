@@ -334,3 +334,23 @@ def test_the_console_stays_clean(path, capfd):
     export_tflite(keras.Sequential([layers.Input((5,)), layers.Dense(3)]), path)
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
+
+
+@pytest.mark.parametrize("sparsity", [0.9, [0.5, 0.9]])
+def test_zeros_are_reported_of_masked_kernels_and_of_the_whole_model(path, sparsity):
+    inputs = keras.Input((8,))
+    hidden = keras.layers.Dense(20, name="dense_one")(keras.layers.Dense(40, name="masked")(inputs))
+    plain = keras.Model(inputs, keras.layers.Dense(2)(hidden))
+    model = sparsify(plain, sparsity, dense=["dense_one", "last"])
+    report = export_tflite(model, path)
+    every = 8 * 40 + 40 + 40 * 20 + 20 + 20 * 2 + 2
+    targets = sparsity if isinstance(sparsity, list) else [sparsity]
+    assert report.sparsity == pytest.approx(targets)
+    assert report.model_sparsity == pytest.approx([target * 320 / every for target in targets])
+    masked, whole = (
+        ", ".join(f"{share:.1%}" for share in shares) for shares in (targets, report.model_sparsity)
+    )
+    assert f"; zeros: {masked} of masked kernels, {whole} of all weights" in str(report)
+    again = export_tflite(densify(model), path)
+    assert again.sparsity == () and again.model_sparsity == report.model_sparsity[:1]
+    assert f"; zeros: {again.model_sparsity[0]:.1%} of all weights" in str(again)

@@ -89,13 +89,18 @@ def test_nested_models_are_expanded():
     assert names(keras.Sequential([keras.Input((4,)), outer])) == [["d1"], ["d2"], ["head"]]
 
 
-def test_a_nested_branch_does_not_hide_the_cut_points_inside():
+@pytest.mark.parametrize("stem", [False, True])
+def test_a_nested_branch_is_one_block_unless_nothing_passes_by_that_needs_a_gradient(stem):
     part = keras.Input((4,))
     inner = keras.Model(part, layers.Dense(4, name="d2")(layers.Dense(4, name="d1")(part)))
-    inputs = keras.Input((4,))
-    joined = layers.Add()([inputs, inner(inputs)])
+    x = inputs = keras.Input((4,))
+    if stem:
+        x = layers.Dense(4, name="stem")(x)
+    joined = layers.Add()([x, inner(x)])
     model = keras.Model(inputs, layers.Dense(2, name="head")(joined))
-    assert names(model) == [["d1", "d2"], ["head"]]
+    assert names(model) == (
+        [["stem"], ["d1", "d2"], ["head"]] if stem else [["d1"], ["d2"], ["head"]]
+    )
 
 
 def test_blocks_between_calls_of_a_shared_layer_merge():
@@ -114,23 +119,32 @@ def test_overlapping_shared_layers_merge_into_one_block():
     assert names(keras.Model(inputs, layers.Dense(2, name="head")(x))) == [["a", "b"], ["head"]]
 
 
-def test_a_nested_model_called_twice_is_one_block():
+def test_a_nested_model_called_twice_is_cut_as_if_it_were_called_once():
     tower = keras.Sequential(
         [keras.Input((4,)), layers.Dense(4, name="t1"), layers.Dense(4, name="t2")]
     )
     left, right = keras.Input((4,)), keras.Input((4,))
     x = layers.Concatenate()([tower(left), tower(right)])
     model = keras.Model([left, right], layers.Dense(2, name="head")(x))
-    assert names(model) == [["t1", "t2"], ["head"]]
+    assert names(model) == [["t1"], ["t2"], ["head"]]
 
 
-def test_everything_before_several_inputs_meet_is_one_block():
+def test_an_input_that_waits_needs_no_gradient():
     left, right = keras.Input((4,)), keras.Input((4,))
     x = layers.Add()([layers.Dense(4, name="l")(left), layers.Dense(4, name="r")(right)])
     model = keras.Model([left, right], layers.Dense(2, name="head")(x))
-    found = names(model)
-    assert set(found[0]) == {"l", "r"}
-    assert found[1] == ["head"]
+    assert names(model) == [["l"], ["r"], ["head"]]
+
+
+def test_towers_are_one_block_until_they_meet():
+    towers = [
+        (inputs, layers.Dense(4, name=f"{name}2")(layers.Dense(4, name=f"{name}1")(inputs)))
+        for name in "lr"
+        for inputs in [keras.Input((4,))]
+    ]
+    x = layers.Dense(2, name="head")(layers.Add()([x for _, x in towers]))
+    model = keras.Model([inputs for inputs, _ in towers], x)
+    assert [len(block) for block in names(model)] == [1, 3, 1]
 
 
 def test_everything_after_a_side_output_is_one_block():

@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -109,6 +111,47 @@ def test_an_unreachable_reduction_names_the_largest_that_is_reachable(scheme):
         Freezing(largest + 0.0011, scheme).plan(falling, [1] * 6, 30, 3)
 
 
+@pytest.mark.parametrize(
+    ("reduction", "interval", "words"),
+    [
+        (0.3, 8, "interval=3"),
+        (0.45, 1, r"Freezing\(0.45, share=0.9\)"),
+        (0.45, 8, r"interval=1 and Freezing\(0.45, share=0.9\)"),
+        (0.6, 8, "save less, or train longer"),
+    ],
+)
+def test_what_an_unreachable_reduction_advises_reaches_it(reduction, interval, words):
+    with pytest.raises(ValueError, match=rf"Received: {reduction}; {words}") as caught:
+        Freezing(reduction).plan(uniform(6), [1] * 6, 30, interval)
+    found = re.search(r"interval=(\d+)( and|$| reaches)", str(caught.value).split(";")[1])
+    wide = "share=0.9" in str(caught.value)
+    if "reaches it" in str(caught.value):
+        interval = int(found[1]) if found else interval
+        plan = Freezing(reduction, share=0.9 if wide else 2 / 3)
+        plan = plan.plan(uniform(6), [1] * 6, 30, interval)
+        assert saved(plan, uniform(6)) >= reduction
+
+
+def test_the_default_share_is_what_can_be_reached():
+    whole = Freezing().plan(uniform(6), [1] * 6, epochs=40, interval=1)
+    assert saved(whole, uniform(6)) == pytest.approx(0.2, abs=0.02)
+    with pytest.warns(UserWarning, match="saves 0.167 .* that 4 epochs with interval 1 allow"):
+        short = Freezing().plan(uniform(6), [1] * 6, epochs=4, interval=1)
+    assert saved(short, uniform(6)) < 0.2 and short.frozen.tolist() == [0, 1, 2, 3]
+    for sizes, epochs in (([1] * 6, 1), ([1], 10)):
+        with pytest.warns(UserWarning, match="Nothing is frozen. "):
+            none = Freezing().plan(uniform(len(sizes)), sizes, epochs, 1)
+        assert not none.frozen.any()
+
+
+def test_shares_are_called_as_the_caller_calls_them():
+    with pytest.raises(ValueError, match="`freeze` must be at most"):
+        Freezing.get(0.9).plan(uniform(6), [1] * 6, 30, 1)
+    assert Freezing.get(True).reduction == "auto" and Freezing.get(False) is None
+    with pytest.raises(ValueError, match=r"`freeze` must be in \(0, 1\). Received: 1.5"):
+        Freezing.get(1.5)
+
+
 def test_more_blocks_than_intervals_freeze_as_many_as_there_is_time_for():
     # 1 + 2 + ... + 9 block epochs save 90 of 900.
     plan = Freezing(0.1).plan(uniform(30), [1] * 30, epochs=10, interval=1)
@@ -182,8 +225,9 @@ def test_get():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"reduction": 0.0}, r"`reduction` must be in \(0, 1\). Received: 0.0"),
-        ({"reduction": 1.2}, r"`reduction` must be in \(0, 1\). Received: 1.2"),
+        ({"reduction": 0.0}, r"`reduction` must be in \(0, 1\), or 'auto'. Received: 0.0"),
+        ({"reduction": 1.2}, r"`reduction` must be in \(0, 1\), or 'auto'. Received: 1.2"),
+        ({"reduction": "much"}, r"in \(0, 1\), or 'auto'. Received: much"),
         ({"reduction": None}, "`reduction` must be a number"),
         (
             {"scheme": "sometimes"},

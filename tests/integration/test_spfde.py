@@ -1,4 +1,4 @@
-"""README's example on the digits, whole, and the default run of the app."""
+"""Freezing, sieving and export on the digits, together, and the default run of the app."""
 
 import json
 
@@ -12,7 +12,7 @@ from spfde_keras.export import evaluate_tflite
 from spfde_keras.masking import find_masks
 
 
-def test_readme_example(digits, tmp_path):
+def test_all_parts_together(digits, tmp_path):
     keras_model = models.build("small_cnn", digits.input_shape, digits.classes, width=0.5)
     x_train, x_test = (np.asarray(digits.normalize(x)) for x in (digits.train_x, digits.test_x))
     model = spfde_keras.sparsify(keras_model, sparsity=0.9)

@@ -310,6 +310,21 @@ def test_what_is_exported_runs_without_the_kernels(tmp_path):
     assert all(choice.sparse for choice in choices(model))
 
 
+def test_archives_and_converters_of_others_trace_it_without_the_kernels(tmp_path):
+    model = net()
+    x = images(1, 8, 8, 1)
+    expected = model(x)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", model.__call__, [tf.TensorSpec((None, 8, 8, 1))])
+    archive.write_out(tmp_path / "saved", verbose=False)
+    assert b"Spfde" not in (tmp_path / "saved" / "saved_model.pb").read_bytes()
+    content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    (tmp_path / "net.tflite").write_bytes(content)
+    found = spfde_keras.export.run_tflite(tmp_path / "net.tflite", x)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_tflite(tmp_path):
     model = net()
     x = images(5, 8, 8, 1)

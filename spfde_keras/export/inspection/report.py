@@ -59,6 +59,11 @@ class WeightReport:
         """Number of weights, zeros included."""
         return math.prod(self.shape)
 
+    @property
+    def dense_bytes(self) -> int:
+        """What it would take in the file, zeros included."""
+        return self.size * {"FLOAT32": 4, "FLOAT16": 2}.get(self.type, 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class GraphReport:

@@ -1,0 +1,155 @@
+"""Every code block of README and docs runs as it stands; links and the API page are whole."""
+
+import ast
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+from pathlib import Path
+
+import keras
+import pytest
+
+import spfde_keras
+from benchmarks import picture
+from spfde_keras.layers import base
+from tests.registries import left_as_they_were
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+# Its two scripts are run by tests/test_existing_script.py.
+RUN_ELSEWHERE = {DOCS / "existing_script.md"}
+
+
+def code_blocks(page: Path) -> list[str]:
+    """The Python of a page, in order; of a diff what was before and what is after."""
+    if page.suffix == ".ipynb":
+        cells = json.loads(page.read_text())["cells"]
+        return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    blocks = []
+    for language, code in re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.M | re.S):
+        if language == "python":
+            blocks.append(code)
+        elif language == "diff":
+            blocks += [version(code, "-"), version(code, "+")]
+    return blocks
+
+
+def version(diff: str, sign: str) -> str:
+    """One side of a diff: the lines that both have, and those with its sign."""
+    lines = diff.splitlines()
+    return "\n".join(line[1:] for line in lines if line[:1] in ("", " ", sign)) + "\n"
+
+
+RUNNING = [
+    page
+    for page in [*PAGES, *DOCS.rglob("*.ipynb")]
+    if page not in RUN_ELSEWHERE and code_blocks(page)
+]
+
+
+@pytest.mark.parametrize("page", RUNNING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(base, "_MASKED", dict(base._MASKED))
+    keras.utils.set_random_seed(0)
+    names: dict = {"__name__": "page"}
+    with left_as_they_were():
+        for number, code in enumerate(code_blocks(page)):
+            exec(compile(code, f"{page.name}, block {number}", "exec"), names)
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_of_the_repository(page):
+    links = re.findall(r"\]\((?!\w+:)([^)#]+)", page.read_text())
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing
+
+
+def public_names() -> dict[str, object]:
+    """Everything in the `__all__` of the package and of its public subpackages."""
+    packages = [spfde_keras]
+    for module in pkgutil.walk_packages(spfde_keras.__path__, "spfde_keras."):
+        if module.ispkg:
+            packages.append(importlib.import_module(module.name))
+    return {
+        f"{package.__name__}.{name}": getattr(package, name)
+        for package in packages
+        for name in getattr(package, "__all__", [])
+    }
+
+
+def resolve(path: str) -> object:
+    """The object at a dotted path: a name in a module."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def documented() -> list[str]:
+    pages = (page.read_text() for page in (DOCS / "api").glob("*.md"))
+    return [path for page in pages for path in re.findall(r"^::: (\S+)", page, re.M)]
+
+
+def test_every_public_name_is_on_an_api_page():
+    known = set()
+    for value in map(resolve, documented()):
+        methods = vars(value).values() if inspect.isclass(value) else ()
+        known |= {id(value), *map(id, methods)}
+    # `get`, `names` and `register` of a family are methods of its registry.
+    missing = [
+        name
+        for name, value in public_names().items()
+        if id(getattr(value, "__func__", value)) not in known
+    ]
+    assert not missing
+
+
+def texts() -> set[str]:
+    """The pieces of all messages in the library, as they stand between what differs."""
+    trees = (ast.parse(file.read_text()) for file in (ROOT / "spfde_keras").rglob("*.py"))
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+def test_troubleshooting_quotes_messages_that_there_are():
+    page = (DOCS / "troubleshooting.md").read_text()
+    quoted = re.findall(r"^### `(.*)`$", page, re.M)
+    parts = [part.strip() for quote in quoted for part in quote.split("...")]
+    known = texts()
+    assert len(quoted) >= 25
+    assert [part for part in parts if not any(part in text for text in known)] == []
+
+
+def test_the_picture_shows_numbers_of_the_benchmarks():
+    page = (DOCS / "benchmarks.md").read_text()
+    for results in json.loads(picture.RESULTS.read_text()).values():
+        for row in results["rows"]:
+            (line,) = (
+                line
+                for line in page.splitlines()
+                if line.startswith(f"| {row['method']} |") and f"{row['accuracy']:.2f} %" in line
+            )
+            assert f" {row['flops_share']:.3f} |" in line
+            assert f"| {row['seconds']} |" in line if "seconds" in row else True
+
+
+def test_the_picture_is_drawn(tmp_path):
+    picture.draw(json.loads(picture.RESULTS.read_text()), tmp_path / "results.png")
+    assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path):
+    mkdocs = pytest.importorskip("mkdocs.commands.build", reason="needs the extra `docs`")
+    from mkdocs.config import load_config
+
+    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path))
+    mkdocs.build(config)
+    api = "".join(page.read_text() for page in (tmp_path / "api").rglob("index.html"))
+    assert all(f'id="{path}"' in api for path in documented())
