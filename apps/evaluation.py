@@ -32,7 +32,7 @@ def now(model: SparseModel, batches: tf.data.Dataset) -> dict[str, float]:
         sparsity, as "val_accuracy/subnet_90".
     """
     active, subnets = model.active, names(model)
-    found = {}
+    found: dict[str, float] = {}
     for index, (name, sparsity) in enumerate(
         zip(subnets, subnet_sparsities(model) or [0.0], strict=True)
     ):

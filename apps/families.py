@@ -28,8 +28,9 @@ def names(family: str) -> list[str]:
 def _registered(family: str) -> Iterator[str]:
     """The names by which classes are registered that can be made without arguments."""
     library = importlib.util.find_spec("spfde_keras")
-    (folder,) = (library and library.submodule_search_locations) or ()
-    path = Path(folder, *family.split("."))
+    if library is None or library.origin is None:
+        raise ModuleNotFoundError("spfde_keras is not installed", name="spfde_keras")
+    path = Path(library.origin).parent.joinpath(*family.split("."))
     for file in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.ClassDef) and not _needs_arguments(node):

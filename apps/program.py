@@ -130,7 +130,7 @@ def run(
             print(description, flag_help(kind, text), sep="\n")
         else:
             with warnings.catch_warnings():
-                warnings.showwarning = _show
+                warnings.showwarning = _show  # type: ignore[assignment]
                 main(_options(kind, values, rest))
         sys.stdout.flush()  # so that what is wrong with it shows here
     except (ValueError, RuntimeError, OSError, ImportError) as error:

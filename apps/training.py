@@ -256,8 +256,8 @@ class _Freezing(Freezing):
 
     def __init__(self, config: RunConfig):
         reduction = "auto" if config.freeze_reduction is None else config.freeze_reduction
-        share = {} if config.freeze_share is None else {"share": config.freeze_share}
-        super().__init__(reduction, config.freeze_scheme, **share)
+        super().__init__(reduction, config.freeze_scheme)
+        self.share = config.freeze_share or self.share
 
     def settings(self, interval: int | None, share: float | None) -> str:
         flags = {"interval": interval, "freeze_share": share}
