@@ -28,6 +28,9 @@ FAMILIES = {
 }
 
 
+_LENGTH = 12  # of texts
+
+
 def _application(make, size):
     return make(weights=None, input_shape=(size, size, 3), classes=CLASSES)
 
@@ -48,23 +51,30 @@ def groups() -> dict[str, dict[str, Net]]:
 
 def _classifier(make, output=None):
     backbone = make()
-    features = backbone.output if output is None else backbone.output[output]
+    # A file needs inputs of a fixed length.
+    inputs = keras.tree.map_structure(
+        lambda x: keras.Input(
+            [size or _LENGTH for size in x.shape[1:]], dtype=x.dtype, name=x.name
+        ),
+        backbone.input,
+    )
+    features = backbone(inputs) if output is None else backbone(inputs)[output]
     if len(features.shape) > 2:
         features = keras.ops.mean(features, axis=list(range(1, len(features.shape) - 1)))
     head = keras.layers.Dense(CLASSES, "softmax", name="classes")(features)
-    return keras.Model(backbone.input, head)
+    return keras.Model(inputs, head)
 
 
 def _hub(y: np.ndarray) -> dict[str, Net]:
     import keras_hub.models as hub
 
     words = {
-        "token_ids": _ints(50, 12),
-        "padding_mask": np.ones((SAMPLES, 12), "int32"),
+        "token_ids": _ints(50, _LENGTH),
+        "padding_mask": np.ones((SAMPLES, _LENGTH), "int32"),
     }
     small = {"vocabulary_size": 50, "num_layers": 3, "hidden_dim": 16, "intermediate_dim": 32}
-    bert = functools.partial(hub.BertBackbone, num_heads=2, max_sequence_length=12, **small)
-    gpt = functools.partial(hub.GPT2Backbone, num_heads=2, max_sequence_length=12, **small)
+    bert = functools.partial(hub.BertBackbone, num_heads=2, max_sequence_length=_LENGTH, **small)
+    gpt = functools.partial(hub.GPT2Backbone, num_heads=2, max_sequence_length=_LENGTH, **small)
     llama = functools.partial(hub.LlamaBackbone, num_query_heads=4, num_key_value_heads=2, **small)
     vit = functools.partial(
         hub.ViTBackbone,
@@ -88,7 +98,7 @@ def _hub(y: np.ndarray) -> dict[str, Net]:
     return {
         "BERT": Net(
             functools.partial(_classifier, bert, "pooled_output"),
-            words | {"segment_ids": np.zeros((SAMPLES, 12), "int32")},
+            words | {"segment_ids": np.zeros((SAMPLES, _LENGTH), "int32")},
             y,
         ),
         "GPT-2": Net(functools.partial(_classifier, gpt), words, y),
