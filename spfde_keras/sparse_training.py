@@ -7,11 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from spfde_keras import compat, cost, own_classes, updaters
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
-from spfde_keras.extras import extra
+from spfde_keras.event_log import EventLog
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
@@ -79,9 +78,7 @@ class SparseTraining(keras.callbacks.Callback):
         self.freezing = Freezing.get(freeze)
         self.sieve = sieve
         self.log_dir = log_dir
-        if log_dir:
-            with extra("apps"):
-                import tensorboard  # noqa: F401  without which TensorFlow writes no scalars
+        EventLog.check(log_dir)
 
     @property
     def _passes(self) -> int:
@@ -140,7 +137,7 @@ class SparseTraining(keras.callbacks.Callback):
             self._freezer = Freezer(self._blocks, self._make_plan(self._blocks))
         data = [] if self.sieve is None else [SieveEpochs(self.sieve, self.most_steps)]
         self._data = keras.callbacks.CallbackList(data, model=model)
-        self._writer = tf.summary.create_file_writer(self.log_dir) if self.log_dir else None
+        self._events = EventLog(self.log_dir)
 
     def _check(self, model: keras.Model) -> None:
         name = type(self).__name__
@@ -252,15 +249,14 @@ class SparseTraining(keras.callbacks.Callback):
         logs["frozen_blocks"] = frozen
         logs["active_samples"] = samples
         logs["flops_share"] = ledger.share
-        self._write({name: value for name, value in logs.items() if np.isscalar(value)}, done)
+        self._events.write(logs, done)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         # Again: a run that is resumed after its last epoch starts no epoch.
         self._restore_ledger()
         self._freezer.end(self.model)
         self.model.attach()
-        if self._writer:
-            self._writer.close()
+        self._events.close()
 
     @property
     def training_flops(self) -> float:
@@ -336,7 +332,7 @@ class SparseTraining(keras.callbacks.Callback):
             if change.fresh.any():
                 reset_slots(self.model.optimizer, kernel.mask, change.fresh)
             overlaps[f"mask_overlap/{name}"] = change.overlap
-        self._write(overlaps, event)
+        self._events.write(overlaps, event)
 
     def _gradients(
         self, masks: list[Mask], subnet: int, event: int, kind: str
@@ -401,10 +397,3 @@ class SparseTraining(keras.callbacks.Callback):
             batch_size,
             self._passes,
         )
-
-    def _write(self, scalars: dict, step: int) -> None:
-        if self._writer is None:
-            return
-        with self._writer.as_default(step=step):
-            for name, value in scalars.items():
-                tf.summary.scalar(name, value)
