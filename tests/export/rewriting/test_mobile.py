@@ -372,5 +372,5 @@ def test_models_without_a_graph_are_refused():
     class Subclassed(keras.Model):
         pass
 
-    with pytest.raises(ValueError, match="`model` must be functional or Sequential"):
+    with pytest.raises(ValueError, match="`model` must have been called once"):
         make_mobile_ready(Subclassed())
