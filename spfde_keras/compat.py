@@ -107,7 +107,14 @@ def _base(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
 def own_attributes(layer: keras.layers.Layer) -> dict[str, Any]:
     """Returns the attributes of a layer that Keras does not give to every layer."""
     known: frozenset[str] = _bookkeeping(_base(layer))  # type: ignore[arg-type]
-    return {name: value for name, value in vars(layer).items() if name not in known}
+    always: frozenset[str] = _bookkeeping(keras.layers.Layer)
+
+    def is_own(name: str, value: Any) -> bool:
+        # `loss`, `history` and the like may be the user's words, for layers of a model.
+        users = isinstance(value, (keras.layers.Layer, keras.Variable, keras.losses.Loss))
+        return name not in known or (users and name not in always and not name.startswith("_"))
+
+    return {name: value for name, value in vars(layer).items() if is_own(name, value)}
 
 
 # What Keras gives to every layer, and changes from layer to layer.

@@ -90,8 +90,19 @@ class Copies:
         compat.set_trainable_flag(made, model.trainable)
         return made
 
-    def _operation(self, operation: keras.Operation) -> keras.Operation:
-        return self.layer(operation) if isinstance(operation, keras.layers.Layer) else operation
+    def _operation(self, operation: keras.Operation) -> Any:
+        if isinstance(operation, keras.layers.Layer):
+            return self.layer(operation)
+        return functools.partial(self._called, operation)
+
+    def _called(self, operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+        """Calls an operation of a graph, weights among its arguments copied."""
+
+        def copied(x: Any) -> Any:
+            return self._value(x) if isinstance(x, keras.Variable) else x
+
+        args, kwargs = keras.tree.map_structure(copied, (args, kwargs))
+        return operation(*args, **kwargs)
 
     def _objects(self, layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Function):
@@ -112,6 +123,9 @@ class Copies:
         if id(value) in self._made:
             return self._made[id(value)][1]
         if isinstance(value, keras.layers.Layer):
+            if compat.is_graph(value) and not type(value).__module__.startswith("keras."):
+                # Its graph alone would lose attributes and methods that others may use.
+                raise CannotCopy(f"it holds {value.name!r}, a model of a class of its own")
             return self.layer(value)
         if isinstance(value, keras.Variable):
             return self._remember(value, self._variable(value))
@@ -135,6 +149,7 @@ class Copies:
         return made
 
     def _container(self, value: Any) -> Any:
+        value = getattr(value, "__wrapped__", value)  # TensorFlow wraps tuples
         if isinstance(value, tuple):
             items = [self._value(item) for item in value]
             return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from spfde_keras import compat, kernels
 from spfde_keras.masking import Mask, find_masks
@@ -29,12 +30,35 @@ def check_same_outputs(made: keras.Model, model: keras.Model) -> None:
     batch = _usable_batch(model)
     if batch is None:
         return
+    _check_reads(made, model, batch)
     error = _error(_outputs(made, batch), _outputs(model, batch))
     if not error <= _tolerance(model):
         raise RuntimeError(
             f"The model made of {model.name!r} does not compute the same: on a random sample its "
             f"outputs differ by {error:.1e} of their scale. A layer keeps state that is not in "
             "its weights, or changes when it is called; please report it with the model."
+        )
+
+
+def _check_reads(made: keras.Model, model: keras.Model, batch: Any) -> None:
+    """Raises an error if a model reads weights of the one it was made of that are not its own."""
+    with tf.GradientTape() as tape:
+        try:
+            _outputs(made, batch)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise RuntimeError(
+                f"The model made of {model.name!r} cannot be called: {reason}. A layer in it needs "
+                "what has been replaced; leave it dense, or report it with the model."
+            ) from error
+    own = {id(variable.value) for variable in made.variables}
+    read = {id(variable) for variable in tape.watched_variables()}
+    foreign = [v.path for v in model.variables if id(v.value) in read - own]
+    if foreign:
+        raise ValueError(
+            "`model` must use weights in layers of its graph, or in attributes of layers, where a "
+            "copy can follow; functions that hold them (Lambda, tf.function, weakref, ...) cannot "
+            f"be copied. Received: a model that also uses {', '.join(foreign[:3])} elsewhere"
         )
 
 
@@ -48,9 +72,6 @@ def check_masks_hold(made: keras.Model, model: keras.Model) -> None:
     Raises:
         ValueError: if outputs on one random sample change with weights that no mask keeps.
     """
-    known = ("keras.", f"{__package__}.")
-    if all(type(layer).__module__.startswith(known) for layer in compat.all_layers(made)):
-        return  # layers of Keras use no kernel of another one
     batch = _usable_batch(model)
     masks = find_masks(made)
     if batch is None or not _leak(made, masks, batch):
@@ -109,7 +130,8 @@ def _random_batch(model: keras.Model, size: int) -> Any:
 
 def _outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
     batch = keras.tree.map_structure(keras.ops.convert_to_tensor, batch)
-    with kernels.disabled():  # nothing is measured for a single sample
+    # Nothing is measured for a single sample, and no state of the model changes.
+    with kernels.disabled(), keras.StatelessScope():
         outputs = keras.tree.flatten(model(batch, training=False))
     return [np.asarray(keras.ops.convert_to_numpy(x), "float64") for x in outputs]
 

@@ -48,7 +48,7 @@ def check_class(model: keras.Model) -> None:
             f"methods, which a model made of its layers would lose. Received: "
             f"{type(model).__name__}, which overrides {', '.join(lost)}; build it as "
             f"{type(model).__name__}(inputs, outputs), or pass what it computes without them, "
-            "keras.Model(model.input, model.output)"
+            "keras.Model(inputs, outputs)"
         )
 
 

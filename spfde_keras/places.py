@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import keras
 
@@ -50,11 +50,12 @@ def places(model: keras.Model) -> list[Place]:
     >>> [place.path for place in places(keras.Model(x, inner(x)))][1:]
     ['net/fc']
     """
-    found: dict[int, Place] = {}
-    for leaf, path in paths_of_leaves(model).items():
-        for place in _inside(leaf, path, leaf):
-            found.setdefault(id(place.layer), place)
-    return list(found.values())
+    seen: set[int] = set()
+    return [
+        place
+        for leaf, path in paths_of_leaves(model).items()
+        for place in _inside(leaf, path, leaf, seen)
+    ]
 
 
 def kernel_places(model: keras.Model) -> dict[str, Place]:
@@ -100,16 +101,27 @@ def sealed_leaves(model: keras.Model) -> dict[keras.layers.Layer, str]:
     return {leaf: reason for leaf, reason in reasons.items() if reason}
 
 
-def _inside(layer: keras.layers.Layer, path: str, leaf: keras.layers.Layer) -> Iterator[Place]:
+def sealed_inside(sealed: Iterable[keras.layers.Layer]) -> dict[int, keras.layers.Layer]:
+    """Returns what is inside of such layers, by `id`: for each the layer that it is inside of."""
+    return {id(x): leaf for leaf in sealed for x in compat.all_layers(leaf) if x is not leaf}
+
+
+def _inside(
+    layer: keras.layers.Layer, path: str, leaf: keras.layers.Layer, seen: set[int]
+) -> Iterator[Place]:
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
     yield Place(layer, path, leaf)
     if not _is_whole(layer):
         for inner in compat.sublayers(layer):
             if not isinstance(inner, Mask):
-                yield from _inside(inner, f"{path}/{inner.name}", leaf)
+                yield from _inside(inner, f"{path}/{inner.name}", leaf, seen)
 
 
 def _is_whole(layer: keras.layers.Layer) -> bool:
-    return bool(masked_class(layer)) or isinstance(layer, MaskArguments)
+    """Whether it is masked, or can be; what was never built has no kernel."""
+    return isinstance(layer, MaskArguments) or bool(layer.built and masked_class(layer))
 
 
 def _has_kernel(layer: keras.layers.Layer) -> bool:

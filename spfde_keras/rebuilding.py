@@ -44,16 +44,31 @@ def _around(model: keras.Model) -> keras.Model:
             f"{type(model).__name__} {model.name!r}"
             + (f", built for {sorted(shapes.get('shapes_dict', ()))}" if model.built else "")
         )
-    inputs = _inputs(shapes["input_shape"])
-    return keras.Model(inputs, model(inputs), name=f"{model.name}_graph")
+    looks_up = any(isinstance(x, keras.layers.Embedding) for x in compat.all_layers(model))
+    inputs = _inputs(shapes["input_shape"], "int32" if looks_up else None)
+    if looks_up and isinstance(inputs, (dict, list)):
+        raise ValueError(
+            "`model` must say which of its inputs are whole numbers, which a subclassed one with "
+            "an Embedding and several inputs does not: call it on keras.Input tensors, and pass "
+            f"keras.Model(inputs, outputs). Received: {type(model).__name__} {model.name!r}"
+        )
+    try:
+        outputs = model(inputs)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            "`model` must take one input (or structure of inputs) of any batch size. Received: "
+            f"{type(model).__name__} {model.name!r}, which fails on keras.Input: {reason}"
+        ) from error
+    return keras.Model(inputs, outputs, name=f"{model.name}_graph")
 
 
-def _inputs(shape: Any) -> Any:
+def _inputs(shape: Any, dtype: str | None) -> Any:
     if isinstance(shape, Mapping):
-        return {name: _inputs(one) for name, one in shape.items()}
+        return {name: _inputs(one, dtype) for name, one in shape.items()}
     if any(isinstance(extent, (list, tuple, Mapping)) for extent in shape):
-        return [_inputs(one) for one in shape]
-    return keras.Input(tuple(shape[1:]))
+        return [_inputs(one, dtype) for one in shape]
+    return keras.Input(tuple(shape[1:]), dtype=dtype)
 
 
 def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:

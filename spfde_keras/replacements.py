@@ -11,7 +11,7 @@ from spfde_keras.layers import masked_class, plain_class
 from spfde_keras.layers.batch_norm import FusedBatchNormalization
 from spfde_keras.layers.relu import fused_class, unfused_class
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
-from spfde_keras.places import places, sealed_leaves
+from spfde_keras.places import places, sealed_inside, sealed_leaves
 from spfde_keras.rebuilding import as_functional, copy_weights, like
 from spfde_keras.trainability import copy_trainability
 
@@ -66,9 +66,10 @@ def fused(
         ValueError: if several sub-nets were to share a BatchNormalization.
     """
     replacements: Replacements = {}
+    inside = sealed_inside(sealed)
     for place in places(model):
         layer = place.layer
-        within = place.leaf is not layer and place.leaf in sealed
+        within = id(layer) in inside
         normalizes = isinstance(layer, keras.layers.BatchNormalization)
         known = type(layer) in (keras.layers.BatchNormalization, FusedBatchNormalization)
         if normalizes and subnets > 1 and (within or not known):
@@ -78,6 +79,8 @@ def fused(
                 f"{place.path}, a {type(layer).__name__}"
             )
         if within:
+            continue
+        if not layer.built:
             continue
         if normalizes and known:
             replacements[layer] = (

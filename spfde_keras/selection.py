@@ -9,7 +9,7 @@ import keras
 from spfde_keras import compat
 from spfde_keras.graph import trace
 from spfde_keras.layers import masked_class
-from spfde_keras.places import Place
+from spfde_keras.places import Place, sealed_inside
 
 Selector: TypeAlias = str | keras.layers.Layer | Callable[[keras.layers.Layer], bool]
 Places = Mapping[str, Place]
@@ -33,7 +33,15 @@ def layers_left_dense(
     Raises:
         ValueError: if a selector matches no layer.
     """
-    reasons = {name: why for name, place in found.items() if (why := _obstacle(place, sealed))}
+    inside = sealed_inside(sealed)
+    reasons = {}
+    for name, place in found.items():
+        leaf = inside.get(id(place.layer))
+        why = _obstacle(place.layer)
+        if leaf is not None and not why:
+            why = f"inside {leaf.name}, which cannot be copied: {sealed[leaf]}"
+        if why:
+            reasons[name] = why
     several = isinstance(dense, Iterable) and not isinstance(dense, str)
     selectors: Any = dense if several else [dense]
     for selector in selectors:
@@ -43,9 +51,8 @@ def layers_left_dense(
     return reasons
 
 
-def _obstacle(place: Place, sealed: Mapping[keras.layers.Layer, str]) -> str:
+def _obstacle(layer: keras.layers.Layer) -> str:
     """Why a layer stays dense whatever is asked for; "" where it need not."""
-    layer = place.layer
     if getattr(layer, "quantization_mode", None):
         return f"quantized to {layer.quantization_mode}"
     if getattr(layer, "lora_enabled", False):
@@ -53,8 +60,6 @@ def _obstacle(place: Place, sealed: Mapping[keras.layers.Layer, str]) -> str:
     if not masked_class(layer):
         inside = compat.sublayers(layer)
         return "weights of its own" if inside else f"{type(layer).__name__} has no masked form"
-    if place.leaf in sealed and place.leaf is not layer:
-        return f"inside {place.leaf.name}, which cannot be copied: {sealed[place.leaf]}"
     return ""
 
 

@@ -45,19 +45,41 @@ class Cut:
 
 def automatic_blocks(graph: Graph) -> dict[int, int]:
     """Returns the block of each layer that owns weights, by `id`; see `find_blocks`."""
-    graph = _together(graph)
+    one = _sharing(graph)
+    graph = _together(graph, one)
     first: dict[int, int] = {}
     for index, call in enumerate(graph.calls):
         if owns_weights(call.layer):
-            first.setdefault(id(call.layer), index)
-    ends = _chosen(graph, _allowed(graph, _cuts(graph)))
-    return {layer: int(np.searchsorted(ends, index)) for layer, index in first.items()}
+            first.setdefault(one[id(call.layer)], index)
+    ends = _chosen(graph, _allowed(graph, _cuts(graph, one), one))
+    return {
+        id(call.layer): int(np.searchsorted(ends, first[one[id(call.layer)]]))
+        for call in graph.calls
+        if owns_weights(call.layer)
+    }
 
 
-def _together(graph: Graph) -> Graph:
+def _sharing(graph: Graph) -> dict[int, int]:
+    """For each layer, by `id`, the first one that it shares weights with: for most, itself."""
+    holder: dict[int, int] = {}  # weight -> layer
+    one: dict[int, int] = {}
+    for call in graph.calls:
+        layer = id(call.layer)
+        weights = call.layer.weights if isinstance(call.layer, keras.layers.Layer) else []
+        known = {one[holder[id(w)]] for w in weights if id(w) in holder} - {one.get(layer)}
+        one.setdefault(layer, min(known, default=layer))
+        for other, root in one.items():
+            one[other] = one[layer] if root in known else root
+        holder.update((id(weight), layer) for weight in weights)
+    return one
+
+
+def _together(graph: Graph, one: dict[int, int]) -> Graph:
     """The graph with all calls of a shared layer, such as a tower's, as close as they can be."""
     first: dict[int, int] = {}
-    keys = [(first.setdefault(id(c.layer), index), index) for index, c in enumerate(graph.calls)]
+    keys = [
+        (first.setdefault(one[id(c.layer)], index), index) for index, c in enumerate(graph.calls)
+    ]
     makers = {id(x): index for index, call in enumerate(graph.calls) for x in call.outputs}
     awaited = [{makers[id(x)] for x in c.inputs if id(x) in makers} for c in graph.calls]
     readers = collections.defaultdict(list)
@@ -89,16 +111,16 @@ def _kernel_size(layer: keras.Operation) -> int:
     return sum(math.prod(kernel.shape) for kernel in kernels)
 
 
-def _cuts(graph: Graph) -> Iterator[Cut]:
+def _cuts(graph: Graph, one: dict[int, int]) -> Iterator[Cut]:
     """The best place after each kernel layer: where the fewest tensors pass, the last such."""
-    tensors, near = _passing(graph)
+    tensors, near = _passing(graph, one)
     heads = [index for index, call in enumerate(graph.calls) if _kernel_size(call.layer)]
     for start, stop in zip(heads, heads[1:], strict=False):
         after = stop - 1 - int(np.argmin(tensors[start:stop][::-1]))
         yield Cut(after, int(tensors[after]), int(near[after]))
 
 
-def _passing(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+def _passing(graph: Graph, one: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """How many tensors that need a gradient are used behind each call; how many of them soon."""
     # Kernel layers up to each call: a use is near if few of them lie between.
     passed = np.cumsum([bool(_kernel_size(call.layer)) for call in graph.calls])
@@ -120,19 +142,19 @@ def _passing(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
             used = uses.get(id(tensor), [])
             soon = [use for use in used if passed[use - 1] - passed[index] <= _MODULE]
             for row, last in enumerate((max(used, default=0), max(soon, default=0))):
-                passes[id(call.layer)][row, index:last] = True
+                passes[one[id(call.layer)]][row, index:last] = True
     tensors, near = np.sum(list(passes.values()), axis=0)
     return tensors, near
 
 
-def _allowed(graph: Graph, cuts: Iterable[Cut]) -> list[Cut]:
+def _allowed(graph: Graph, cuts: Iterable[Cut], one: dict[int, int]) -> list[Cut]:
     """The cuts that part neither a depthwise convolution from the next one, nor a shared layer."""
     first: dict[int, int] = {}
     inside = np.zeros(len(graph.calls), bool)
     head: keras.Operation | None = None
     for index, call in enumerate(graph.calls):
         if owns_weights(call.layer):
-            inside[first.setdefault(id(call.layer), index) : index] = True
+            inside[first.setdefault(one[id(call.layer)], index) : index] = True
         if _kernel_size(call.layer):
             head = call.layer
         inside[index] |= isinstance(head, _DEPTHWISE)

@@ -71,8 +71,17 @@ def find_blocks(
         units = [unit for call in owners for unit in _units(call, _entries(blocks))]
         indices = _by_patterns(graph, units, blocks)
     found: list[list[keras.layers.Layer]] = [[] for _ in range(max(indices.values()) + 1)]
+    block_of: dict[int, int] = {}
     for layer in {id(layer): layer for _, layer in units}.values():
         found[indices[id(layer)]].append(layer)
+        if any(
+            block_of.setdefault(id(weight), indices[id(layer)]) != indices[id(layer)]
+            for weight in layer.weights
+        ):
+            raise ValueError(
+                "`blocks` must put layers that share weights in one block. Received: "
+                f"{layer.name!r} apart from one that it shares weights with"
+            )
     return found
 
 

@@ -34,7 +34,7 @@ def past_ids(dataset: tf.data.Dataset, told: Callable[[], None]) -> tf.data.Data
         told: called when a function is mapped, which may change labels.
 
     Returns:
-        The dataset. What its `map` returns has such a `map` as well.
+        The dataset. What is made of it by `map`, `prefetch` and the like has such a `map`, too.
     """
 
     def mapped(function: Callable, *args: Any, **kwargs: Any) -> tf.data.Dataset:
@@ -42,7 +42,13 @@ def past_ids(dataset: tf.data.Dataset, told: Callable[[], None]) -> tf.data.Data
         with_ids = functools.partial(_carried, function)
         return past_ids(type(dataset).map(dataset, with_ids, *args, **kwargs), told)
 
-    compat.replace_methods(dataset, map=mapped)
+    def kept(name: str) -> Callable:
+        return lambda *args, **kwargs: past_ids(
+            getattr(type(dataset), name)(dataset, *args, **kwargs), told
+        )
+
+    same = {name: kept(name) for name in ("prefetch", "shuffle", "take", "with_options")}
+    compat.replace_methods(dataset, map=mapped, **same)
     return dataset
 
 
