@@ -7,7 +7,7 @@ import keras
 from .results import Recorder
 
 _HEADINGS = ("epoch", "loss", "accuracy", "test", "sparsity", "frozen", "samples", "FLOPs", "time")
-_WIDTHS = (9, 8, 10, 15, 14, 8, 9, 8, 9)
+_WIDTHS = (9, 11, 10, 15, 14, 8, 9, 8, 9)
 
 
 class EpochLines(keras.callbacks.Callback):
@@ -44,14 +44,14 @@ def epoch_line(row: Mapping[str, float], epochs: int) -> str:
     ...        "target_sparsity": 0.9, "frozen_blocks": 1, "active_samples": 80,
     ...        "flops_share": 0.125, "seconds": 1.25}
     >>> epoch_line(row, 60).split()[:6]
-    ['2/60', '0.5000', '0.7500', '0.5000', '0.85', 'of']
+    ['2/60', '0.5', '0.7500', '0.5000', '0.85', 'of']
     """
     test = sorted(value for name, value in row.items() if name.startswith("val_accuracy"))
     worst, best = test[0], test[-1]
     return _line(
         (
             f"{row['epoch']:.0f}/{epochs}",
-            f"{row['loss']:.4f}",
+            f"{row['loss']:.4g}",
             f"{row['accuracy']:.4f}",
             f"{worst:.4f}" + (f"-{best:.4f}" if best > worst else ""),
             f"{row['sparsity']:.2f} of {row['target_sparsity']:.2f}",

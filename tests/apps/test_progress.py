@@ -21,7 +21,7 @@ ROW = {
 
 def test_sparsity_stands_beside_its_target():
     assert progress.epoch_line(ROW, 60).split() == (
-        "7/60 0.2500 0.5000 0.7500 0.85 of 0.90 2 1150 0.125 1.2 s".split()
+        "7/60 0.25 0.5000 0.7500 0.85 of 0.90 2 1150 0.125 1.2 s".split()
     )
 
 
@@ -31,9 +31,11 @@ def test_several_sub_nets_are_a_range():
 
 
 def test_the_longest_line_fits():
-    row = ROW | {"epoch": 1600, "loss": 12.5, "active_samples": 1281167, "seconds": 3600}
+    row = ROW | {"epoch": 1600, "loss": 1.2345e9, "active_samples": 1281167, "seconds": 3600}
     row |= {"val_accuracy/a": 0.75, "val_accuracy/b": 0.5, "frozen_blocks": 100}
-    assert len(progress.epoch_line(row, 1600)) <= 100
+    line = progress.epoch_line(row, 1600)
+    assert len(line) <= 100
+    assert line.split()[:2] == ["1600/1600", "1.234e+09"]
 
 
 def test_one_line_an_epoch_below_headings(tmp_path, capsys):
