@@ -95,13 +95,13 @@ def render(table: Mapping) -> str:
         "n",
         "test accuracy",
         "std",
-        "sparsity",
+        "zeros",
         "FLOPs of dense",
-        "time",
+        "training time",
     ]
     lines = [headings] + [
         [
-            *map(program.text, row["options"].values()),
+            *("unset" if v is None else program.text(v) for v in row["options"].values()),
             *([row["subnet"]] if subnets else []),
             str(row["n"]),
             f"{row['test_accuracy']:.4f}",

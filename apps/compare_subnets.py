@@ -2,7 +2,8 @@
 
     spfde compare_subnets FOLDER... [--picture=FILE] [--json=FILE]
 
-The folders are those of runs of `spfde train`, with several sub-nets or one.
+The folders are those of runs of `spfde train` with --method=ast or joint, of several sub-nets, or
+of one sparsity each: those are the nets trained alone.
 """
 
 import dataclasses

@@ -49,7 +49,8 @@ class RunConfig(Options):
     width: float = option(1.0, "factor on its channels")
     method: str = option(
         "mest_ems",
-        "how masks change; dense has none, ast and joint train several sub-nets",
+        "how masks change; dense has none (freezing and sieve stay on unless their flags are 0), "
+        "ast and joint train several sub-nets",
         choices=methods,
         topic="sparsity",
     )
@@ -150,7 +151,8 @@ class RunConfig(Options):
     @property
     def folder(self) -> str:
         """The output folder."""
-        return self.output_dir or f"runs/{self.dataset}-{self.model}-{self.method}"
+        seed = f"-seed{self.seed}" if self.seed else ""
+        return self.output_dir or f"runs/{self.dataset}-{self.model}-{self.method}{seed}"
 
     def to_json(self) -> str:
         """Returns the options as JSON text."""

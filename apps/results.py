@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -68,6 +69,7 @@ class RunFolder:
                 f"`output_dir` must be a folder that can be written. Received: {self.path}"
             )
         if not self.config.resume:
+            self._say_what_is_replaced()
             return
         started_with = self.unfinished / "config.json"
         if not started_with.is_file():
@@ -76,6 +78,22 @@ class RunFolder:
                 "start one without --resume"
             )
         self.config.check_resumes(json.loads(started_with.read_text()))
+
+    def _say_what_is_replaced(self) -> None:
+        """Warns where a finished run of other options would be lost."""
+        try:
+            finished = read(self.path)
+        except ValueError:
+            return  # nothing that a run has written
+        try:
+            self.config.check_resumes(finished["config"])
+        except ValueError as differences:
+            changed = str(differences).partition("Received: ")[2]
+            warnings.warn(
+                f"The finished run in {self.path} will be replaced ({changed}); --output_dir keeps "
+                "both.",
+                stacklevel=2,
+            )
 
     def open(self) -> None:
         """Makes the folder for the run to write in; without `resume`, an empty one.

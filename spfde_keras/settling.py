@@ -49,8 +49,8 @@ def settle_early_end(model: keras.Model) -> None:
     if unsettled(model):
         lost = settle(model)
         warnings.warn(
-            "Training ended, or went back to weights of, before its last epoch, when masks still "
-            "kept more than their final density: the smallest weights were dropped now, up to "
-            f"{lost:.1%} of a kernel. Evaluate the model again.",
+            "Training ended before its last epoch, or went back to weights from there, when masks "
+            "still kept more than their final density: the smallest weights were dropped now, up "
+            f"to {lost:.1%} of a kernel. Evaluate the model again.",
             stacklevel=3,
         )

@@ -187,7 +187,7 @@ def test_best_weights_of_before_the_end_are_settled():
     model = compiled(sparsify(net(), [0.5, 0.75]))
     best = keras.callbacks.EarlyStopping("loss", mode="max", restore_best_weights=True)
     best.patience = 99
-    with pytest.warns(UserWarning, match="went back to weights"):
+    with pytest.warns(UserWarning, match="went back to weights from there"):
         callback = AlternatingSparseTraining(4, interval=1)
         model.fit(X, Y, epochs=4, verbose=0, callbacks=[best, callback])
     assert [subnet.density for subnet in find_masks(model)[0].subnets] == [0.5, 0.25]

@@ -106,7 +106,10 @@ class ExportReport:
 
     def _proof(self) -> str:
         if self.sparse_mode is None:
-            return "not run in sparse mode: no runtime is installed; `make mobile-kit` installs one"
+            return (
+                "not run in sparse mode: that needs the mobile kit (in the repository, "
+                "`make mobile-kit`)"
+            )
         return (
             f"run in sparse mode ({self.sparse_mode}): largest error {self.sparse_mode_error:.1e}"
         )

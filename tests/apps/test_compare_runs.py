@@ -47,7 +47,7 @@ def test_the_table_names_what_differs(run, capsys, tmp_path):
     assert compare_runs.main([*folders, f"--json={written}"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
     assert lines[0][:3] == ["method", "width", "n"]
-    assert lines[1][:5] == ["set", "None", "2", "0.8000", "0.1414"]
+    assert lines[1][:5] == ["set", "unset", "2", "0.8000", "0.1414"]
     assert lines[2][:4] == ["rigl", "2", "1", "0.8000"]
     assert json.loads(written.read_text())["rows"][0]["n"] == 2
 

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import warnings
 
 import keras
 import numpy as np
@@ -426,3 +427,18 @@ def test_history_keeps_all_digits_and_writes_whole_numbers_as_such(tmp_path):
     assert reader.fieldnames == ["epoch", "loss", "active_samples"]
     assert (written["epoch"], written["active_samples"]) == ("1", "80")
     assert results.read_history(tmp_path / "history.csv") == [row]
+
+
+def test_a_finished_run_of_other_options_is_not_replaced_without_a_word(tmp_path):
+    def folder(**options):
+        return results.RunFolder(RunConfig(output_dir=str(tmp_path), **options))
+
+    folder().check()  # nothing there yet
+    finished = {"config": json.loads(RunConfig(epochs=6, output_dir=str(tmp_path)).to_json())}
+    (tmp_path / "results.json").write_text(json.dumps(finished))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folder(epochs=6).check()  # the same again
+    with pytest.warns(UserWarning, match=r"replaced \(--epochs was 6, is 7\); --output"):
+        folder(epochs=7).check()
+    assert RunConfig(seed=2).folder.endswith("-seed2") and "seed" not in RunConfig().folder
