@@ -25,7 +25,7 @@ _SCRIPT_BOUND, _README_BOUND = (0.05, 0.025, 0.0), (0.02, 0.01, 0.0)
 
 _PLAN_RULES = (
     "EM&S: a soft bound of +2/+1/+0 % density, switching at 90/160 and 120/160 of training "
-    "(MEST's README). SpFDE trains with EM&S and a bound of +5/+2.5/+0 % (MEST's script). A bound "
+    "(MEST's README); `spfde train`, and SpFDE, have +5/+2.5/+0 % (MEST's script). A bound "
     "is at most the density itself.",
     "SpFDE x+y: freezing saves x % of the training FLOPs of the same run without freezing "
     "(single shot, at most 2/3 of the kernels), data sieving leaves y % of the samples out of "
@@ -151,6 +151,7 @@ def _plans(
         ("RigL", RigL()),
         ("MEST EM", MESTEM()),
         ("MEST EM&S", MESTEMS(Step(_README_BOUND, _BOUNDARIES))),
+        ("EM&S of train", MESTEMS(Step(_SCRIPT_BOUND, _BOUNDARIES))),
     ):
         yield method, TrainingPlan(cost, densities, updater, **run).cost(), ""
     updater = MESTEMS(Step(_SCRIPT_BOUND, _BOUNDARIES))
