@@ -109,7 +109,7 @@ def len_of(block: list[keras.layers.Layer]) -> int:
 
 def restore(sparse, net: nets.Net, folder: pathlib.Path):
     """Returns the model from a file: whole, where Keras can do so with the plain one."""
-    if can_be_loaded(net.make(), folder):
+    if can_be_loaded(densify(sparse), folder):
         sparse.save(folder / "model.keras")
         return keras.models.load_model(folder / "model.keras"), "model"
     sparse.save_weights(folder / "model.weights.h5")
