@@ -20,18 +20,10 @@ _FREE = ("seed", "data_dir", "output_dir", "resume", "export")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(program.Options):
+class Options(results.Finished):
     """The options of the program."""
 
-    folders: tuple[str, ...] = program.option(
-        (), "folders of finished runs", several=str, positional=True
-    )
     json: str | None = program.option(None, "file to write the table to", written=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.folders:
-            raise ValueError("At least one folder of a finished run is needed. Received: none")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """The folder of a run: its files while it goes on, and how finished results are published."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import keras
 from spfde_keras.files import replacing
 
 from .config import RunConfig
+from .program import Options, option
 
 FILES = ("model.keras", "model.tflite", "history.csv", "training.png", "results.json")
 
@@ -32,6 +34,18 @@ COLUMNS = (
     "gradient_corrections",
     "seconds",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished(Options):
+    """The options of programs that read finished runs."""
+
+    folders: tuple[str, ...] = option((), "folders of finished runs", several=str, positional=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.folders:
+            raise ValueError("At least one folder of a finished run is needed. Received: none")
 
 
 class RunFolder:

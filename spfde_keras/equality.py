@@ -1,6 +1,6 @@
 """Whether models compute what they should, seen on a random batch."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -27,11 +27,37 @@ def check_same_outputs(made: keras.Model, model: keras.Model) -> None:
     Raises:
         RuntimeError: if the outputs on one random sample differ.
     """
-    batch = _usable_batch(model)
-    if batch is None:
-        return
-    _check_reads(made, model, batch)
-    error = _error(_outputs(made, batch), _outputs(model, batch))
+    sample = _usable_sample(model)
+    if sample is not None:
+        _compare(made, model, sample)
+
+
+def check_sparse(made: keras.Model, model: keras.Model) -> None:
+    """As `check_same_outputs`, while all masks are open; also, that masks hold wherever they can.
+
+    Args:
+        made: the new model, with masks.
+        model: the model it was made of.
+
+    Raises:
+        RuntimeError: if the outputs on one random sample differ.
+        ValueError: if they change with weights that no mask keeps, as those of tied weights do.
+    """
+    sample = _usable_sample(model)
+    if sample is not None:
+        _compare(made, model, sample)
+        _check_masks(made, sample.batch)
+
+
+class _Sample(NamedTuple):
+    """A batch of one random sample, and what a model makes of it."""
+
+    batch: Any
+    outputs: list[np.ndarray]
+
+
+def _compare(made: keras.Model, model: keras.Model, sample: _Sample) -> None:
+    error = _error(_own_outputs(made, model, sample.batch), sample.outputs)
     if not error <= _tolerance(model):
         raise RuntimeError(
             f"The model made of {model.name!r} does not compute the same: on a random sample its "
@@ -40,11 +66,11 @@ def check_same_outputs(made: keras.Model, model: keras.Model) -> None:
         )
 
 
-def _check_reads(made: keras.Model, model: keras.Model, batch: Any) -> None:
-    """Raises an error if a model reads weights of the one it was made of that are not its own."""
+def _own_outputs(made: keras.Model, model: keras.Model, batch: Any) -> list[np.ndarray]:
+    """The outputs of a model; an error if it reads weights of another one that are not its own."""
     with tf.GradientTape() as tape:
         try:
-            _outputs(made, batch)
+            outputs = _outputs(made, batch)
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
             raise RuntimeError(
@@ -60,21 +86,13 @@ def _check_reads(made: keras.Model, model: keras.Model, batch: Any) -> None:
             "copy can follow; functions that hold them (Lambda, tf.function, weakref, ...) cannot "
             f"be copied. Received: a model that also uses {', '.join(foreign[:3])} elsewhere"
         )
+    return outputs
 
 
-def check_masks_hold(made: keras.Model, model: keras.Model) -> None:
-    """Raises an error if a kernel with a mask is also used without it, as tied weights are.
-
-    Args:
-        made: a model with masks.
-        model: the model it was made of.
-
-    Raises:
-        ValueError: if outputs on one random sample change with weights that no mask keeps.
-    """
-    batch = _usable_batch(model)
+def _check_masks(made: keras.Model, batch: Any) -> None:
+    """Raises an error if a kernel with a mask is also used without it."""
     masks = find_masks(made)
-    if batch is None or not _leak(made, masks, batch):
+    if not _leak(made, masks, batch):
         return
     leaking = [mask.kernel_path for mask in masks if _leak(made, [mask], batch)]
     raise ValueError(
@@ -102,19 +120,20 @@ def _leak(model: keras.Model, masks: list[Mask], batch: Any) -> bool:
             mask.kernel.assign(kernel)
 
 
-def _usable_batch(model: keras.Model) -> Any:
-    """A random batch of one sample that a model takes, None if there is none."""
+def _usable_sample(model: keras.Model) -> _Sample | None:
+    """A random sample that a model takes, None if there is none, or the model is random."""
+    inputs = as_functional(model).input
     for size in _SIZES:
-        batch = _random_batch(model, size)
+        batch = _random_batch(inputs, size)
         try:
             once, again = (_outputs(model, batch) for _ in range(2))
         except Exception:
             continue  # a size, or a kind of input, that the model itself does not take
-        return None if _error(again, once) else batch
+        return None if _error(again, once) else _Sample(batch, once)
     return None
 
 
-def _random_batch(model: keras.Model, size: int) -> Any:
+def _random_batch(inputs: Any, size: int) -> Any:
     rng = np.random.default_rng(0)
 
     def values(tensor: keras.KerasTensor) -> np.ndarray:
@@ -125,7 +144,7 @@ def _random_batch(model: keras.Model, size: int) -> Any:
         high = 1.0 if "float" in tensor.dtype else 2.0
         return rng.uniform(high=high, size=shape).astype(tensor.dtype)
 
-    return keras.tree.map_structure(values, as_functional(model).input)
+    return keras.tree.map_structure(values, inputs)
 
 
 def _outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:

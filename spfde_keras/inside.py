@@ -5,13 +5,11 @@ from typing import Any
 import keras
 
 from spfde_keras import compat
-from spfde_keras.layers.base import MaskArguments
+from spfde_keras.layers.base import MASK_ARGUMENTS, MaskArguments
 from spfde_keras.masking import find_masks
 from spfde_keras.places import places
 from spfde_keras.rebuilding import leaf_layers
 from spfde_keras.replacements import Replacements, fused, masked, rebuild
-
-_ARGUMENTS = ("scheme", "sparsity")
 
 Inside = dict[str, Any]
 """By the place of a layer: the arguments of its masks, and the paths of its kernels."""
@@ -32,7 +30,7 @@ def describe(model: keras.Model) -> Inside:
         if isinstance(layer, MaskArguments):
             config = layer.get_config()
             paths = [mask.kernel_path for mask in find_masks(layer)]
-            found[str(index)] = {name: config[name] for name in _ARGUMENTS} | {"paths": paths}
+            found[str(index)] = {name: config[name] for name in MASK_ARGUMENTS} | {"paths": paths}
     return found
 
 
@@ -48,7 +46,7 @@ def restore(model: keras.Model, inside: Inside, subnets: int) -> keras.Model:
     for index, place in enumerate(places(model)):
         wanted = inside.get(str(index))
         if wanted and not isinstance(place.layer, MaskArguments):
-            arguments = {name: wanted[name] for name in _ARGUMENTS}
+            arguments = {name: wanted[name] for name in MASK_ARGUMENTS}
             replacements[place.layer] = masked(place.layer, **arguments)
     outer = set(leaf_layers(model))
     within = fused(model, max(1, subnets))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,6 +39,18 @@ class KernelLayout:
                 "`spatial`, `inputs` and `outputs` must name each axis of `shape` once. "
                 f"Received: shape={self.shape}, axes={axes}"
             )
+
+    @classmethod
+    def positions_first(cls, shape: Sequence[int]) -> "KernelLayout":
+        """Returns the layout of a kernel (*positions, inputs, outputs), as most layers have it.
+
+        Example:
+
+        >>> KernelLayout.positions_first((16, 32)).canonical_shape
+        (1, 16, 32)
+        """
+        rank = len(shape) - 2
+        return cls(tuple(shape), tuple(range(rank)), inputs=(rank,), outputs=(rank + 1,))
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:

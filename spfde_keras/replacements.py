@@ -8,6 +8,7 @@ import keras
 
 from spfde_keras.copying import Copies
 from spfde_keras.layers import masked_class, plain_class
+from spfde_keras.layers.base import MASK_ARGUMENTS
 from spfde_keras.layers.batch_norm import FusedBatchNormalization
 from spfde_keras.layers.relu import fused_class, unfused_class
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
@@ -17,8 +18,6 @@ from spfde_keras.trainability import copy_trainability
 
 Replacements = dict[keras.layers.Layer, keras.layers.Layer]
 """From layer to what takes its place."""
-
-_MASK_ARGUMENTS = ("scheme", "sparsity")
 
 
 def rebuild(
@@ -78,9 +77,7 @@ def fused(
                 "can be replaced, so that each of several sub-nets gets one. Received: "
                 f"{place.path}, a {type(layer).__name__}"
             )
-        if within:
-            continue
-        if not layer.built:
+        if within or not layer.built:
             continue
         if normalizes and known:
             replacements[layer] = (
@@ -97,7 +94,7 @@ def plain(model: keras.Model) -> Replacements:
     for layer in (place.layer for place in places(model)):
         of_keras, unfused = plain_class(layer), unfused_class(layer)
         if of_keras:
-            replacements[layer] = like(layer, of_keras, leave_out=_MASK_ARGUMENTS)
+            replacements[layer] = like(layer, of_keras, leave_out=MASK_ARGUMENTS)
         elif unfused:
             replacements[layer] = like(layer, unfused)
         elif isinstance(layer, SwitchableBatchNormalization):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from spfde_keras import distributions, own_classes, schemes
-from spfde_keras.equality import check_masks_hold, check_same_outputs
+from spfde_keras.equality import check_same_outputs, check_sparse
 from spfde_keras.layers import masked_class
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import Mask, SchemeLike, check_sparsity, find_masks, subnet_targets
@@ -130,8 +130,7 @@ def sparsify(
             f"{[share for _, share in targets]}, distributed to {sparse.subnets}"
         )
     sparse.left_dense = left_dense
-    check_same_outputs(sparse, model)  # while all masks are open
-    check_masks_hold(sparse, model)
+    check_sparse(sparse, model)  # while all masks are open
     for mask in find_masks(sparse):
         _initialize(mask, initial, seed)
     return sparse

@@ -68,8 +68,8 @@ def _sharing(graph: Graph) -> dict[int, int]:
         weights = call.layer.weights if isinstance(call.layer, keras.layers.Layer) else []
         known = {one[holder[id(w)]] for w in weights if id(w) in holder} - {one.get(layer)}
         one.setdefault(layer, min(known, default=layer))
-        for other, root in one.items():
-            one[other] = one[layer] if root in known else root
+        if known:
+            one = {other: one[layer] if root in known else root for other, root in one.items()}
         holder.update((id(weight), layer) for weight in weights)
     return one
 

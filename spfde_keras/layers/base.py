@@ -14,6 +14,9 @@ from spfde_keras.registry import make_serializable
 _MASKED: dict[type, type[keras.layers.Layer]] = {}
 
 
+MASK_ARGUMENTS = ("scheme", "sparsity")
+"""What masked layers take beside the arguments of Keras' layers."""
+
 # Any: a mixin calls methods of the layer class that it is combined with.
 MixinBase: Any = object
 

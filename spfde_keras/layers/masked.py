@@ -12,9 +12,7 @@ from spfde_keras.masking import Mask
 
 class _MaskedConv(MaskedLayer):
     def kernel_layout(self, weight: str) -> KernelLayout:
-        rank = self.rank
-        shape = tuple(getattr(self, weight).shape)
-        return KernelLayout(shape, tuple(range(rank)), (rank,), (rank + 1,))
+        return KernelLayout.positions_first(getattr(self, weight).shape)
 
 
 @register_masked(keras.layers.Conv1D)
@@ -119,7 +117,7 @@ class _MaskedSeparableConv(SkipsZerosInPointwise, _MaskedDepthwiseConv):
     def kernel_layout(self, weight: str) -> KernelLayout:
         if weight == "depthwise_kernel":
             return super().kernel_layout(weight)
-        return _MaskedConv.kernel_layout(self, weight)
+        return KernelLayout.positions_first(self.pointwise_kernel.shape)
 
 
 @register_masked(keras.layers.SeparableConv1D)
@@ -144,7 +142,7 @@ class MaskedDense(SkipsZerosInProducts, MaskedLayer, keras.layers.Dense):
     """
 
     def kernel_layout(self, weight: str) -> KernelLayout:
-        return KernelLayout(tuple(self.kernel.shape), (), inputs=(0,), outputs=(1,))
+        return KernelLayout.positions_first(self.kernel.shape)
 
 
 @register_masked(keras.layers.EinsumDense)

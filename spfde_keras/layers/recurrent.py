@@ -14,9 +14,7 @@ class _MaskedCell(MaskedLayer):
     masked_weights = ("kernel", "recurrent_kernel")
 
     def kernel_layout(self, weight: str) -> KernelLayout:
-        shape = tuple(self.variable_of(weight).shape)
-        spatial = tuple(range(len(shape) - 2))
-        return KernelLayout(shape, spatial, (len(spatial),), (len(spatial) + 1,))
+        return KernelLayout.positions_first(self.variable_of(weight).shape)
 
 
 class _MaskedRecurrent(_MaskedCell):
