@@ -1,12 +1,15 @@
 """What `fit` does with the callbacks it is given, before work starts."""
 
 import inspect
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
-from spfde_keras import compat
+from spfde_keras import compat, compat_replicas
 
 
 def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArguments:
@@ -58,4 +61,71 @@ def check_file(path: Any) -> None:
         raise ValueError(
             "Models with masks are saved to .keras files, their weights also to .weights.h5. "
             f"Received: {name}"
+        )
+
+
+_STRATEGIES = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def check_replicas(model: keras.Model, arguments: Mapping[str, Any]) -> None:
+    """Raises ValueError where several devices cannot train a model as `fit` is to do it.
+
+    Args:
+        model: a compiled `SparseModel`.
+        arguments: those of `fit`, by name.
+    """
+    if keras.distribution.distribution() is not None:
+        name = type(keras.distribution.distribution()).__name__
+        raise ValueError(
+            "With TensorFlow, keras.distribution distributes nothing: make the model in the scope "
+            f"of a tf.distribute strategy instead. Received: a {name}"
+        )
+    strategy, current = model.replicas.strategy, tf.distribute.get_strategy()
+    if tf.distribute.has_strategy() and current is not strategy:
+        raise ValueError(
+            "The model must be made (`sparsify` or `wrap`, and `compile`) in the scope of the "
+            "strategy that is to train it. Received: a model made outside, in the scope of a "
+            f"{type(current).__name__}"
+        )
+    if model.replicas.count == 1:
+        return
+    if type(strategy) not in _STRATEGIES:
+        names = " or ".join(f"tf.distribute.{one.__name__}" for one in _STRATEGIES)
+        raise ValueError(f"Several devices need a {names}. Received: {type(strategy).__name__}")
+    if (
+        model.optimizer is not None
+        and compat_replicas.optimizer_strategy(model.optimizer) is not strategy
+    ):
+        raise ValueError(
+            "The optimizer must be made in `with strategy.scope():`, as the model was. Received: "
+            f"{type(model.optimizer).__name__}, made outside"
+        )
+    reductions = {
+        loss.reduction for loss in tf.nest.flatten(model.loss) if isinstance(loss, keras.Loss)
+    }
+    if reductions - {"sum_over_batch_size", "mean"}:
+        raise ValueError(
+            "On several devices, losses must be means over samples: "
+            f"reduction='sum_over_batch_size'. Received: {sorted(map(str, reductions))}"
+        )
+    _check_remainder(model.replicas.count, arguments)
+
+
+def _check_remainder(replicas: int, arguments: Mapping[str, Any]) -> None:
+    x = arguments.get("x")
+    if isinstance(x, tf.distribute.DistributedDataset):
+        raise ValueError(
+            "`fit` spreads batches over devices by itself: pass the tf.data.Dataset of the whole "
+            f"batches. Received: {type(x).__name__}"
+        )
+    first = next(iter(keras.tree.flatten(x)), None)
+    if not isinstance(first, (np.ndarray, tf.Tensor)):
+        return
+    size = arguments.get("batch_size") or 32
+    trained = math.floor(len(first) * (1 - arguments.get("validation_split", 0.0)))
+    if 0 < trained % size < replicas:
+        raise ValueError(
+            f"Each batch must have a sample for each of the {replicas} devices: choose another "
+            f"`batch_size`. Received: batch_size={size}, which leaves {trained % size} of "
+            f"{trained} samples for the last one"
         )

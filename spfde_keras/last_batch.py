@@ -4,9 +4,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from spfde_keras.replicas import index_here, outside_scopes
+
 
 class LastBatch:
     """Keeps a batch of any structure that Keras takes: nested, sparse or ragged.
+
+    Each replica of this process keeps its own.
 
     Example:
 
@@ -19,21 +23,17 @@ class LastBatch:
 
     def __init__(self) -> None:
         self._structure: Any = None
-        self._variables: list[tf.Variable] | None = None
+        self._variables: dict[int, list[tf.Variable]] = {}
 
     def assign(self, batch: Any) -> None:
         """Keeps `batch`; it may be called while a step is traced."""
         leaves = [leaf for leaf in tf.nest.flatten(batch) if leaf is not None]
-        if self._variables is None:
+        replica = index_here()
+        if replica not in self._variables:
             self._structure = batch
-            with tf.init_scope():
-                self._variables = [
-                    _variable(component, shape)
-                    for leaf in leaves
-                    for component, shape in zip(_components(leaf), _shapes(leaf), strict=True)
-                ]
+            self._variables[replica] = outside_scopes(lambda: _variables(leaves))
         components = [component for leaf in leaves for component in _components(leaf)]
-        for variable, component in zip(self._variables, components, strict=True):
+        for variable, component in zip(self._variables[replica], components, strict=True):
             variable.assign(component)
 
     def read(self) -> Any:
@@ -42,24 +42,14 @@ class LastBatch:
         Raises:
             RuntimeError: if there is none.
         """
-        if self._variables is None:
+        if not self._variables:
             raise RuntimeError("No training batch has been seen yet.")
-        values = iter([variable.read_value() for variable in self._variables])
+        values = iter([variable.read_value() for variable in self._variables[index_here()]])
         flat = [
             None if leaf is None else _packed(leaf, values)
             for leaf in tf.nest.flatten(self._structure)
         ]
         return tf.nest.pack_sequence_as(self._structure, flat)
-
-
-def batch_size(batch: Any) -> tf.Tensor:
-    """Returns the number of samples in a batch of any structure, an int64 scalar."""
-    leaf = next(leaf for leaf in tf.nest.flatten(batch) if leaf is not None)
-    if isinstance(leaf, tf.SparseTensor):
-        return leaf.dense_shape[0]
-    if isinstance(leaf, tf.RaggedTensor):
-        return tf.cast(leaf.nrows(), tf.int64)
-    return tf.shape(leaf, out_type=tf.int64)[0]
 
 
 def _components(leaf: Any) -> list[tf.Tensor]:
@@ -69,6 +59,15 @@ def _components(leaf: Any) -> list[tf.Tensor]:
 def _packed(leaf: Any, values: Any) -> Any:
     components = [next(values) for _ in _components(leaf)]
     return tf.nest.pack_sequence_as(leaf, components, expand_composites=True)
+
+
+def _variables(leaves: list) -> list[tf.Variable]:
+    with tf.init_scope():
+        return [
+            _variable(component, shape)
+            for leaf in leaves
+            for component, shape in zip(_components(leaf), _shapes(leaf), strict=True)
+        ]
 
 
 def _shapes(leaf: Any) -> list[list[int | None]]:

@@ -15,7 +15,7 @@ from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
 from spfde_keras.freezing.plan import FreezePlan, Freezing
-from spfde_keras.last_batch import batch_size
+from spfde_keras.kernel_gradients import kernel_gradients
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.randomness import check_seed, generator
@@ -24,7 +24,7 @@ from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.suitable import check_model
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, target_sparsities
 from spfde_keras.timeline import Timeline, usual_interval
-from spfde_keras.training import Monitor, SparseModel, kernel_gradients
+from spfde_keras.training import Monitor, SparseModel
 from spfde_keras.updaters import Moment, carry_out
 from spfde_keras.updaters.base import UpdaterLike
 
@@ -118,7 +118,8 @@ class SparseTraining(keras.callbacks.Callback):
             )
         if not model.optimizer.built:
             # For all variables: an optimizer that does not know a block cannot train it later.
-            model.optimizer.build(model.trainable_variables)
+            with model.replicas.strategy.scope():
+                model.optimizer.build(model.trainable_variables)
         patterns = self.freezing.blocks if self.freezing else None
         self._open_sizes = OpenSizes(model)
         self._costs_at = functools.lru_cache(functools.partial(cost.profile, model, patterns))
@@ -231,7 +232,8 @@ class SparseTraining(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._data.on_epoch_end(epoch)
         monitor, ledger, done = self.model.monitor, self._ledger, epoch + 1
-        samples, frozen = int(monitor.samples.numpy()), self._freezer.frozen(epoch)
+        samples, frozen = monitor.total(self.model.replicas), self._freezer.frozen(epoch)
+        self.model.replicas.average(self.model.non_trainable_variables)
         self._book(frozen)
         ledger.book_dense(samples if self.sieve is None else self.sieve.most(self.most_steps))
         for mask in self._masks:
@@ -285,6 +287,7 @@ class SparseTraining(keras.callbacks.Callback):
         t = timeline.fraction(done)
         if self.sieve is not None and timeline.data_changes(done):
             self.sieve.update(done, t)
+            self.model.replicas.check_same({"the sieve's queue": self.sieve.queue.numpy()})
         if not timeline.masks_change(done):
             return
         # A kernel frozen from here on is settled; one frozen all through the last interval was.
@@ -332,30 +335,33 @@ class SparseTraining(keras.callbacks.Callback):
             if change.fresh.any():
                 reset_slots(self.model.optimizer, kernel.mask, change.fresh)
             overlaps[f"mask_overlap/{name}"] = change.overlap
+        self.model.replicas.check_same({mask.kernel_path: mask.read()[1] for mask in masks})
         self._events.write(overlaps, event)
 
     def _gradients(
         self, masks: list[Mask], subnet: int, event: int, kind: str
     ) -> dict[str, np.ndarray]:
         """The gradients an updater asks for, of one sub-net, on the last training batch."""
-        batch = self.model.monitor.last_batch.read()
-        with self.model.at(subnet):
-            gradients = kernel_gradients(self.model, batch, masks, dense=kind == "dense")
-        samples, frozen = int(batch_size(batch)), self._freezer.frozen(event - 1)
+        monitor = self.model.monitor
+        gradients = kernel_gradients(
+            self.model, monitor.last_batch.read, masks, kind == "dense", subnet
+        )
+        samples = monitor.last_total(self.model.replicas)
+        frozen = self._freezer.frozen(event - 1)
         densities = {mask.kernel_path: mask.subnets[subnet].density for mask in self._masks}
         self._ledger.book_gradient(kind, samples, frozen, densities)
         return gradients
 
     def _book(self, frozen: int) -> None:
         """Books the samples trained on since the last call, with the masks as they are."""
-        samples = int(self.model.monitor.samples.numpy())
+        samples = self.model.monitor.total(self.model.replicas)
         self._ledger.costs = self._costs_of_epoch()
         self._ledger.book_training((samples - self._booked) * self._passes, frozen)
         self._booked = samples
 
     def _costs_of_epoch(self) -> cost.ModelCost:
         """Of a sample of the mean size, in this epoch so far, where the model leaves it open."""
-        means = self.model.monitor.mean_sizes
+        means = self.model.monitor.mean_sizes(self.model.replicas)
         # Not each model takes each size: those that halve images take multiples only.
         for step in (1, 2, 4, 8, 16, 32, 64) if means else ():
             try:

@@ -4,11 +4,14 @@ from typing import Any
 
 import keras
 
+from spfde_keras.replicas import outside_scopes
+
 
 class SavedState(keras.layers.Layer):
     """Variables that are saved and restored with a model, but are none of its weights.
 
-    A layer, since Keras saves and restores the layers that are attributes of a model.
+    A layer, since Keras saves and restores the layers that are attributes of a model. Under a
+    strategy, all replicas of a process share them.
 
     Args:
         **kwargs: arguments of `keras.layers.Layer`.
@@ -33,8 +36,10 @@ class SavedState(keras.layers.Layer):
             shape: tuple of ints.
             dtype: str, such as "int64".
         """
-        return self.add_weight(
-            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
+        return outside_scopes(
+            lambda: self.add_weight(
+                name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False
+            )
         )
 
     @property

@@ -1,11 +1,19 @@
 """Which of a model's sub-nets runs."""
 
 import contextlib
-from collections.abc import Iterator
+import contextvars
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+# By switch, and for each thread on its own: each replica of a strategy has one.
+_chosen: contextvars.ContextVar[Mapping[int, Any]] = contextvars.ContextVar(
+    "chosen", default=types.MappingProxyType({})
+)
 
 
 class SubnetSwitch:
@@ -24,21 +32,20 @@ class SubnetSwitch:
 
     def __init__(self, active: keras.Variable):
         self.active = active
-        self._chosen: int | tf.Tensor | None = None
 
     @property
     def index(self) -> int | tf.Tensor:
         """The index of the sub-net, int or int32 tensor."""
-        return self.active.value if self._chosen is None else self._chosen
+        return _chosen.get().get(id(self), self.active.value)
 
     @contextlib.contextmanager
     def at(self, index: int | tf.Tensor) -> Iterator[None]:
         """Runs, or traces, what is called in this context with sub-net `index`, int or tensor."""
-        before, self._chosen = self._chosen, index
+        token = _chosen.set({**_chosen.get(), id(self): index})
         try:
             yield
         finally:
-            self._chosen = before
+            _chosen.reset(token)
 
 
 def subnet_name(sparsity: float) -> str:

@@ -8,15 +8,24 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
-from spfde_keras import compat, fitting, inside, kernels, settling, sparsity_summary
+from spfde_keras import (
+    compat,
+    compat_replicas,
+    fitting,
+    inside,
+    kernels,
+    settling,
+    sparsity_summary,
+)
+from spfde_keras.batches import batch_size
 from spfde_keras.kernels.library import tell_if_missing
-from spfde_keras.last_batch import LastBatch, batch_size
+from spfde_keras.last_batch import LastBatch
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.places import name_kernels
+from spfde_keras.replicas import Replicas, distributed_loss
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified, strip_ids
 from spfde_keras.state import SavedState
@@ -41,6 +50,7 @@ class SparseModel(keras.Model):
     judge: Any = None
     _recorded = False
     _in_step = False
+    _whole_batches = False
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -72,6 +82,19 @@ class SparseModel(keras.Model):
                 f"All masks must have the same number of sub-nets. Received: {sorted(counts)}"
             )
         return [subnet_name(share) for share in sparsity_summary.target_sparsities(self)]
+
+    @property
+    def replicas(self) -> Replicas:
+        """The replicas of the strategy in whose scope the model was made."""
+        return Replicas(super().distribute_strategy)
+
+    @property
+    def distribute_strategy(self) -> Any:
+        """The strategy in whose scope the model was made, as Keras sees it."""
+        replicas = self.replicas
+        if replicas.count == 1:
+            return replicas.strategy
+        return compat_replicas.KerasStrategy(replicas, self._whole_batches)
 
     def activate(self, subnet: int) -> None:
         """Chooses the sub-net that the model runs as, in everything but training.
@@ -176,6 +199,7 @@ class SparseModel(keras.Model):
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         bound = fitting.bound_fit(self, args, kwargs)
+        fitting.check_replicas(self, bound.arguments)
         if self.subnets and bound.arguments.get("verbose", "auto"):
             tell_if_missing()
         try:
@@ -186,9 +210,29 @@ class SparseModel(keras.Model):
                 self.freezer.end(self)
             self.attach()
             raise
+        self.replicas.average(self.non_trainable_variables)
         if any(map(fitting.leads, keras.tree.flatten(bound.arguments.get("callbacks")))):
             settling.settle_early_end(self)
         return history
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        self.replicas.average(self.non_trainable_variables)
+        return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        # Each worker predicts for all samples: it gets no outputs of the others.
+        whole = self.replicas.workers > 1
+        compat.set_untracked(self, _whole_batches=whole)
+        try:
+            return super().predict(*args, **kwargs)
+        finally:
+            compat.set_untracked(self, _whole_batches=False)
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        if self.replicas.count == 1:
+            super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+        else:
+            compat_replicas.build(self, iterator, data_batch)
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         fitting.check_file(filepath)
@@ -222,8 +266,16 @@ class SparseModel(keras.Model):
         with self._step():
             return super().test_step((strip_ids(x), y, sample_weight))
 
-    def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        return super().compute_loss(strip_ids(x), *args, **kwargs)
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        loss = super().compute_loss(strip_ids(x), y, y_pred, sample_weight, training)
+        return distributed_loss(loss, y_pred, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
         if self.sieve is not None and isinstance(x, Identified):
@@ -292,56 +344,17 @@ class Monitor(SavedState):
         if self._open_sizes is not None:
             self.sizes.assign(np.zeros(self.sizes.shape))
 
-    @property
-    def mean_sizes(self) -> tuple[float, ...]:
-        """The mean size of this epoch's samples along each open axis; () without any."""
-        samples = int(self.samples.numpy())
-        if self._open_sizes is None or not samples:
-            return ()
-        return tuple((self.sizes.numpy() / samples).tolist())
+    def total(self, replicas: Replicas) -> int:
+        """Returns the number of this epoch's samples, over all replicas."""
+        return int(replicas.summed(self.samples.numpy()))
 
+    def last_total(self, replicas: Replicas) -> int:
+        """Returns the number of samples in the last batch, over all replicas."""
+        assert self.last_batch is not None
+        parts = replicas.strategy.run(lambda: batch_size(self.last_batch.read()))
+        return int(replicas.sum(parts))
 
-def kernel_gradients(
-    model: keras.Model, data: Any, masks: list[Mask], dense: bool = False
-) -> dict[str, np.ndarray]:
-    """Returns the loss gradient of masked kernels on one batch, changing nothing in the model.
-
-    Args:
-        model: a compiled model.
-        data: a batch as given to `train_step`: (x, y) or (x, y, sample_weight).
-        masks: the masks of the kernels wanted.
-        dense: bool. False gives the gradient of existing weights, zero elsewhere; True that
-            of all weights, of the same function, since masked weights are zero.
-
-    Returns:
-        A dictionary from kernel path to float array of the kernel's shape.
-
-    Source: RigL (Evci et al., 2020) for the dense gradient, MEST for the other.
-    """
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    masked = [mask(mask.kernel.value) for mask in masks]
-    # In a stateless scope, Keras reads the weights it regularizes from the scope.
-    values = [(variable, variable.value) for variable in model.trainable_variables]
-    values += [(mask.kernel, kernel) for mask, kernel in zip(masks, masked, strict=True)]
-    if dense:
-        # Kernels are masked above, so all masks can be open: weights of other sub-nets are zero.
-        values += [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks]
-    # As in the train step: unscaled, small gradients vanish in half precision.
-    scale = ops.convert_to_tensor(model.optimizer.scale_loss(1.0), "float32")
-    skipping = kernels.disabled() if dense else contextlib.nullcontext()
-    with keras.StatelessScope(state_mapping=values, collect_losses=True), skipping:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(masked)
-            y_pred = model(x, training=True)
-            loss = model.compute_loss(
-                x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
-            )
-            loss *= ops.cast(scale, loss.dtype)
-        gradients = tape.gradient(loss, masked, unconnected_gradients="zero")
-    if not dense:
-        gradients = [mask(gradient) for mask, gradient in zip(masks, gradients, strict=True)]
-    return {
-        # An overflow must not decide which weights are kept.
-        mask.kernel_path: np.nan_to_num(ops.convert_to_numpy(gradient / scale))
-        for mask, gradient in zip(masks, gradients, strict=True)
-    }
+    def mean_sizes(self, replicas: Replicas) -> tuple[float, ...]:
+        """Returns the mean size of this epoch's samples along each open axis; () without any."""
+        samples = 0 if self._open_sizes is None else self.total(replicas)
+        return tuple((replicas.summed(self.sizes.numpy()) / samples).tolist()) if samples else ()

@@ -8,6 +8,7 @@ import tensorflow as tf
 from spfde_keras.alternating.correction import correct
 from spfde_keras.alternating.gradients import intercepted
 from spfde_keras.masking import find_masks
+from spfde_keras.replicas import in_common
 from spfde_keras.state import SavedState
 
 
@@ -25,6 +26,11 @@ class Alternation(SavedState):
     def __init__(self, model: keras.Model, correction: bool = True):
         super().__init__(name="alternation")
         self._subnets = max(1, len(model.subnets))
+        self._replicas = model.replicas.count
+        with model.replicas.strategy.scope():
+            self._create_state(model, correction)
+
+    def _create_state(self, model: keras.Model, correction: bool) -> None:
         self.step = self.variable("step", (), "int64")
         self.corrections = self.variable("corrections", (), "int64")
         # Named by the index of the mask: Keras saves variables, but not dictionaries of them.
@@ -37,25 +43,39 @@ class Alternation(SavedState):
             for index, mask in enumerate(masks)
         }
 
+    def variable(self, name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
+        # Near the kernels; all replicas write the same.
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
     def train_step(self, model: keras.Model, train: Callable[[], dict]) -> dict:
         """Runs `train`, Keras' train step, with the sub-net whose turn it is."""
         turn = self.step.value % self._subnets
 
         def receive(pairs: list, apply: Callable) -> None:
-            apply([(self._corrected(gradient, kernel, turn), kernel) for gradient, kernel in pairs])
+            found = {id(kernel): gradient for gradient, kernel in pairs}
+            kernels = [k for k in self._previous if found.get(k) is not None]
+            whole = in_common([tf.convert_to_tensor(found[kernel]) for kernel in kernels])
+            for kernel, gradient in zip(kernels, whole, strict=True):
+                # The optimizer adds up those of all replicas, here again the same ones.
+                found[kernel] = self._corrected(gradient, kernel, turn) / self._replicas
+            apply([(found[id(kernel)], kernel) for _, kernel in pairs])
 
         with model.at(tf.cast(turn, tf.int32)), intercepted(model.optimizer, receive):
             logs = train()
         self.step.assign_add(1)
         return logs
 
-    def _corrected(
-        self, gradient: tf.Tensor | None, kernel: keras.Variable, turn: tf.Tensor
-    ) -> tf.Tensor | None:
-        if id(kernel) not in self._previous or gradient is None:
-            return gradient
-        mask, stored = self._previous[id(kernel)]
-        gradient = mask(tf.convert_to_tensor(gradient))
+    def _corrected(self, gradient: tf.Tensor, kernel: int, turn: tf.Tensor) -> tf.Tensor:
+        """The gradient of a kernel, known by its `id`, on the whole batch."""
+        mask, stored = self._previous[kernel]
+        gradient = mask(gradient)
         corrected, conflict = correct(gradient, tf.cast(stored.value, gradient.dtype), mask.running)
         # The first sub-net of a round has no predecessor to conflict with.
         conflict &= turn > 0

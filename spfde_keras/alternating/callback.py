@@ -42,8 +42,7 @@ class AlternatingSparseTraining(SparseTraining):
 
     Raises:
         ValueError: on arguments out of range, or, when `fit` starts, on a model not made by
-            `sparsify`, or under a strategy of several replicas, a dataset of unknown length,
-            or a freeze target out of reach.
+            `sparsify`, a dataset of unknown length, or a freeze target out of reach.
 
     Example:
 
@@ -81,12 +80,6 @@ class AlternatingSparseTraining(SparseTraining):
             raise ValueError(
                 f"The {type(self).__name__} callback needs a model with masks, made by "
                 "`spfde_keras.sparsify`. Received: one without"
-            )
-        replicas = model.distribute_strategy.num_replicas_in_sync
-        if replicas > 1:
-            raise ValueError(
-                f"The {type(self).__name__} callback trains on one device: make the model outside "
-                f"a distribution strategy. Received: {replicas} replicas"
             )
 
     def _alternation(self) -> Alternation:

@@ -1,17 +1,36 @@
 """A hook between the computation of gradients and their use."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import contextvars
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 
 from spfde_keras import compat
 
+Receive = Callable[[list, Callable], None]
+
+# Each replica of a strategy is a thread, and one may end its step while another one is in it.
+_receive: contextvars.ContextVar[Receive | None] = contextvars.ContextVar("receive", default=None)
+
+
+class _Hook:
+    """Stands in for an optimizer's `apply_gradients` while anybody receives gradients."""
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer):
+        self._apply = optimizer.apply_gradients
+        self.users = 0
+
+    def __call__(self, pairs: Iterable) -> None:
+        receive = _receive.get()
+        if receive is None:
+            self._apply(pairs)
+        else:
+            receive(list(pairs), self._apply)
+
 
 @contextlib.contextmanager
-def intercepted(
-    optimizer: keras.optimizers.Optimizer, receive: Callable[[list, Callable], None]
-) -> Iterator[None]:
+def intercepted(optimizer: keras.optimizers.Optimizer, receive: Receive) -> Iterator[None]:
     """Hands the gradients of a train step, run or traced in this context, to `receive`.
 
     Args:
@@ -28,9 +47,16 @@ def intercepted(
     >>> w.numpy().tolist()
     [0.5]
     """
-    apply = optimizer.apply_gradients
-    compat.replace_methods(optimizer, apply_gradients=lambda pairs: receive(list(pairs), apply))
+    hook = optimizer.apply_gradients
+    if not isinstance(hook, _Hook):
+        hook = _Hook(optimizer)
+        compat.replace_methods(optimizer, apply_gradients=hook)
+    hook.users += 1
+    token = _receive.set(receive)
     try:
         yield
     finally:
-        compat.restore_methods(optimizer, "apply_gradients")
+        _receive.reset(token)
+        hook.users -= 1
+        if not hook.users:
+            compat.restore_methods(optimizer, "apply_gradients")

@@ -84,6 +84,7 @@ class SwitchableBatchNormalization(keras.layers.Layer):
                 constraint=_of_each(variable.constraint),
                 trainable=variable.trainable,
                 autocast=False,
+                aggregation=variable.aggregation,
             )
             for variable in self.single.variables
         ]

@@ -49,8 +49,7 @@ class DataSieve(SavedState):
             cardinality, such as `dataset.unbatch()`. An epoch that reads more or fewer fails.
 
     Raises:
-        ValueError: on arguments out of range, data of another form, or inside the scope of a
-            `tf.distribute` strategy.
+        ValueError: on arguments out of range, or data of another form.
 
     Example:
 
@@ -79,10 +78,6 @@ class DataSieve(SavedState):
             raise ValueError(f"`fraction` must be in [0, 1). Received: {fraction!r}")
         if correct is not None and not callable(correct):
             raise ValueError(f"`correct` must be None or a function. Received: {correct!r}")
-        if tf.distribute.has_strategy():
-            raise ValueError(
-                "A DataSieve must be made outside `strategy.scope()`: all replicas share its state."
-            )
         self.policy = policies.get(policy)
         self.seed = check_seed(seed)
         self._correct = correct

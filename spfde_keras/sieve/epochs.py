@@ -3,6 +3,8 @@
 import keras
 
 from spfde_keras import compat
+from spfde_keras.replicas import Replicas
+from spfde_keras.sieve.counts import WorkerCounts
 from spfde_keras.sieve.data_sieve import DataSieve
 
 
@@ -37,9 +39,12 @@ class SieveEpochs(keras.callbacks.Callback):
         self.sieve = sieve
         self.most_steps = most_steps
         self._last_start: int | None = None
+        self._counts: WorkerCounts | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.sieve.start_epoch(epoch)
+        replicas = getattr(self.model, "replicas", Replicas(self.model.distribute_strategy))
+        self._counts = WorkerCounts(self.sieve, replicas)
         if not self.sieve.fixed_size or self.most_steps is not None:
             steps = min(self.sieve.epoch_steps, self.most_steps or self.sieve.epoch_steps)
             self._last_start = steps - self.model.steps_per_execution
@@ -53,3 +58,5 @@ class SieveEpochs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         compat.go_on_after_epoch(self.model)
+        if self._counts is not None:
+            self._counts.share()
