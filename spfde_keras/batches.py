@@ -50,5 +50,21 @@ def part(batch: Any, start: tf.Tensor, stop: tf.Tensor, size: int | None = None)
     return tf.nest.map_structure(of_leaf, batch)
 
 
+def with_rows(batch: Any, count: tf.Tensor) -> Any:
+    """Returns a batch with `count` more samples, of zeros or without values; ragged ones as is."""
+
+    def of_leaf(leaf: Any) -> Any:
+        if leaf is None or isinstance(leaf, tf.RaggedTensor):
+            return leaf
+        if isinstance(leaf, tf.SparseTensor):
+            shape = leaf.dense_shape
+            more = tf.concat([[shape[0] + tf.cast(count, shape.dtype)], shape[1:]], 0)
+            return tf.SparseTensor(leaf.indices, leaf.values, more)
+        rows = tf.zeros(tf.concat([[count], tf.shape(leaf)[1:]], 0), leaf.dtype)
+        return tf.concat([leaf, rows], 0)
+
+    return tf.nest.map_structure(of_leaf, batch)
+
+
 def _first(batch: Any) -> Any:
     return next(leaf for leaf in tf.nest.flatten(batch) if leaf is not None)

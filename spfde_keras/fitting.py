@@ -108,6 +108,11 @@ def check_replicas(model: keras.Model, arguments: Mapping[str, Any]) -> None:
             "On several devices, losses must be means over samples: "
             f"reduction='sum_over_batch_size'. Received: {sorted(map(str, reductions))}"
         )
+    if model.steps_per_execution > 1:
+        raise ValueError(
+            "On several devices, Keras takes one step at a time: compile with "
+            f"steps_per_execution=1. Received: {model.steps_per_execution}"
+        )
     _check_remainder(model.replicas.count, arguments)
 
 

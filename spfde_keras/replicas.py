@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras.batches import batch_size, known_size, part
+from spfde_keras.batches import batch_size, known_size, part, with_rows
 
 Made = TypeVar("Made")
 
@@ -70,9 +71,7 @@ class Replicas:
         """
         if self.workers == 1:
             return values
-        own, nothing = tf.constant(values), tf.zeros_like(values)
-        parts = self.strategy.run(lambda: own if index_here() == 0 else nothing)
-        return self.sum(parts).numpy()
+        return _adding(self.strategy)(tf.constant(values)).numpy()
 
     def sum(self, parts: Any) -> tf.Tensor:
         """Returns the sum over all replicas of what `strategy.run` returned."""
@@ -105,7 +104,7 @@ class Replicas:
         # All workers must decide alike: equal numbers have no variance.
         for name, differs in zip(arrays, self.workers * squares != total**2, strict=True):
             if differs:
-                raise RuntimeError(f"Workers have come apart: {name} is not the same on all.")
+                raise RuntimeError(f"{name} must be the same on all {self.workers} workers.")
 
     def distributed(self, batches: tf.data.Dataset, whole: bool = False) -> Any:
         """Returns a dataset of batches, each of them spread evenly over the replicas.
@@ -117,6 +116,8 @@ class Replicas:
             batches: dataset of batches; the same on all workers.
             whole: bool, whether each worker gets whole batches, for its own replicas.
         """
+        if self.workers > 1:
+            self._check_first(batches)
         first, count = (0, self.here) if whole else (self.worker * self.here, self.count)
         shares = range(first, first + self.here)
         return self.strategy.distribute_datasets_from_function(
@@ -124,6 +125,29 @@ class Replicas:
                 lambda *batch: _shares(batch if len(batch) > 1 else batch[0], shares, count)
             ).prefetch(tf.data.AUTOTUNE)
         )
+
+    def _check_first(self, batches: tf.data.Dataset) -> None:
+        """Raises RuntimeError where workers, which take parts of batches, read others."""
+        batch = next(iter(batches.take(1)), ())
+        leaves = tf.nest.flatten(batch, expand_composites=True)
+        arrays = [np.asarray(leaf) for leaf in leaves if leaf is not None]
+        texts = [repr(array.tolist()) for array in arrays if array.dtype == object]
+        contents = [array.tobytes() for array in arrays if array.dtype != object]
+        whole = "".join(texts).encode() + b"".join(contents)
+        advice = "shuffle with a seed, or call keras.utils.set_random_seed first"
+        self.check_same({f"The first batch ({advice})": np.frombuffer(whole, "uint8")})
+
+
+@functools.cache
+def _adding(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function that adds what each worker gives it. Traced: eagerly, collectives are slow."""
+
+    @tf.function(reduce_retracing=True)
+    def add(values: tf.Tensor) -> tf.Tensor:
+        parts = strategy.run(lambda: values if index_here() == 0 else tf.zeros_like(values))
+        return strategy.reduce("SUM", parts, axis=None)
+
+    return add
 
 
 def index_here() -> int:
@@ -168,6 +192,16 @@ def _weighted(
         return tf.identity(loss), lambda upstream: upstream * weight
 
     return identity(loss)
+
+
+def never_empty(call: Callable[[Any], Any], inputs: Any) -> Any:
+    """Returns `call(inputs)`, in a replica that may have no samples, which not all layers take.
+
+    Such are evaluated or predicted where fewer samples than replicas are left.
+    """
+    samples = batch_size(inputs)
+    outputs = call(with_rows(inputs, tf.cast(samples == 0, tf.int32)))
+    return tf.nest.map_structure(lambda output: output[:samples], outputs)
 
 
 def in_common(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:

@@ -138,7 +138,7 @@ class SparseTraining(keras.callbacks.Callback):
             self._freezer = Freezer(self._blocks, self._make_plan(self._blocks))
         data = [] if self.sieve is None else [SieveEpochs(self.sieve, self.most_steps)]
         self._data = keras.callbacks.CallbackList(data, model=model)
-        self._events = EventLog(self.log_dir)
+        self._events = EventLog(self.log_dir if model.replicas.chief else None)
 
     def _check(self, model: keras.Model) -> None:
         name = type(self).__name__
@@ -287,7 +287,7 @@ class SparseTraining(keras.callbacks.Callback):
         t = timeline.fraction(done)
         if self.sieve is not None and timeline.data_changes(done):
             self.sieve.update(done, t)
-            self.model.replicas.check_same({"the sieve's queue": self.sieve.queue.numpy()})
+            self.model.replicas.check_same({"The queue of the sieve": self.sieve.queue.numpy()})
         if not timeline.masks_change(done):
             return
         # A kernel frozen from here on is settled; one frozen all through the last interval was.
@@ -335,7 +335,9 @@ class SparseTraining(keras.callbacks.Callback):
             if change.fresh.any():
                 reset_slots(self.model.optimizer, kernel.mask, change.fresh)
             overlaps[f"mask_overlap/{name}"] = change.overlap
-        self.model.replicas.check_same({mask.kernel_path: mask.read()[1] for mask in masks})
+        self.model.replicas.check_same(
+            {f"The mask of {mask.kernel_path!r}": mask.read()[1] for mask in masks}
+        )
         self._events.write(overlaps, event)
 
     def _gradients(

@@ -25,7 +25,7 @@ from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.places import name_kernels
-from spfde_keras.replicas import Replicas, distributed_loss
+from spfde_keras.replicas import Replicas, distributed_loss, never_empty
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified, strip_ids
 from spfde_keras.state import SavedState
@@ -170,8 +170,12 @@ class SparseModel(keras.Model):
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         # Where an archive or a converter traces it, and takes it elsewhere, kernels may be missing.
         leaves = tf.inside_function() and not (self._in_step or kwargs.get("training"))
+        call = functools.partial(super().__call__, **kwargs)
+        spread = self._in_step and not kwargs.get("training") and self.replicas.count > 1
         with kernels.disabled() if leaves else contextlib.nullcontext():
-            return super().__call__(strip_ids(inputs), *args, **kwargs)
+            if spread:
+                return never_empty(call, strip_ids(inputs))
+            return call(strip_ids(inputs), *args)
 
     @contextlib.contextmanager
     def _step(self) -> Iterator[None]:
@@ -236,7 +240,12 @@ class SparseModel(keras.Model):
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         fitting.check_file(filepath)
-        super().save(filepath, *args, **kwargs)
+        if self.replicas.chief:
+            super().save(filepath, *args, **kwargs)
+
+    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        if self.replicas.chief:
+            super().save_weights(filepath, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict:
         if self.monitor is not None:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import spfde_keras
 from spfde_keras import kernels
+from spfde_keras.kernel_gradients import kernel_gradients
 from spfde_keras.layers import MaskedConv2D, MaskedDense
 from spfde_keras.masking import find_masks
 
@@ -261,7 +262,7 @@ def test_the_dense_gradient_reaches_what_is_masked(digits):
     model = compiled(net())
     data = np.float32(digits.train_x[:64]).reshape(-1, 8, 8, 1) / 16, digits.train_y[:64]
     masks = find_masks(model)
-    found = spfde_keras.training.kernel_gradients(model, data, masks, dense=True)
+    found = kernel_gradients(model, lambda: data, masks, dense=True)
     model(data[0])
     assert all(choice.sparse for choice in choices(model))
     for mask in masks:
@@ -274,11 +275,10 @@ def test_the_gradient_of_what_is_kept_skips_zeros(digits, monkeypatch, sparsity,
     model = compiled(net(sparsity))
     data = np.float32(digits.train_x[:64]).reshape(-1, 8, 8, 1) / 16, digits.train_y[:64]
     masks = find_masks(model)
-    with model.at(subnet):
-        dense = spfde_keras.training.kernel_gradients(model, data, masks, dense=True)
-        convolve = Mock(side_effect=kernels.sparse_conv2d)
-        monkeypatch.setattr(kernels, "sparse_conv2d", convolve)
-        found = spfde_keras.training.kernel_gradients(model, data, masks)
+    dense = kernel_gradients(model, lambda: data, masks, dense=True, subnet=subnet)
+    convolve = Mock(side_effect=kernels.sparse_conv2d)
+    monkeypatch.setattr(kernels, "sparse_conv2d", convolve)
+    found = kernel_gradients(model, lambda: data, masks, subnet=subnet)
     assert convolve.called
     for mask in masks:
         expected = np.where(mask.read()[1][subnet], dense[mask.kernel_path], 0)

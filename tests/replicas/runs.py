@@ -3,8 +3,6 @@
 Run as `python runs.py STRATEGY FOLDER`, for several workers once for each, with TF_CONFIG set.
 """
 
-import json
-import os
 import pathlib
 import sys
 
@@ -49,15 +47,26 @@ def train(name: str, callback, sparsity=0.7, initial="random", epochs=EPOCHS, **
     sieve = callback.sieve
     data = {"x": X, "y": Y, "batch_size": BATCH} if sieve is None else {"x": sieve.batches(BATCH)}
     history = model.fit(
-        **data, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[callback],
-        validation_data=(X[:37], Y[:37]), **options,
+        **data,
+        epochs=EPOCHS,
+        shuffle=False,
+        verbose=0,
+        callbacks=[callback],
+        validation_data=(X[:37], Y[:37]),
+        **options,
     ).history
     masks = {f"mask{i}": mask.read()[1] for i, mask in enumerate(find_masks(model))}
     kernels = {f"kernel{i}": mask.read()[0] for i, mask in enumerate(find_masks(model))}
-    others = {} if sieve is None else {
-        "member": sieve.member.numpy(), "forgets": sieve.forgets.numpy(),
-        "learned": sieve.learned.numpy(), "was_correct": sieve.was_correct.numpy(),
-    }
+    others = (
+        {}
+        if sieve is None
+        else {
+            "member": sieve.member.numpy(),
+            "forgets": sieve.forgets.numpy(),
+            "learned": sieve.learned.numpy(),
+            "was_correct": sieve.was_correct.numpy(),
+        }
+    )
     logs = {f"log_{key}": np.array(values) for key, values in history.items()}
     predicted = {"predicted": model.predict(X[:21], verbose=0)}
     worker = model.replicas.worker
@@ -92,7 +101,8 @@ if __name__ == "__main__":
     for name in sys.argv[3:] or CASES:
         try:
             CASES[name]()
-        except Exception as e:
+        except Exception:
             import traceback
+
             traceback.print_exc()
             print("FAILED", name)
