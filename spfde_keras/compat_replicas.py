@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from spfde_keras.replicas import Replicas
+from spfde_keras.replicas import Replicas, outside_scopes
 from spfde_keras.sieve.identified import strip_ids
 
 
@@ -55,6 +55,11 @@ def build(model: keras.Model, iterator: Any = None, data_batch: Any = None) -> N
 
 def _present(spec: tf.TypeSpec) -> tf.TypeSpec | None:
     return None if isinstance(spec, tf.NoneTensorSpec) else spec
+
+
+def own_strategy(model: keras.Model) -> tf.distribute.Strategy:
+    """Returns the strategy in whose scope a model was made; Keras gives that of the moment."""
+    return model._distribute_strategy or outside_scopes(tf.distribute.get_strategy)
 
 
 def optimizer_strategy(optimizer: keras.optimizers.Optimizer) -> tf.distribute.Strategy:

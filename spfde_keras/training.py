@@ -86,14 +86,14 @@ class SparseModel(keras.Model):
     @property
     def replicas(self) -> Replicas:
         """The replicas of the strategy in whose scope the model was made."""
-        return Replicas(super().distribute_strategy)
+        return Replicas(compat_replicas.own_strategy(self))
 
     @property
     def distribute_strategy(self) -> Any:
         """The strategy in whose scope the model was made, as Keras sees it."""
         replicas = self.replicas
         if replicas.count == 1:
-            return replicas.strategy
+            return super().distribute_strategy
         return compat_replicas.KerasStrategy(replicas, self._whole_batches)
 
     def activate(self, subnet: int) -> None:
@@ -170,12 +170,12 @@ class SparseModel(keras.Model):
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         # Where an archive or a converter traces it, and takes it elsewhere, kernels may be missing.
         leaves = tf.inside_function() and not (self._in_step or kwargs.get("training"))
-        call = functools.partial(super().__call__, **kwargs)
+        call = super().__call__
         spread = self._in_step and not kwargs.get("training") and self.replicas.count > 1
         with kernels.disabled() if leaves else contextlib.nullcontext():
             if spread:
-                return never_empty(call, strip_ids(inputs))
-            return call(strip_ids(inputs), *args)
+                return never_empty(lambda x: call(x, *args, **kwargs), strip_ids(inputs))
+            return call(strip_ids(inputs), *args, **kwargs)
 
     @contextlib.contextmanager
     def _step(self) -> Iterator[None]:

@@ -1,19 +1,22 @@
-"""Trains small models under a strategy, and writes what came of it.
+"""Trains small models under strategies, and writes what came of it.
 
-Run as `python runs.py STRATEGY FOLDER`, for several workers once for each, with TF_CONFIG set.
+Run as `python runs.py FOLDER STRATEGY [CASE ...]`; for several workers once for each, with
+TF_CONFIG set.
 """
 
+import json
 import pathlib
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-STRATEGY, FOLDER = sys.argv[1], pathlib.Path(sys.argv[2])
+FOLDER, STRATEGY = pathlib.Path(sys.argv[1]), sys.argv[2]
 if STRATEGY == "mirrored":
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-# Before anything else: communication between workers is set up here.
+# Before anything else: workers are connected here.
 strategy = {
     "none": tf.distribute.get_strategy,
     "mirrored": lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
@@ -25,84 +28,163 @@ import keras  # noqa: E402
 import spfde_keras  # noqa: E402
 from spfde_keras.alternating import JointSparseTraining  # noqa: E402
 from spfde_keras.masking import find_masks  # noqa: E402
+from spfde_keras.sparse_training import SparseTraining  # noqa: E402
 
-EPOCHS, BATCH = 6, 16
+L = keras.layers
+EPOCHS, BATCH = 5, 16
 random = np.random.default_rng(0)
-X = random.normal(size=(90, 12)).astype("float32")  # the last batch of 10, or 74 % 16 = 10
+X = random.normal(size=(90, 12)).astype("float32")
 Y = (X[:, :3] @ random.normal(size=(3, 4))).argmax(1)
 
 
-def plain() -> keras.Model:
-    keras.utils.set_random_seed(1)
-    layers = [keras.layers.Dense(24, "relu") for _ in range(4)]
-    return keras.Sequential([keras.Input((12,)), *layers, keras.layers.Dense(4)])
+def mlp() -> keras.Model:
+    hidden = [L.Dense(24, "relu") for _ in range(4)]
+    return keras.Sequential([keras.Input((12,)), *hidden, L.Dense(4)])
 
 
-def train(name: str, callback, sparsity=0.7, initial="random", epochs=EPOCHS, **options) -> dict:
+def normalized() -> keras.Model:
+    """With what replicas compute apart, unless it is synchronized, and noise that is none."""
+    layers = [L.Reshape((4, 3)), L.Conv1D(8, 3), L.BatchNormalization(synchronized=True), L.ReLU()]
+    return keras.Sequential([keras.Input((12,)), *layers, L.Flatten(), L.Dropout(0.0), L.Dense(4)])
+
+
+def compiled(sparsity, initial="random", net=mlp, optimizer=None) -> spfde_keras.SparseModel:
     keras.utils.clear_session(free_memory=False)  # outside of any scope
+    keras.utils.set_random_seed(1)
     with strategy.scope():
-        model = spfde_keras.sparsify(plain(), sparsity, initial=initial)
+        model = spfde_keras.sparsify(net(), sparsity, initial=initial, dense=())
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, metrics=["accuracy"])
+        optimizer = optimizer or keras.optimizers.SGD(0.1, momentum=0.9)
+        model.compile(optimizer, loss, metrics=["accuracy"])
+    return model
+
+
+def fit(model: spfde_keras.SparseModel, callback: SparseTraining, *others, **options) -> dict:
     sieve = callback.sieve
+    # The last batch of an epoch is incomplete: 10 samples.
     data = {"x": X, "y": Y, "batch_size": BATCH} if sieve is None else {"x": sieve.batches(BATCH)}
-    history = model.fit(
-        **data,
-        epochs=EPOCHS,
-        shuffle=False,
-        verbose=0,
-        callbacks=[callback],
-        validation_data=(X[:37], Y[:37]),
-        **options,
+    return model.fit(
+        **data, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[callback, *others], **options
     ).history
-    masks = {f"mask{i}": mask.read()[1] for i, mask in enumerate(find_masks(model))}
-    kernels = {f"kernel{i}": mask.read()[0] for i, mask in enumerate(find_masks(model))}
-    others = (
-        {}
-        if sieve is None
-        else {
-            "member": sieve.member.numpy(),
-            "forgets": sieve.forgets.numpy(),
-            "learned": sieve.learned.numpy(),
-            "was_correct": sieve.was_correct.numpy(),
-        }
-    )
-    logs = {f"log_{key}": np.array(values) for key, values in history.items()}
-    predicted = {"predicted": model.predict(X[:21], verbose=0)}
-    worker = model.replicas.worker
-    np.savez(FOLDER / f"{name}-{worker}.npz", **masks, **kernels, **others, **logs, **predicted)
+
+
+def state(model: spfde_keras.SparseModel, sieve: spfde_keras.DataSieve | None) -> dict:
+    found = {}
+    for index, mask in enumerate(find_masks(model)):
+        found[f"kernel_{index}"], found[f"mask_{index}"] = mask.read()
+    for name in ("member", "queue", "forgets", "learned", "was_correct"):
+        if sieve is not None:
+            found[name] = getattr(sieve, name).numpy()
+    for index, variable in enumerate([*model.weights, *model.optimizer.variables]):
+        if variable.dtype.startswith("float"):
+            found[f"variable_{index}"] = variable.numpy()
+    return found
+
+
+def write(name: str, model: spfde_keras.SparseModel, **arrays) -> None:
+    np.savez(FOLDER / f"{name}-{STRATEGY}-{model.replicas.worker}.npz", **arrays)
+
+
+def train(name: str, callback: SparseTraining, sparsity=0.7, others=(), **options) -> None:
+    model = compiled(sparsity, **options)
+    logs = fit(model, callback, *others)
+    logs = {f"log_{key}": np.array(values) for key, values in logs.items()}
+    write(name, model, **state(model, callback.sieve), **logs)
+
+
+def sieve() -> spfde_keras.DataSieve:
+    with strategy.scope():
+        return spfde_keras.DataSieve((X, Y), fraction=16 / 90)
 
 
 def spfde(updater: str) -> spfde_keras.SpFDE:
-    with strategy.scope():
-        sieve = spfde_keras.DataSieve((X, Y), fraction=16 / 90)
-    return spfde_keras.SpFDE(EPOCHS, updater, interval=1, freeze=0.1, sieve=sieve)
+    return spfde_keras.SpFDE(EPOCHS, updater, interval=1, freeze=0.1, sieve=sieve())
+
+
+def ast() -> SparseTraining:
+    return spfde_keras.AlternatingSparseTraining(EPOCHS, interval=1, freeze=0.1, sieve=sieve())
+
+
+def evaluated() -> None:
+    """Batches that leave a replica without samples, in everything but training."""
+    model = compiled(0.7, net=normalized)
+    history = fit(
+        model,
+        spfde_keras.SpFDE(EPOCHS, "rigl", interval=1),
+        validation_data=(X[:33], Y[:33]),
+        validation_batch_size=16,
+    )
+    found = [history["val_loss"][-1], *model.evaluate(X[:33], Y[:33], batch_size=16, verbose=0)]
+    predicted = model.predict(X[:33], batch_size=16, verbose=0)
+    write("evaluated", model, **state(model, None), found=found, predicted=predicted)
+
+
+class Stop(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+
+def resumed(name: str, make: Callable[[], SparseTraining], sparsity=0.7) -> None:
+    resume = keras.callbacks.BackupAndRestore(FOLDER / f"{name}-{STRATEGY}")
+    try:
+        fit(compiled(sparsity), make(), resume, Stop())
+    except KeyboardInterrupt:
+        train(name, make(), sparsity, others=[resume])
+
+
+def refused() -> None:
+    """What `fit` says of what it cannot do, before it starts."""
+    found = {}
+
+    def attempt(name: str, prepare: Callable, **options) -> None:
+        try:
+            prepare().fit(**{"x": X, "y": Y, "batch_size": BATCH, "verbose": 0} | options)
+        except Exception as error:
+            found[name] = f"{type(error).__name__}: {error}"
+
+    def outside() -> keras.Model:
+        model = compiled(0.7)
+        model.compile(keras.optimizers.SGD(), "mse")
+        return model
+
+    def with_loss(**options):
+        model = compiled(0.7)
+        with strategy.scope():
+            model.compile(**{"optimizer": "sgd", "loss": "mse"} | options)
+        return model
+
+    class InScope:
+        def fit(self, **options):
+            model = spfde_keras.sparsify(mlp(), 0.7)
+            model.compile("sgd", "mse")
+            with strategy.scope():
+                model.fit(**options)
+
+    attempt("remainder", lambda: compiled(0.7), batch_size=89)
+    attempt("optimizer", outside)
+    attempt("model", InScope)
+    summed = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
+    attempt("reduction", lambda: with_loss(loss=summed))
+    attempt("steps", lambda: with_loss(steps_per_execution=2))
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH)
+    spread = strategy.experimental_distribute_dataset(data)
+    attempt("dataset", lambda: compiled(0.7), x=spread, y=None, batch_size=None)
+    (FOLDER / f"refused-{STRATEGY}.json").write_text(json.dumps(found))
 
 
 CASES = {
-    "static": lambda: train("static", spfde("static")),
-    "set": lambda: train("set", spfde("set")),
-    "rigl": lambda: train("rigl", spfde("rigl")),
-    "mest_em": lambda: train("mest_em", spfde("mest_em")),
-    "mest_ems": lambda: train("mest_ems", spfde("mest_ems")),
+    **{name: lambda name=name: train(name, spfde(name)) for name in
+       ("static", "set", "rigl", "mest_em", "mest_ems")},
     "magnitude": lambda: train("magnitude", spfde("magnitude"), initial="dense"),
-    "no_sieve": lambda: train("no_sieve", spfde_keras.SpFDE(EPOCHS, "rigl", interval=1)),
-    "ast": lambda: train(
-        "ast",
-        spfde_keras.AlternatingSparseTraining(EPOCHS, interval=2, sieve=spfde("set").sieve),
-        [0.5, 0.75],
-    ),
-    "joint": lambda: train(
-        "joint", JointSparseTraining(EPOCHS, interval=2, freeze=0.1), [0.5, 0.75]
-    ),
-}
+    "ast": lambda: train("ast", ast(), [0.5, 0.75]),
+    "joint": lambda: train("joint", JointSparseTraining(EPOCHS, interval=1), [0.5, 0.75]),
+    "evaluated": evaluated,
+    "resumed_rigl": lambda: resumed("resumed_rigl", lambda: spfde("rigl")),
+    "resumed_ast": lambda: resumed("resumed_ast", ast, [0.5, 0.75]),
+    "refused": refused,
+}  # fmt: skip
 
 if __name__ == "__main__":
-    for name in sys.argv[3:] or CASES:
-        try:
-            CASES[name]()
-        except Exception:
-            import traceback
-
-            traceback.print_exc()
-            print("FAILED", name)
+    for case in sys.argv[3:] or CASES:
+        CASES[case]()
