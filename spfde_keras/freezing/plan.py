@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -213,17 +214,21 @@ class Freezing(Configurable):
         if frozen is None:
             frozen = max(candidates, key=solver.reduction)
             warnings.warn(
-                f"Freezing saves {solver.reduction(frozen):.3f} of the training FLOPs, the most "
-                f"that {epochs} epochs with interval {interval} allow, instead of {target:g}.",
+                f"Freezing saves {_shown(solver.reduction(frozen))} of the training FLOPs, the "
+                f"most that {epochs} epochs with interval {interval} allow, instead of {target:g}.",
                 stacklevel=2,
             )
         return FreezePlan(frozen, len(block_sizes))
 
-    def settings(self, interval: int | None, share: float | None) -> str:
+    def settings(
+        self, interval: int | None = None, share: float | None = None, scheme: str | None = None
+    ) -> str:
         """Returns, for messages, how callers write these settings; None is one that stays."""
         parts = [] if interval is None else [f"interval={interval}"]
         if share is not None:
             parts.append(f"Freezing({self.reduction:g}, share={share})")
+        if scheme is not None:
+            parts.append(f"scheme={scheme!r}")
         return " and ".join(parts)
 
     def _out_of_reach(self, solver: "_Solver", target: float, epochs: int, interval: int) -> str:
@@ -240,8 +245,8 @@ class Freezing(Configurable):
         )
         instead = next(reaching, None)
         return (
-            f"`{self.argument}` must be at most {np.floor(largest * 1000 + 1e-6) / 1000:.3f} with "
-            f"scheme={self._scheme_name!r}, {epochs} epochs and interval {interval}. "
+            f"`{self.argument}` must be at most {_shown(largest, np.floor)} with "
+            f"{self.settings(scheme=self._scheme_name)}, {epochs} epochs and interval {interval}. "
             f"Received: {target:g}; "
             + (f"{instead} reaches it" if instead else "save less, or train longer")
         )
@@ -317,6 +322,18 @@ class _Solver:
         most = int(reached[-1].max())
         fewer = (np.minimum(reached[-1], count) for count in range(1, most + 1))
         return next(filter(reaches, fewer))
+
+
+def _shown(share: float, rounding: Callable = np.round) -> str:
+    """A share with three decimals, or more for two digits other than 0.
+
+    >>> _shown(0.0239), _shown(0.000238, np.floor), _shown(0.0)
+    ('0.024', '0.00023', '0')
+    """
+    if share < 1e-9:
+        return "0"
+    digits = max(3, 1 - math.floor(math.log10(share)))
+    return f"{rounding(share * 10**digits + 1e-6) / 10**digits:.{digits}f}"
 
 
 def _front(block_sizes: Sequence[int], share: float) -> int:
