@@ -34,17 +34,17 @@ def test_an_interval_as_long_as_training_changes_nothing():
     for updater in (MESTEMS(), Magnitude(), PruneAndRegrow()):
         assert len(said(4, 4, updater)) == 1
     assert said(1, 1, SET()) == [
-        "Masks never change: 1 epochs with interval 1 leave no update before the end."
+        "Masks never change: 1 epoch with interval 1 leave no update before the end."
     ]
 
 
 def test_a_stop_before_the_first_update_leaves_none():
     assert said(4, 1, SET(stop=0.2)) == [
-        "Masks never change: no update, every 1 of 4 epochs (`interval`), comes before the "
+        "Masks never change: none of the updates, every 1 of 4 epochs (`interval`), comes before the "
         "updater's `stop`, 0.2."
     ]
     assert said(8, 2, SET(), data_stop=0.1, policy="circular") == [
-        "The samples in training never change: no update, every 2 of 8 epochs (`interval`), "
+        "The samples in training never change: none of the updates, every 2 of 8 epochs (`interval`), "
         "comes before `data_stop`, 0.1; a shorter `interval` does."
     ]
     (line,) = said(5, 4, MESTEMS(), policy="circular")
