@@ -34,7 +34,7 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
     kernel         shape  scheme          target  sparsity  kept  dead outputs
     hidden/kernel  8x16   Unstructured()  0.750   0.750     32    2
     total                                         0.750     32    2
-    of all weights of the model 0.539 are zero
+    of all weights of the model masks drop 0.539
     dense: head, classifier (last layer)
     zeros skipped: not known before the model has run
     >>> summary(sparsify(mlp, sparsity=[0.5, 0.75]))
@@ -43,7 +43,7 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
                           Unstructured()  subnet_75  0.750   0.750     32    1.000    2
     total                                 subnet_50          0.500     64             0
                                           subnet_75          0.750     32    1.000    2
-    of all weights of the model 0.449 are zero
+    of all weights of the model masks drop 0.449
     dense: head, classifier (last layer)
     zeros skipped: not known before the model has run
     """
@@ -68,7 +68,7 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
         rows.append(("" if k else "total", "", "") + cells)
     _print(rows, len(kept) > 1, print_fn)
     if masks:
-        print_fn(f"of all weights of the model {model_sparsity(model):.3f} are zero")
+        print_fn(f"of all weights of the model masks drop {model_sparsity(model):.3f}")
     for name, reason in getattr(model, "left_dense", {}).items():
         print_fn(f"dense: {name}, {reason}")
     _print_choices(model, print_fn)
@@ -135,9 +135,9 @@ def target_sparsities(model: keras.Model) -> list[float]:
 
 
 def model_sparsity(model: keras.Model) -> float:
-    """Returns the share of zeros among all weights of a model, those without a mask included.
+    """Returns the share of all weights of a model that masks drop, in the mean of its sub-nets.
 
-    In the mean of its sub-nets; biases and the like count, too.
+    Weights without a mask count, too: biases, layers left dense.
 
     Args:
         model: a `SparseModel`, or any Keras model.

@@ -33,10 +33,11 @@ def warn_of_standstill(
 
 def _warn(what: str, timeline: Timeline, stop: str) -> None:
     epochs, interval = timeline.epochs, timeline.interval
+    length = f"{epochs} epoch{'s' * (epochs > 1)}"
     reason = (
-        f"none of the updates, every {interval} of {epochs} epochs (`interval`), comes before {stop}"
+        f"none of the updates, every {interval} of {length} (`interval`), comes before {stop}"
         if timeline.boundaries
-        else f"{epochs} epoch{'s' * (epochs > 1)} with interval {interval} leave no update before the end"
+        else f"{length} with interval {interval} leave no update before the end"
     )
     shorter = "; a shorter `interval` does" if interval > 1 else ""
     warnings.warn(f"{what} never change: {reason}{shorter}.", stacklevel=4)

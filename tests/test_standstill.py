@@ -40,12 +40,12 @@ def test_an_interval_as_long_as_training_changes_nothing():
 
 def test_a_stop_before_the_first_update_leaves_none():
     assert said(4, 1, SET(stop=0.2)) == [
-        "Masks never change: none of the updates, every 1 of 4 epochs (`interval`), comes before the "
-        "updater's `stop`, 0.2."
+        "Masks never change: none of the updates, every 1 of 4 epochs (`interval`), comes before "
+        "the updater's `stop`, 0.2."
     ]
     assert said(8, 2, SET(), data_stop=0.1, policy="circular") == [
-        "The samples in training never change: none of the updates, every 2 of 8 epochs (`interval`), "
-        "comes before `data_stop`, 0.1; a shorter `interval` does."
+        "The samples in training never change: none of the updates, every 2 of 8 epochs "
+        "(`interval`), comes before `data_stop`, 0.1; a shorter `interval` does."
     ]
     (line,) = said(5, 4, MESTEMS(), policy="circular")
     assert line.startswith("The samples") and "before the updater's `stop`, 0.75; " in line

@@ -40,7 +40,7 @@ def test_json_is_one_object(file, capsys):
     assert inspect_tflite.main([str(file), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["sparse_on_arm64"] is False and report["safe_on_arm64"] is True
-    assert [problem["rule"] for problem in report["problems"]] == ["stored_dense"]
+    assert [problem["rule"] for problem in report["problems"]] == ["stem_stride", "stored_dense"]
 
 
 @pytest.mark.parametrize(
