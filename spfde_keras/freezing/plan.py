@@ -13,6 +13,7 @@ from spfde_keras.configurable import Configurable
 from spfde_keras.freezing import schemes
 from spfde_keras.freezing.schemes import FreezingScheme, Horizon
 from spfde_keras.open_sizes import InputShape
+from spfde_keras.percent import percent_hint
 from spfde_keras.timeline import Timeline
 
 AUTOMATIC = "auto"
@@ -144,6 +145,7 @@ class Freezing(Configurable):
         elif reduction is not None and (isinstance(reduction, str) or not 0 < reduction < 1):
             raise ValueError(
                 f"`reduction` must be in (0, 1), or {AUTOMATIC!r}. Received: {reduction}"
+                f"{percent_hint(reduction)}"
             )
         if not 0 < share < 1:
             raise ValueError(f"`share` must be in (0, 1). Received: {share}")
@@ -173,7 +175,9 @@ class Freezing(Configurable):
                 f"Received: {identifier!r}"
             )
         if identifier is not True and not 0 < identifier < 1:
-            raise ValueError(f"`freeze` must be in (0, 1). Received: {identifier}")
+            raise ValueError(
+                f"`freeze` must be in (0, 1). Received: {identifier}{percent_hint(identifier)}"
+            )
         made = cls(AUTOMATIC if identifier is True else float(identifier))
         made.argument = "freeze"
         return made
