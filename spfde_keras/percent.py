@@ -1,7 +1,9 @@
 """Shares that were given as per cent."""
 
+from typing import Any
 
-def percent_hint(value: object) -> str:
+
+def percent_hint(value: Any) -> str:
     """Returns what to say behind a number that should be a share; "" if it is no per cent.
 
     Example:
