@@ -27,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(config: RunConfig) -> None:
-    from . import results, training  # with TensorFlow, for which `--help` need not wait
+    from . import finished, training  # with TensorFlow, for which `--help` need not wait
 
     run = training.prepare(config)
-    print(results.table(training.train(run)))
+    print(finished.table(training.train(run)))
     print(f"results in {run.folder.path}")
 
 
