@@ -209,7 +209,7 @@ class SparseTraining(keras.callbacks.Callback):
             raise ValueError(
                 f"Epoch {epoch} cannot follow {completed} completed epochs. To go on, fit the same "
                 f"model with the same callback and initial_epoch={completed}; to resume in a new "
-                "process, use keras.callbacks.BackupAndRestore."
+                "process, use spfde_keras.Resume."
             )
         self._restore_ledger()
         if epoch == 0:

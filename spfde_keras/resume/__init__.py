@@ -1,0 +1,6 @@
+"""Killed runs that go on, whenever they were killed and whatever became of their files."""
+
+from spfde_keras.resume.callback import Resume
+from spfde_keras.resume.folder import OwnFolder
+
+__all__ = ["OwnFolder", "Resume"]
