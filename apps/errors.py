@@ -1,22 +1,55 @@
 """How programs end when something is wrong: one line on stderr, and a status."""
 
+import contextlib
 import os
 import select
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 
-FAILED, MISUSED = 1, 2
-"""Exit statuses: something a program needs is not right, or its command line is not."""
+FAILED, MISUSED, STOPPED = 1, 2, 75
+"""Exit statuses: something a program needs is not right, its command line is not, or it was told to
+stop and can be started again (EX_TEMPFAIL, as schedulers know it)."""
 
 
 class UsageError(ValueError):
     """A command line that cannot be understood."""
 
 
-def report(error: Exception) -> int:
+class Stopped(BaseException):
+    """The process was told to stop. No error: what handles those must let it pass."""
+
+
+@contextlib.contextmanager
+def stoppable(then: str) -> Iterator[None]:
+    """Raises `Stopped` where SIGTERM comes in, instead of ending the process without a word.
+
+    Args:
+        then: what can be done then.
+    """
+
+    def stop(*_: object) -> None:
+        raise Stopped(f"told to stop by SIGTERM; {then}")
+
+    # Python handles signals in its main thread alone.
+    handles = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if handles else None
+    try:
+        yield
+    finally:
+        if handles:
+            signal.signal(signal.SIGTERM, before)
+
+
+def report(error: BaseException) -> int:
     """Prints one line, `error: ...`, and returns the exit status that belongs to it.
 
     Where nobody reads the output any more, as behind `| head`, there is nothing to say.
     """
+    if isinstance(error, Stopped):
+        print("stopped:", error, file=sys.stderr)
+        return STOPPED
     if not (isinstance(error, BrokenPipeError) and _output_is_closed()):
         print("error:", " ".join(str(error).split()), file=sys.stderr)
     return MISUSED if isinstance(error, UsageError) else FAILED

@@ -2,5 +2,6 @@
 
 from spfde_keras.resume.callback import Resume
 from spfde_keras.resume.folder import OwnFolder
+from spfde_keras.resume.states import States
 
-__all__ = ["OwnFolder", "Resume"]
+__all__ = ["OwnFolder", "Resume", "States"]

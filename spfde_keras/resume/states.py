@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from spfde_keras.files import flush
 from spfde_keras.resume.folder import OwnFolder, remove
 
 KEPT = 2
@@ -65,15 +66,15 @@ class States(OwnFolder):
             writing.mkdir()
             save(writing)
             for path in writing.iterdir():
-                _flush(path)
-            _flush(writing)
+                flush(path)
+            flush(writing)
         except BaseException:
             remove(writing)  # so that a full disk is less full
             raise
         if self.of(epoch).exists():  # damaged, or the run would not be here again
             os.rename(self.of(epoch), removing)
         os.rename(writing, self.of(epoch))
-        _flush(self.path)
+        flush(self.path)
         remove(removing)
         # Those after it are damaged, too.
         before = [other for other in self.epochs() if other < epoch]
@@ -81,12 +82,3 @@ class States(OwnFolder):
             if other not in (epoch, *before[: KEPT - 1]):
                 os.rename(self.of(other), removing)
                 remove(removing)
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

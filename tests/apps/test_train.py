@@ -218,16 +218,15 @@ class Killed(Exception):
 
 
 def kill(monkeypatch, epoch):
-    """Has the next run die after an epoch, when history has its row but no backup is made."""
-    backup = keras.callbacks.BackupAndRestore
-    on_epoch_end = backup.on_epoch_end
+    """Has the next run die after an epoch, when history has its row but no state is kept."""
+    on_epoch_end = spfde_keras.Resume.on_epoch_end
 
     def die(self, at, logs=None):
         if at == epoch:
             raise Killed
         on_epoch_end(self, at, logs)
 
-    monkeypatch.setattr(backup, "on_epoch_end", die)
+    monkeypatch.setattr(spfde_keras.Resume, "on_epoch_end", die)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +274,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         assert {**found, "seconds": 0} == {**expected, "seconds": 0}
 
 
-def test_a_run_killed_before_its_first_backup_starts_again(tmp_path, monkeypatch, no_export):
+def test_a_run_killed_before_its_first_state_starts_again(tmp_path, monkeypatch, no_export):
     with monkeypatch.context() as patch:
         kill(patch, 0)
         with pytest.raises(Killed):
@@ -304,13 +303,14 @@ def folder_contents(folder):
 def killed(tmp_path_factory):
     """A folder with results of an earlier run and a killed one."""
     folder = tmp_path_factory.mktemp("killed")
+    earlier = json.dumps({"config": json.loads(RunConfig(**SHORT).to_json())})
     for name in results.FILES:
-        (folder / name).write_text("earlier")
+        (folder / name).write_text(earlier)
     with pytest.MonkeyPatch.context() as patch:
         kill(patch, 1)
         with pytest.raises(Killed):
             run(output_dir=str(folder))
-    assert all((folder / name).read_text() == "earlier" for name in results.FILES)
+    assert all((folder / name).read_text() == earlier for name in results.FILES)
     return folder
 
 
@@ -433,12 +433,12 @@ def test_a_finished_run_of_other_options_is_not_replaced_without_a_word(tmp_path
     def folder(**options):
         return results.RunFolder(RunConfig(output_dir=str(tmp_path), **options))
 
-    folder().check()  # nothing there yet
+    folder().open()  # nothing there yet
     finished = {"config": json.loads(RunConfig(epochs=6, output_dir=str(tmp_path)).to_json())}
     (tmp_path / "results.json").write_text(json.dumps(finished))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        folder(epochs=6).check()  # the same again
+        folder(epochs=6).open()  # the same again
     with pytest.warns(UserWarning, match=r"replaced \(--epochs was 6, is 7\); --output"):
-        folder(epochs=7).check()
+        folder(epochs=7).open()
     assert RunConfig(seed=2).folder.endswith("-seed2") and "seed" not in RunConfig().folder

@@ -209,7 +209,7 @@ def test_a_full_disk_is_one_line_and_the_state_before_stays(whole, tmp_path, mon
     class Fill(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 3:
-                where = (states, "_flush") if error else (tf.train.Checkpoint, "write")
+                where = (states, "flush") if error else (tf.train.Checkpoint, "write")
                 patch.setattr(*where, full)
 
     with monkeypatch.context() as patch, pytest.raises(OSError) as raised:
