@@ -11,6 +11,7 @@ import numpy as np
 from spfde_keras import compat, cost, own_classes, updaters
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.event_log import EventLog
+from spfde_keras.finite import check_epoch
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
@@ -229,6 +230,7 @@ class SparseTraining(keras.callbacks.Callback):
         self._data.on_train_batch_begin(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        check_epoch(self.model, epoch, logs or {})
         self._data.on_epoch_end(epoch)
         monitor, ledger, done = self.model.monitor, self._ledger, epoch + 1
         samples, frozen = int(monitor.samples.numpy()), self._freezer.frozen(epoch)

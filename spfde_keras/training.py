@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from spfde_keras import compat, fitting, inside, kernels, settling, sparsity_summary
+from spfde_keras.finite import Guard
 from spfde_keras.kernels.library import tell_if_missing
 from spfde_keras.last_batch import LastBatch, batch_size
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
@@ -41,6 +42,7 @@ class SparseModel(keras.Model):
     judge: Any = None
     _recorded = False
     _in_step = False
+    _guarded: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -158,6 +160,15 @@ class SparseModel(keras.Model):
         finally:
             compat.set_untracked(self, _in_step=False)
 
+    @contextlib.contextmanager
+    def _guard(self, data: Any) -> Iterator[None]:
+        """Within, the loss is that of training on `data`, which must be finite."""
+        compat.set_untracked(self, _guarded=None if self.monitor is None else data)
+        try:
+            yield
+        finally:
+            compat.set_untracked(self, _guarded=None)
+
     def predict_step(self, data: Any) -> Any:
         with self._step():
             return super().predict_step(data)
@@ -180,11 +191,14 @@ class SparseModel(keras.Model):
             tell_if_missing()
         try:
             history = super().fit(*bound.args[1:], **bound.kwargs)
-        except BaseException:
+        except BaseException as error:
+            guard = self.monitor and self.monitor.guard
             # By an error or by hand: no layer stays frozen, no hook is left.
             if self.freezer is not None:
                 self.freezer.end(self)
             self.attach()
+            if guard is not None and guard.batch is not None and isinstance(error, Exception):
+                raise guard.explain(self) from None
             raise
         if any(map(fitting.leads, keras.tree.flatten(bound.arguments.get("callbacks")))):
             settling.settle_early_end(self)
@@ -207,7 +221,7 @@ class SparseModel(keras.Model):
         if self.sieve is not None:
             compat.set_untracked(self, _recorded=False)
         train = functools.partial(super().train_step, data)
-        with self._step():
+        with self._step(), self._guard(data):
             logs = train() if self.alternation is None else self.alternation.train_step(self, train)
         if self.sieve is not None and not self._recorded:
             raise ValueError(
@@ -223,7 +237,10 @@ class SparseModel(keras.Model):
             return super().test_step((strip_ids(x), y, sample_weight))
 
     def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        return super().compute_loss(strip_ids(x), *args, **kwargs)
+        loss = super().compute_loss(strip_ids(x), *args, **kwargs)
+        if self._guarded is None or self.monitor is None:
+            return loss
+        return self.monitor.guard(loss, self._guarded, self.optimizer.iterations)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
         if self.sieve is not None and isinstance(x, Identified):
@@ -260,6 +277,7 @@ class Monitor(SavedState):
     """
 
     last_batch: LastBatch | None
+    guard: Guard
 
     def __init__(
         self, keep_batch: bool = False, open_sizes: OpenSizes | None = None, **kwargs: Any
@@ -273,7 +291,7 @@ class Monitor(SavedState):
             # Of all samples of the epoch, along each open axis.
             self.sizes = self.variable("sizes", (len(self._open_sizes.axes),), "float64")
         # In a dictionary's items Keras would look for layers and variables of its own.
-        compat.set_untracked(self, last_batch=LastBatch() if keep_batch else None)
+        compat.set_untracked(self, last_batch=LastBatch() if keep_batch else None, guard=Guard())
 
     def observe(self, data: Any) -> None:
         """Counts and keeps one batch; called while the train step is traced."""

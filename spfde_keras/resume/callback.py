@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from spfde_keras import compat
+from spfde_keras.finite import check_epoch
 from spfde_keras.kernels import choice
 from spfde_keras.resume.checkpoint import Checkpoint
 from spfde_keras.resume.states import States
@@ -33,6 +34,8 @@ class Resume(keras.callbacks.Callback):
         ValueError: when `fit` starts: `folder` holds something else, or another process trains
             with it; no state in it is whole; or it is of another model.
         OSError: a state cannot be written. Those before are as they were.
+        RuntimeError: an epoch has come to a loss or to weights that are not finite. Its state is
+            not kept, those before are.
 
     Example:
 
@@ -78,6 +81,7 @@ class Resume(keras.callbacks.Callback):
         del self.history[epoch:]  # of a `fit` that starts over
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        check_epoch(self.model, epoch, logs or {})
         self.history.append(_numbers(logs or {}))
         done = epoch + 1
         facts = {"epoch": done, "history": self.history, "kernels": choice.choices()}
