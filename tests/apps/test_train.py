@@ -1,9 +1,14 @@
 """The program: whole short runs, resuming, and wrong input."""
 
 import csv
+import dataclasses
 import json
 import os
+import pathlib
 import shutil
+import signal
+import subprocess
+import sys
 import warnings
 
 import keras
@@ -11,7 +16,7 @@ import numpy as np
 import pytest
 
 import spfde_keras
-from apps import datasets, mobilenets, models, results, train, training
+from apps import datasets, errors, mobilenets, models, results, train, training
 from apps.config import RunConfig
 from spfde_keras import updaters
 
@@ -442,3 +447,170 @@ def test_a_finished_run_of_other_options_is_not_replaced_without_a_word(tmp_path
     with pytest.warns(UserWarning, match=r"replaced \(--epochs was 6, is 7\); --output"):
         folder(epochs=7).open()
     assert RunConfig(seed=2).folder.endswith("-seed2") and "seed" not in RunConfig().folder
+
+
+@pytest.mark.parametrize("name", ["unfinished/notes.txt", "results.json", "publishing/mine"])
+def test_what_no_run_has_written_is_refused_and_stays(tmp_path, capsys, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('{"mine": 1}')
+    for more in ([], ["--resume"]):
+        assert train.main([f"--output_dir={tmp_path}", *more]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: `output_dir` must ") and name.split("/")[-1] in line
+    assert folder_contents(tmp_path) == {pathlib.Path(name): b'{"mine": 1}'}
+
+
+def test_something_else_beside_what_a_run_has_left_is_refused(unfinished, capsys):
+    for place in ("notes.txt", "states/notes.txt"):
+        path = unfinished / "unfinished" / place
+        path.write_text("mine")
+        assert train.main([f"--output_dir={unfinished}", "--resume"]) == 1
+        assert "which holds 'notes.txt'" in capsys.readouterr().err
+        assert path.read_text() == "mine"
+        path.unlink()
+
+
+def test_other_files_in_the_output_folder_stay(tmp_path, no_export):
+    (tmp_path / "notes.txt").write_text("mine")
+    run(output_dir=str(tmp_path), epochs=2)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_begun_by_an_earlier_version_is_refused(tmp_path, capsys):
+    backup = tmp_path / "unfinished" / "backup"
+    backup.mkdir(parents=True)
+    (backup / "latest.weights.h5").write_text("weights")
+    (tmp_path / "unfinished" / "config.json").write_text(RunConfig().to_json())
+    for more in ([], ["--resume"]):
+        assert train.main([f"--output_dir={tmp_path}", *more]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "a run that an earlier version has begun" in line and "remove" in line
+    assert (backup / "latest.weights.h5").read_text() == "weights"
+
+
+@pytest.mark.parametrize("config", [None, "", "{", "[]", '{"epochs": 4}'])
+def test_options_that_cannot_be_read_lose_nothing(unfinished, capsys, config):
+    path = unfinished / "unfinished" / "config.json"
+    path.unlink() if config is None else path.write_text(config)
+    before = folder_contents(unfinished)
+    flags = [f"--{name}={value}" for name, value in SHORT.items()]
+    assert train.main([f"--output_dir={unfinished}", "--resume", *flags]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: `resume` must continue a run of the same options")
+    assert folder_contents(unfinished) == before
+
+
+@pytest.mark.parametrize("moved", range(len(results.FILES) + 1))
+def test_results_whose_publishing_was_killed_are_published(tmp_path, monkeypatch, capsys, moved):
+    config = RunConfig(**SHORT, output_dir=str(tmp_path))
+    results.RunFolder(config).open()
+    written = {name: f"new {name}" for name in results.FILES}
+    found = {"config": json.loads(config.to_json())}
+    written["results.json"] = json.dumps(found)
+    for name, text in written.items():
+        (tmp_path / "unfinished" / name).write_text(text)
+        (tmp_path / name).write_text(json.dumps(found | {"old": True}))
+    replace, left = os.replace, [moved]
+
+    def dying(*paths):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        replace(*paths)
+
+    folder = results.RunFolder(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dying)
+        if moved == len(results.FILES):
+            patch.setattr(results.OwnFolder, "remove", lambda self: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            folder.publish()
+    again = results.RunFolder(dataclasses.replace(config, resume=True))
+    assert again.finished() == found
+    assert folder_contents(tmp_path) == {
+        pathlib.Path(name): text.encode() for name, text in written.items()
+    }
+
+
+def test_a_run_that_is_finished_is_not_trained_again(tmp_path, capsys, no_export):
+    run(output_dir=str(tmp_path))
+    before, flags = folder_contents(tmp_path), SHORT | {"output_dir": tmp_path}
+    given = [f"--{name}={value}" for name, value in flags.items()]
+    assert train.main([*given, "--resume"]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+    assert train.main([*given, "--resume", "--seed=3"]) == 1
+    assert "--seed was 0, is 3" in capsys.readouterr().err
+    assert folder_contents(tmp_path) == before
+
+
+def test_a_second_run_in_the_same_folder_is_refused(unfinished, capsys):
+    program = (
+        "import sys; from spfde_keras.resume import OwnFolder\n"
+        "OwnFolder(sys.argv[1], '.*').open()\nprint('open', flush=True)\nsys.stdin.read()"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", program, unfinished / "unfinished"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert first.stdout.readline() == b"open\n"
+    before = folder_contents(unfinished)
+    flags = [f"--{name}={value}" for name, value in SHORT.items()]
+    for more in ([], ["--resume"]):
+        assert train.main([f"--output_dir={unfinished}", *flags, *more]) == 1
+        assert "`output_dir` must be of one run at a time" in capsys.readouterr().err
+    assert folder_contents(unfinished) == before
+    first.kill()
+    first.communicate()
+    results.RunFolder(RunConfig(output_dir=str(unfinished))).check()
+
+
+def test_what_was_trained_is_kept_where_its_export_fails(tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise RuntimeError("The converter failed.")
+
+    monkeypatch.setattr(training, "export_tflite", fail)
+    flags = SHORT | {"output_dir": tmp_path}
+    assert train.main([f"--{name}={value}" for name, value in flags.items()]) == 1
+    printed = capsys.readouterr()
+    path = tmp_path / "unfinished" / "model.keras"
+    assert f"what was trained is kept: {path}" in printed.out
+    assert printed.err == "error: The converter failed.\n"
+    assert keras.saving.load_model(path).count_params()
+
+
+def test_a_pixel_that_is_no_number_ends_the_run_at_once(tmp_path, monkeypatch, capsys):
+    load = datasets.load
+
+    def with_nan(*arguments):
+        dataset = load(*arguments)
+        images = dataset.train_x.astype("float32")
+        images[5, 0, 0] = np.nan
+        object.__setattr__(dataset, "train_x", images)
+        return dataset
+
+    monkeypatch.setattr(datasets, "load", with_nan)
+    flags = SHORT | {"output_dir": tmp_path, "sieve_fraction": 0, "batch_size": 50}
+    assert train.main([f"--{name}={value}" for name, value in flags.items()]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: Training stops at step ")
+    assert "the inputs of sample id 5." in line
+
+
+def test_sigterm_ends_a_run_with_a_status_of_its_own(tmp_path, monkeypatch, capsys, no_export):
+    end = results.Recorder.on_epoch_end
+
+    def terminated(self, epoch, logs=None):
+        end(self, epoch, logs)
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    given = [f"--{name}={value}" for name, value in (SHORT | {"output_dir": tmp_path}).items()]
+    with monkeypatch.context() as patch:
+        patch.setattr(results.Recorder, "on_epoch_end", terminated)
+        assert train.main(given) == errors.STOPPED == 75
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("stopped: told to stop by SIGTERM; `--resume` goes on from the last ")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert train.main([*given, "--resume"]) == 0
+    assert "Resuming after epoch 2" in capsys.readouterr().out
