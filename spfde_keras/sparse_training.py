@@ -174,6 +174,7 @@ class SparseTraining(keras.callbacks.Callback):
         if self.sieve is not None:
             check_model(self.model, self.sieve.batch_sizes)
         _, monitor, alternation = self._state
+        compat.set_untracked(monitor, callback=self)
         self.model.attach(monitor, self.sieve, alternation)
 
     def on_train_begin(self, logs: dict | None = None) -> None:

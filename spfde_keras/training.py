@@ -278,6 +278,8 @@ class Monitor(SavedState):
 
     last_batch: LastBatch | None
     guard: Guard
+    callback: Any = None
+    """That whose training this is."""
 
     def __init__(
         self, keep_batch: bool = False, open_sizes: OpenSizes | None = None, **kwargs: Any

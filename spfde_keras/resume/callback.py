@@ -11,6 +11,7 @@ from spfde_keras import compat
 from spfde_keras.finite import check_epoch
 from spfde_keras.kernels import choice
 from spfde_keras.resume.checkpoint import Checkpoint
+from spfde_keras.resume.settings import check_same, settings
 from spfde_keras.resume.states import States
 
 
@@ -32,7 +33,8 @@ class Resume(keras.callbacks.Callback):
 
     Raises:
         ValueError: when `fit` starts: `folder` holds something else, or another process trains
-            with it; no state in it is whole; or it is of another model.
+            with it; no state in it is whole; or it is of another
+            model, or of other settings.
         OSError: a state cannot be written. Those before are as they were.
         RuntimeError: an epoch has come to a loss or to weights that are not finite. Its state is
             not kept, those before are.
@@ -84,7 +86,12 @@ class Resume(keras.callbacks.Callback):
         check_epoch(self.model, epoch, logs or {})
         self.history.append(_numbers(logs or {}))
         done = epoch + 1
-        facts = {"epoch": done, "history": self.history, "kernels": choice.choices()}
+        facts = {
+            "epoch": done,
+            "history": self.history,
+            "kernels": choice.choices(),
+            "settings": settings(self.model),
+        }
         try:
             self._states.write(done, lambda folder: self._checkpoint.save(folder, facts))
         except OSError as error:
@@ -113,6 +120,7 @@ class Resume(keras.callbacks.Callback):
             if damage is None:
                 for line in damaged:
                     warnings.warn(f"{line}; the state after epoch {epoch} is taken.", stacklevel=2)
+                check_same(self._checkpoint.facts(folder)["settings"], settings(self.model))
                 facts = self._checkpoint.restore(folder)
                 choice.take_over(facts["kernels"])
                 self.history = facts["history"]

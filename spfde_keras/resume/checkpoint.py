@@ -81,11 +81,14 @@ class Checkpoint:
             reader = tf.train.load_checkpoint(str(folder / _NAME))
             for name in reader.get_variable_to_shape_map():
                 reader.get_tensor(name)
-            kept = self._facts(folder)
+            found = self.facts(folder).get("epoch")
         except Exception as error:  # of many classes, as many as there are damages
             return " ".join(str(getattr(error, "message", error)).split())
-        found = kept.get("facts", {}).get("epoch")
         return None if found == epoch else f"it is of epoch {found}"
+
+    def facts(self, folder: Path) -> dict[str, Any]:
+        """Returns the facts that are kept with a state."""
+        return self._read(folder)["facts"]
 
     def restore(self, folder: Path) -> dict[str, Any]:
         """Restores a state that is whole; returns the facts that are kept with it.
@@ -93,7 +96,7 @@ class Checkpoint:
         Raises:
             ValueError: it is of another model. Nothing has changed then.
         """
-        kept, names = self._facts(folder), [variable.path for variable in self._variables]
+        kept, names = self._read(folder), [variable.path for variable in self._variables]
         for index, (saved, now) in enumerate(zip(kept["variables"], self._shapes(), strict=False)):
             if saved[1:] != now[1:]:
                 raise ValueError(
@@ -117,7 +120,7 @@ class Checkpoint:
     def _checkpoint(self, facts: Facts) -> tf.train.Checkpoint:
         return tf.train.Checkpoint(facts=facts, variables=[v.value for v in self._variables])
 
-    def _facts(self, folder: Path) -> dict[str, Any]:
+    def _read(self, folder: Path) -> dict[str, Any]:
         facts = Facts()
         tf.train.Checkpoint(facts=facts).read(str(folder / _NAME)).expect_partial()
         return facts.values

@@ -19,6 +19,7 @@ import spfde_keras
 from apps import datasets, errors, mobilenets, models, results, train, training
 from apps.config import RunConfig
 from spfde_keras import updaters
+from spfde_keras.resume import folder
 
 # One shape for all runs here: two intervals, freezing, sieving, a partial last batch.
 SHORT = {"epochs": 4, "interval": 1, "train_samples": 100, "batch_size": 32}
@@ -545,11 +546,12 @@ def test_a_run_that_is_finished_is_not_trained_again(tmp_path, capsys, no_export
 
 def test_a_second_run_in_the_same_folder_is_refused(unfinished, capsys):
     program = (
-        "import sys; from spfde_keras.resume import OwnFolder\n"
-        "OwnFolder(sys.argv[1], '.*').open()\nprint('open', flush=True)\nsys.stdin.read()"
+        "import runpy, sys\n"  # without TensorFlow, which takes long to import
+        "runpy.run_path(sys.argv[1])['OwnFolder'](sys.argv[2], '.*').open()\n"
+        "print('open', flush=True)\nsys.stdin.read()"
     )
     first = subprocess.Popen(
-        [sys.executable, "-c", program, unfinished / "unfinished"],
+        [sys.executable, "-c", program, folder.__file__, unfinished / "unfinished"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert first.stdout.readline() == b"open\n"
