@@ -9,7 +9,7 @@ import numpy as np
 
 from spfde_keras import compat
 from spfde_keras.finite import check_epoch
-from spfde_keras.kernels import choice
+from spfde_keras.kernels import choice, status
 from spfde_keras.resume.checkpoint import Checkpoint
 from spfde_keras.resume.settings import check_same, settings
 from spfde_keras.resume.states import States
@@ -90,6 +90,7 @@ class Resume(keras.callbacks.Callback):
             "epoch": done,
             "history": self.history,
             "kernels": choice.choices(),
+            "skip_zeros": _kernels_in_use(),
             "settings": settings(self.model),
         }
         try:
@@ -123,6 +124,13 @@ class Resume(keras.callbacks.Callback):
                 check_same(self._checkpoint.facts(folder)["settings"], settings(self.model))
                 facts = self._checkpoint.restore(folder)
                 choice.take_over(facts["kernels"])
+                if facts["skip_zeros"] != _kernels_in_use():
+                    warnings.warn(
+                        f"Kernels that skip zeros are {_kernels_in_use()!r} here, and were "
+                        f"{facts['skip_zeros']!r} where the run was begun: what it ends with will "
+                        "differ in rounding from an uninterrupted one.",
+                        stacklevel=2,
+                    )
                 self.history = facts["history"]
                 return epoch
             damaged.append(f"{folder} is damaged ({damage})")
@@ -144,6 +152,11 @@ class Resume(keras.callbacks.Callback):
             )
         elif epoch and params.get("verbose"):
             print(f"Resuming after epoch {epoch}")
+
+
+def _kernels_in_use() -> str:
+    now = status()
+    return now.mode if now.active else "off"
 
 
 def _numbers(logs: dict[str, Any]) -> dict[str, float]:

@@ -46,11 +46,11 @@ class Checkpoint:
                 "The model must be built before `fit`: start it with keras.Input, or call it on a "
                 f"batch. Received: {model.name!r}, which is not"
             )
-        if not model.optimizer.built:
+        if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        attached = (getattr(model, name, None) for name in ("monitor", "sieve", "alternation"))
-        parts = [model, *(part for part in attached if part is not None), model.optimizer]
-        self._variables = [variable for part in parts for variable in part.variables]
+        names = ("monitor", "sieve", "alternation", "optimizer")
+        parts = [model, *(getattr(model, name, None) for name in names)]
+        self._variables = [v for part in parts if part is not None for v in part.variables]
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """Writes the files of the state into a folder.

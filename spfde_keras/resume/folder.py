@@ -1,9 +1,11 @@
 """A folder that a run may write to, and remove, since nothing in it is anybody else's."""
 
+import contextlib
 import errno
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 MARK = "spfde.lock"
@@ -53,7 +55,7 @@ class OwnFolder:
         """
         if not os.path.lexists(self.path):
             return
-        if not self.path.is_dir() or self.path.is_symlink():
+        if not self.path.is_dir():
             raise ValueError(f"`{self._argument}` must be a folder. Received: {self.path}")
         others = sorted(path.name for path in self.path.iterdir() if not self._is_ours(path.name))
         if others or not (self.is_marked or self._is_empty()):
@@ -71,11 +73,11 @@ class OwnFolder:
         """Makes the folder, marks it, and keeps other processes out of it until `close`.
 
         Raises:
-            ValueError: as `check`.
-            OSError: it cannot be written.
+            ValueError: as `check`, or it cannot be written.
         """
         self.check()
-        self.path.mkdir(parents=True, exist_ok=True)
+        with self._writable():
+            self.path.mkdir(parents=True, exist_ok=True)
         self._acquire()
 
     def close(self) -> None:
@@ -95,7 +97,7 @@ class OwnFolder:
         self.clear()
         (self.path / MARK).unlink(missing_ok=True)
         self.close()
-        if self._is_empty():
+        if self._is_empty() and not self.path.is_symlink():
             self.path.rmdir()
 
     def _is_empty(self) -> bool:
@@ -104,11 +106,22 @@ class OwnFolder:
     def _is_ours(self, name: str) -> bool:
         return self._names.fullmatch(name) is not None
 
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ValueError(
+                f"`{self._argument}` must be a folder that can be written. "
+                f"Received: {self.path} ({error.strerror})"
+            ) from None
+
     def _acquire(self) -> None:
         import fcntl  # which Windows does not have
 
         while self._lock is None:
-            lock = os.open(self.path / MARK, os.O_RDWR | os.O_CREAT, 0o666)
+            with self._writable():
+                lock = os.open(self.path / MARK, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 # Of the process: a child that outlives it must not keep the next run out.
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

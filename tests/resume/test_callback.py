@@ -242,6 +242,29 @@ def test_choices_of_kernels_are_part_of_the_run(tmp_path, monkeypatch):
     assert choice.choices() == {"one": 2.0, "two": 1.5}
 
 
+def test_other_kernels_than_before_are_a_warning(stopped, monkeypatch):
+    monkeypatch.setattr(callback, "_kernels_in_use", lambda: "sparse")
+    with pytest.raises(Killed), pytest.warns(UserWarning, match="'sparse' here, and were 'off'"):
+        train(stopped, KillAt(4, 0))
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"`folder` must be a folder that can be written.*file"):
+        train(tmp_path / "file" / "states")
+
+
+def test_a_folder_may_lie_elsewhere(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    kept = states.States(tmp_path / "link")
+    kept.open()
+    kept.write(1, lambda path: (path / "weights").write_text("..."))
+    assert names(tmp_path / "elsewhere") == ["epoch-0001", MARK]
+    kept.remove()
+    assert names(tmp_path) == ["elsewhere", "link"] and not names(tmp_path / "elsewhere")
+
+
 def test_what_callbacks_change_is_kept_in_whatever_order(tmp_path):
     class Halve(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
