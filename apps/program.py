@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from .errors import on_one_line, report
+from .errors import Stopped, on_one_line, report
 from .flag_help import flag_help, now
 
 
@@ -122,7 +122,7 @@ def run(
         arguments: of the command line, without the program's name; by default this process's.
 
     Returns:
-        The exit status: 0, `errors.FAILED` or `errors.MISUSED`.
+        The exit status: 0, `errors.FAILED`, `errors.MISUSED` or `errors.STOPPED`.
     """
     try:
         values, rest = _read(kind, sys.argv[1:] if arguments is None else arguments)
@@ -133,7 +133,7 @@ def run(
                 warnings.showwarning = _show  # type: ignore[assignment]
                 main(_options(kind, values, rest))
         sys.stdout.flush()  # so that what is wrong with it shows here
-    except (ValueError, RuntimeError, OSError, ImportError) as error:
+    except (ValueError, RuntimeError, OSError, ImportError, Stopped) as error:
         return report(error)
     return 0
 

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import pathlib
-import shutil
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,12 +12,17 @@ from typing import Any
 
 import keras
 
-from spfde_keras.files import replacing
+from spfde_keras.files import flush, replacing
+from spfde_keras.resume import OwnFolder, Resume, States
 
 from . import finished
 from .config import RunConfig
 
 FILES = ("model.keras", "model.tflite", "history.csv", "training.png", "results.json")
+
+# What else a run writes while it goes on, and the names under which files are written first.
+_NAMES = r"states|config\.json|dense\.tflite|\.?(model|dense|history|config)-[0-9a-f]{8}\.[a-z]+"
+_NAMES = "|".join((_NAMES, *map(re.escape, FILES)))
 
 COLUMNS = (
     "epoch",
@@ -39,7 +44,8 @@ class RunFolder:
     """The output folder. Files are written to its subfolder `unfinished` and moved at the end.
 
     So a killed run can be resumed from there, and the results of an earlier run stay whole
-    until those of a new one are.
+    until those of a new one are. One rename, of `unfinished` to `publishing`, makes them the
+    results; a run that is killed while they are moved is completed by the next one.
 
     Args:
         config: the run; `config.folder` is made when the run opens it.
@@ -56,45 +62,95 @@ class RunFolder:
         self.config = config
         self.path = pathlib.Path(config.folder)
         self.unfinished = self.path / "unfinished"
+        self._own = OwnFolder(self.unfinished, _NAMES, "output_dir")
+        self._publishing = OwnFolder(self.path / "publishing", _NAMES, "output_dir")
+        self._states = States(self.unfinished / "states", "output_dir")
 
     def check(self) -> None:
-        """Checks whether the run may write here and can be resumed, without changing anything.
+        """Checks whether the run may write here and can be resumed.
+
+        Nothing changes, except that what was being published when a run was killed is published.
 
         Raises:
-            ValueError: the folder cannot be written, there is nothing to resume, or what is
-                there was started with other options.
+            ValueError: the folder cannot be written, something in it is not of a run, there is
+                nothing to resume, or what is there was started with other options.
         """
         existing = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
         if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
             raise ValueError(
                 f"`output_dir` must be a folder that can be written. Received: {self.path}"
             )
+        self._take()
         if not self.config.resume:
-            self._say_what_is_replaced()
             return
         started_with = self.unfinished / "config.json"
-        if not started_with.is_file():
+        if not self._states.epochs() and not started_with.is_file():
             raise ValueError(
                 f"`resume` needs an unfinished run in {self.path}. Found none; "
                 "start one without --resume"
             )
-        self.config.check_resumes(json.loads(started_with.read_text()))
+        try:
+            earlier = dict(json.loads(started_with.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"`resume` must continue a run of the same options, but those of the one in "
+                f"{self.path} cannot be read. Received: {started_with} ({error})"
+            ) from None
+        self.config.check_resumes(earlier)
+
+    def _take(self) -> None:
+        """Keeps other processes out; refuses what no run has written."""
+        if not self._own.is_marked and (self.unfinished / "backup").is_dir():
+            raise ValueError(
+                f"`output_dir` holds a run that an earlier version has begun, whose state has "
+                f"another form: finish it with that version, or remove {self.unfinished} to start "
+                f"anew. Received: {self.path}"
+            )
+        for folder in (self._own, self._states, self._publishing):
+            folder.check()
+        if self._publishing.is_marked:
+            self._move()
+        present = [name for name in FILES if os.path.lexists(self.path / name)]
+        if present and not _is_finished(self.path):
+            raise ValueError(
+                "`output_dir` must hold no files by the names of results but those of a run. "
+                f"Received: {self.path}, whose {present[0]!r} belongs to none, since there is no "
+                "results.json of a run"
+            )
 
     def _say_what_is_replaced(self) -> None:
-        """Warns where a finished run of other options would be lost."""
-        try:
-            run = finished.read(self.path)
-        except ValueError:
-            return  # nothing that a run has written
-        try:
-            self.config.check_resumes(run["config"])
-        except ValueError as differences:
-            changed = str(differences).partition("Received: ")[2]
+        """Warns where an unfinished run, or a finished one of other options, will be lost."""
+        if epochs := self._states.epochs():
             warnings.warn(
-                f"The finished run in {self.path} will be replaced ({changed}); --output_dir keeps "
-                "both.",
+                f"The unfinished run in {self.path} will be replaced ({epochs[0]} epochs are "
+                "done); --resume continues it, --output_dir keeps both.",
                 stacklevel=2,
             )
+        try:
+            self.config.check_resumes(finished.read(self.path)["config"])
+        except ValueError as differences:
+            changed = str(differences).partition("Received: ")[2]
+            if _is_finished(self.path):
+                warnings.warn(
+                    f"The finished run in {self.path} will be replaced ({changed}); --output_dir "
+                    "keeps both.",
+                    stacklevel=2,
+                )
+
+    def finished(self) -> dict | None:
+        """Returns the results, if there is nothing left for `resume` to do; None otherwise.
+
+        Raises:
+            ValueError: the folder holds something that is not of a run.
+        """
+        if not self.config.resume:
+            return None
+        self._take()
+        if self.unfinished.exists() or not _is_finished(self.path):
+            return None
+        found = finished.read(self.path)
+        self.config.check_resumes(found["config"])
+        return found
 
     def open(self) -> None:
         """Makes the folder for the run to write in; without `resume`, an empty one.
@@ -103,9 +159,10 @@ class RunFolder:
             ValueError: the folder cannot be made.
         """
         try:
-            if not self.config.resume and self.unfinished.exists():
-                shutil.rmtree(self.unfinished)
-            self.unfinished.mkdir(parents=True, exist_ok=True)
+            self._own.open()
+            if not self.config.resume:
+                self._say_what_is_replaced()
+                self._own.clear()
             with replacing(self.unfinished / "config.json") as beside:
                 beside.write_text(self.config.to_json())
         except OSError as error:
@@ -115,21 +172,44 @@ class RunFolder:
             ) from None
 
     def publish(self) -> None:
-        """Puts the finished files in place, `results.json` last, and removes the rest."""
+        """Puts the finished files in place, and removes the rest."""
         for name in FILES:
-            os.replace(self.unfinished / name, self.path / name)
-        shutil.rmtree(self.unfinished)
+            flush(self.unfinished / name)
+        os.rename(self.unfinished, self._publishing.path)
+        self._move()
+        self._own.close()
+
+    def _move(self) -> None:
+        """Moves what `publishing` holds to its place, all of it or what is left of it."""
+        self._publishing.open()
+        left = [name for name in FILES if (self._publishing.path / name).exists()]
+        if left:
+            # Until all is there, nothing says that a run is finished.
+            (self.path / "results.json").unlink(missing_ok=True)
+        for name in left:
+            os.replace(self._publishing.path / name, self.path / name)
+        self._publishing.remove()
+
+
+def _is_finished(folder: pathlib.Path) -> bool:
+    """Whether a folder holds the results of a run."""
+    try:
+        finished.read(folder)
+    except ValueError:
+        return False
+    return True
 
 
 class Recorder(keras.callbacks.Callback):
-    """Writes a row of `history.csv` after each epoch; a resumed run appends to the file.
+    """Writes a row of `history.csv` after each epoch, also those of before a run was resumed.
 
-    It must come after the callbacks whose logs it writes and before the one that backs up the
-    epoch, so that every epoch that was backed up has its row.
+    It adds to the logs of an epoch what it measures. It must come after the callbacks whose logs
+    it writes, and before the one that keeps the state of the run, and with it the logs.
 
     Args:
         path: the CSV file.
         measure: function that returns more of a row: numbers by column. Its time does not count.
+        resume: None, or what keeps the state of the run.
 
     Example:
 
@@ -139,34 +219,48 @@ class Recorder(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, path: str | os.PathLike, measure: Callable[[], Mapping[str, float]] = lambda: {}
+        self,
+        path: str | os.PathLike,
+        measure: Callable[[], Mapping[str, float]] = lambda: {},
+        resume: Resume | None = None,
     ):
         super().__init__()
-        self._path, self._measure = pathlib.Path(path), measure
+        self._path, self._measure, self._resume = pathlib.Path(path), measure, resume
         self._begun = 0.0
+        self._own_seconds = 0.0
         self.rows: list[dict[str, float]] = []
         """One dictionary per epoch, with those of `COLUMNS` the run has; epochs count from 1.
 
         A column of one of several sub-nets has its name behind: "val_accuracy/subnet_90"."""
-        self.seconds_before = 0.0
-        """Training time of the epochs before the run was resumed."""
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        if self._path.is_file():
-            self.rows = read_history(self._path)
-        self.seconds_before = sum(row["seconds"] for row in self.rows)
+    @property
+    def seconds_before(self) -> float:
+        """Training time of the epochs before the run was resumed."""
+        return sum(row["seconds"] for row in self.rows) - self._own_seconds
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        # A run may have been killed after the row of an epoch was written, before its backup.
-        del self.rows[epoch:]
+        if self._resume is not None:
+            self.rows = [_row(at, kept) for at, kept in enumerate(self._resume.history[:epoch])]
         self._begun = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        seconds = time.perf_counter() - self._begun
-        values = {**(logs or {}), **self._measure(), "epoch": epoch + 1}
-        values["seconds"] = round(seconds, 3)
-        self.rows.append({name: float(values[name]) for name in _in_order(values)})
+        seconds = round(time.perf_counter() - self._begun, 3)
+        self._own_seconds += seconds
+        logs = {} if logs is None else logs
+        logs.update(self._measure(), seconds=seconds)
+        self.rows.append(_row(epoch, logs))
         write_history(self._path, self.rows)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if self._resume is not None and not self._own_seconds:
+            # A run that is resumed after its last epoch starts no epoch.
+            self.rows = [_row(at, kept) for at, kept in enumerate(self._resume.history)]
+            write_history(self._path, self.rows)
+
+
+def _row(epoch: int, logs: Mapping[str, Any]) -> dict[str, float]:
+    values = {**logs, "epoch": epoch + 1}
+    return {name: float(values[name]) for name in _in_order(values)}
 
 
 def _in_order(values: Iterable[str]) -> list[str]:

@@ -4,7 +4,8 @@
 
 Without flags: SpFDE on the handwritten digits at 90 % sparsity, a fifth of the training FLOPs
 saved by freezing and a fifth of the samples left out at a time. `--help` lists the flags;
-`--flagfile` reads them from a file, one per line.
+`--flagfile` reads them from a file, one per line. SIGTERM ends a run with status 75: `--resume`
+continues it, as it does after a crash.
 """
 
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 
 from . import program
 from .config import RunConfig
+from .errors import stoppable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,11 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(config: RunConfig) -> None:
-    from . import finished, training  # with TensorFlow, for which `--help` need not wait
+    from . import finished, results, training  # with TensorFlow, for which `--help` need not wait
 
-    run = training.prepare(config)
-    print(finished.table(training.train(run)))
-    print(f"results in {run.folder.path}")
+    folder = results.RunFolder(config)
+    with stoppable(f"`--resume` goes on from the last whole epoch in {folder.path}"):
+        found = folder.finished()
+        if found is None:
+            found = training.train(training.prepare(config))
+    print(finished.table(found))
+    print(f"results in {folder.path}")
 
 
 if __name__ == "__main__":

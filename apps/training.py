@@ -17,6 +17,7 @@ from spfde_keras import (
     AlternatingSparseTraining,
     DataSieve,
     Freezing,
+    Resume,
     SparseModel,
     SpFDE,
     export_tflite,
@@ -105,15 +106,12 @@ def prepare(config: RunConfig) -> Run:
     test_x = np.asarray(dataset.normalize(dataset.test_x))
     spread = slice(None, None, math.ceil(len(test_x) / _CURVE_SAMPLES))
     curve = tf.data.Dataset.from_tensor_slices((test_x[spread], dataset.test_y[spread])).batch(256)
-    recorder = results.Recorder(
-        folder.unfinished / "history.csv", functools.partial(evaluation.now, model, curve)
-    )
-    backup = keras.callbacks.BackupAndRestore(
-        folder.unfinished / "backup", double_checkpoint=True, delete_checkpoint=False
-    )
+    resume = Resume(folder.unfinished / "states")
+    measure = functools.partial(evaluation.now, model, curve)
+    recorder = results.Recorder(folder.unfinished / "history.csv", measure, resume)
     # Made here, not by `fit`: when it is given the model, the callback checks it and plans the run.
     callbacks = keras.callbacks.CallbackList(
-        [training, recorder, progress.EpochLines(recorder, config.epochs), backup],
+        [training, recorder, progress.EpochLines(recorder, config.epochs), resume],
         add_history=True,
         model=model,
         epochs=config.epochs,
@@ -147,6 +145,19 @@ def train(run: Run) -> dict:
     )
     new = run.folder.unfinished
     model.save(new / "model.keras")
+    try:
+        found = _found(run)
+    except Exception:
+        say(f"what was trained is kept: {new / 'model.keras'}")
+        raise
+    (new / "results.json").write_text(json.dumps(found, indent=2) + "\n")
+    run.folder.publish()
+    return found
+
+
+def _found(run: Run) -> dict:
+    """Exports, evaluates and draws what was trained; returns the results."""
+    config, dataset, model, new = run.config, run.dataset, run.model, run.folder.unfinished
     samples = np.asarray(dataset.normalize(dataset.train_x[:16]))
     say("converting to model.tflite, and checking it")
     tflite = _export(model, new / "model.tflite", samples)
@@ -186,10 +197,7 @@ def train(run: Run) -> dict:
         "pixel_mean": dataset.mean.tolist(),
         "pixel_std": dataset.std.tolist(),
     }
-    found = results.rounded(found) | provenance() | {"config": dataclasses.asdict(config)}
-    (new / "results.json").write_text(json.dumps(found, indent=2) + "\n")
-    run.folder.publish()
-    return found
+    return results.rounded(found) | provenance() | {"config": dataclasses.asdict(config)}
 
 
 def _draw(run: Run, path: pathlib.Path, accuracies: Sequence[float], planned: PlanCost) -> None:

@@ -10,6 +10,7 @@ from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.layers import MaskedLayer, register_masked
 from spfde_keras.loading import load_model
+from spfde_keras.resume import Resume
 from spfde_keras.settling import settle
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sparsify import densify, sparsify, wrap
@@ -24,6 +25,7 @@ __all__ = [
     "FreezePlan",
     "Freezing",
     "MaskedLayer",
+    "Resume",
     "SpFDE",
     "SparseModel",
     "densify",

@@ -22,7 +22,7 @@ class SpFDE(SparseTraining):
     `active_samples` and `flops_share` (training FLOPs so far as a share of dense training on all
     data). A line says when blocks freeze, since the next step is traced anew.
 
-    `keras.callbacks.BackupAndRestore` resumes a killed run exactly.
+    `Resume` makes a killed run go on exactly where it was.
 
     Args:
         epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.

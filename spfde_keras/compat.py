@@ -405,3 +405,8 @@ def channels_last_bias() -> Iterator[None]:
         yield
     finally:
         tf.nn.bias_add = bias_add
+
+
+def start_at(model: keras.Model, epoch: int) -> None:
+    """Has `fit` start at an epoch, when called as training begins; 0 leaves it to `fit`."""
+    model._initial_epoch = epoch or None

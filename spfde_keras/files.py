@@ -31,3 +31,20 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def flush(path: str | os.PathLike) -> None:
+    """Waits until the content of a file, or the names in a folder, are on disk.
+
+    Args:
+        path: the file or folder.
+
+    Example:
+
+    >>> flush(".")
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -30,7 +30,8 @@ def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArg
 def arranged(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
     """Returns callbacks in an order that works, those of sparse training first.
 
-    What saves, logs or stops must see masks as a boundary left them.
+    What saves, logs or stops must see masks as a boundary left them. What keeps the state of a run
+    comes last, so that it keeps what others have changed.
 
     Raises:
         ValueError: if one of them could not do its work when its time comes.
@@ -46,12 +47,17 @@ def arranged(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callba
             check_file(callback.filepath)
         elif isinstance(callback, keras.callbacks.TensorBoard):
             compat.draw_booleans(callback)
-    return sorted(callbacks, key=lambda callback: not leads(callback))
+    return sorted(callbacks, key=lambda callback: (keeps(callback), not leads(callback)))
 
 
 def leads(callback: Any) -> bool:
     """Returns whether a callback trains the model, and so comes first."""
     return getattr(callback, "trains_sparse", False)
+
+
+def keeps(callback: Any) -> bool:
+    """Returns whether a callback keeps the state of a run, and so comes last."""
+    return getattr(callback, "keeps_states", False)
 
 
 def check_file(path: Any) -> None:

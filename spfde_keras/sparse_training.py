@@ -11,6 +11,7 @@ import numpy as np
 from spfde_keras import compat, cost, own_classes, updaters
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.event_log import EventLog
+from spfde_keras.finite import check_epoch
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
@@ -175,6 +176,7 @@ class SparseTraining(keras.callbacks.Callback):
         if self.sieve is not None:
             check_model(self.model, self.sieve.batch_sizes)
         _, monitor, alternation = self._state
+        compat.set_untracked(monitor, callback=self)
         self.model.attach(monitor, self.sieve, alternation)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -212,7 +214,7 @@ class SparseTraining(keras.callbacks.Callback):
             raise ValueError(
                 f"Epoch {epoch} cannot follow {completed} completed epochs. To go on, fit the same "
                 f"model with the same callback and initial_epoch={completed}; to resume in a new "
-                "process, use keras.callbacks.BackupAndRestore."
+                "process, use spfde_keras.Resume."
             )
         self._restore_ledger()
         if epoch == 0:
@@ -232,6 +234,7 @@ class SparseTraining(keras.callbacks.Callback):
         self._data.on_train_batch_begin(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        check_epoch(self.model, epoch, logs or {})
         self._data.on_epoch_end(epoch)
         monitor, ledger, done = self.model.monitor, self._ledger, epoch + 1
         samples, frozen = monitor.total(self.model.replicas), self._freezer.frozen(epoch)

@@ -1,6 +1,7 @@
 """The model that trains sparse: one train step, for every method."""
 
 import contextlib
+import contextvars
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from spfde_keras import (
     sparsity_summary,
 )
 from spfde_keras.batches import batch_size
+from spfde_keras.finite import Guard
 from spfde_keras.kernels.library import tell_if_missing
 from spfde_keras.last_batch import LastBatch
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
@@ -30,6 +32,19 @@ from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified, strip_ids
 from spfde_keras.state import SavedState
 from spfde_keras.subnets import SubnetSwitch, check_subnet, subnet_name
+
+# Each replica of a strategy is a thread, in a step of its own.
+_in_step = contextvars.ContextVar("in_step", default=False)
+_batch: contextvars.ContextVar[Any] = contextvars.ContextVar("batch", default=None)
+
+
+@contextlib.contextmanager
+def _holding(variable: contextvars.ContextVar, value: Any) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
@@ -49,7 +64,6 @@ class SparseModel(keras.Model):
     switch: SubnetSwitch | None = None
     judge: Any = None
     _recorded = False
-    _in_step = False
     _whole_batches = False
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -169,24 +183,16 @@ class SparseModel(keras.Model):
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         # Where an archive or a converter traces it, and takes it elsewhere, kernels may be missing.
-        leaves = tf.inside_function() and not (self._in_step or kwargs.get("training"))
+        leaves = tf.inside_function() and not (_in_step.get() or kwargs.get("training"))
         call = super().__call__
-        spread = self._in_step and not kwargs.get("training") and self.replicas.count > 1
+        spread = _in_step.get() and not kwargs.get("training") and self.replicas.count > 1
         with kernels.disabled() if leaves else contextlib.nullcontext():
             if spread:
                 return never_empty(lambda x: call(x, *args, **kwargs), strip_ids(inputs))
             return call(strip_ids(inputs), *args, **kwargs)
 
-    @contextlib.contextmanager
-    def _step(self) -> Iterator[None]:
-        compat.set_untracked(self, _in_step=True)
-        try:
-            yield
-        finally:
-            compat.set_untracked(self, _in_step=False)
-
     def predict_step(self, data: Any) -> Any:
-        with self._step():
+        with _holding(_in_step, True):
             return super().predict_step(data)
 
     def export(self, *args: Any, **kwargs: Any) -> Any:
@@ -208,11 +214,14 @@ class SparseModel(keras.Model):
             tell_if_missing()
         try:
             history = super().fit(*bound.args[1:], **bound.kwargs)
-        except BaseException:
+        except BaseException as error:
+            guard = self.monitor and self.monitor.guard
             # By an error or by hand: no layer stays frozen, no hook is left.
             if self.freezer is not None:
                 self.freezer.end(self)
             self.attach()
+            if guard is not None and guard.batch is not None and isinstance(error, Exception):
+                raise guard.explain(self) from None
             raise
         self.replicas.average(self.non_trainable_variables)
         if any(map(fitting.leads, keras.tree.flatten(bound.arguments.get("callbacks")))):
@@ -260,7 +269,7 @@ class SparseModel(keras.Model):
         if self.sieve is not None:
             compat.set_untracked(self, _recorded=False)
         train = functools.partial(super().train_step, data)
-        with self._step():
+        with _holding(_in_step, True), _holding(_batch, data):
             logs = train() if self.alternation is None else self.alternation.train_step(self, train)
         if self.sieve is not None and not self._recorded:
             raise ValueError(
@@ -272,7 +281,7 @@ class SparseModel(keras.Model):
     def test_step(self, data: Any) -> dict:
         # Without ids: evaluating a sample is not a visit.
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with self._step():
+        with _holding(_in_step, True):
             return super().test_step((strip_ids(x), y, sample_weight))
 
     def compute_loss(
@@ -284,7 +293,11 @@ class SparseModel(keras.Model):
         training: bool = True,
     ) -> Any:
         loss = super().compute_loss(strip_ids(x), y, y_pred, sample_weight, training)
-        return distributed_loss(loss, y_pred, training)
+        loss = distributed_loss(loss, y_pred, training)
+        batch = _batch.get()
+        if batch is None or self.monitor is None:
+            return loss
+        return self.monitor.guard(loss, batch, self.optimizer.iterations)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
         if self.sieve is not None and isinstance(x, Identified):
@@ -321,6 +334,9 @@ class Monitor(SavedState):
     """
 
     last_batch: LastBatch | None
+    guard: Guard
+    callback: Any = None
+    """That whose training this is."""
 
     def __init__(
         self, keep_batch: bool = False, open_sizes: OpenSizes | None = None, **kwargs: Any
@@ -334,7 +350,7 @@ class Monitor(SavedState):
             # Of all samples of the epoch, along each open axis.
             self.sizes = self.variable("sizes", (len(self._open_sizes.axes),), "float64")
         # In a dictionary's items Keras would look for layers and variables of its own.
-        compat.set_untracked(self, last_batch=LastBatch() if keep_batch else None)
+        compat.set_untracked(self, last_batch=LastBatch() if keep_batch else None, guard=Guard())
 
     def observe(self, data: Any) -> None:
         """Counts and keeps one batch; called while the train step is traced."""

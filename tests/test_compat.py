@@ -420,3 +420,17 @@ def test_inputs_are_brought_into_the_order_of_the_model():
     first, second = compat.standardized_inputs(model, given)
     assert tuple(first.shape) == (5, 2), SEEN
     assert second is None, SEEN
+
+
+def test_fit_starts_where_it_is_told_to():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+
+    class Start(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            compat.start_at(self.model, 2)
+
+    data = np.ones((1, 1)), np.ones((1, 1))
+    assert model.fit(*data, epochs=3, verbose=0, callbacks=[Start()]).epoch == [2]
+    compat.start_at(model, 0)
+    assert model.fit(*data, epochs=3, initial_epoch=1, verbose=0).epoch == [1, 2]

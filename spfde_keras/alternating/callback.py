@@ -25,7 +25,7 @@ class AlternatingSparseTraining(SparseTraining):
     `gradient_corrections` (how often a kernel's gradient was corrected in the epoch), and the
     others of `SpFDE`. Validation in `fit` sees the active sub-net.
 
-    `keras.callbacks.BackupAndRestore` resumes a killed run exactly.
+    `Resume` makes a killed run go on exactly where it was.
 
     Args:
         epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.

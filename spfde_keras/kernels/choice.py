@@ -3,13 +3,12 @@
 import contextlib
 import contextvars
 import dataclasses
-import functools
 import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,8 @@ _HIGHEST_DENSITY = 0.6  # above, no shape was seen to gain
 _ROUNDS = 5
 _WORTH = 1.05  # what sparse has to gain, so that noise does not choose it
 
+# By convolution, what skipping gains: what a run has chosen once, it chooses to its end.
+_of_run: dict[str, float] = {}
 _allowed = contextvars.ContextVar("spfde_keras.kernels.allowed", default=True)
 
 
@@ -205,22 +206,47 @@ def choose(convolution: Convolution) -> Choice:
     return _measured(dataclasses.replace(convolution, density=round(convolution.density, 2)))
 
 
-@functools.cache
+def choices() -> dict[str, float]:
+    """Returns what was measured, or taken over, in this process: speedups by convolution."""
+    return dict(_of_run)
+
+
+def take_over(choices: Mapping[str, float]) -> None:
+    """Has this process choose as the run did that it resumes, whatever is faster here and now.
+
+    Args:
+        choices: as of `choices()`, in that run.
+    """
+    _of_run.update(choices)
+
+
+def forget() -> None:
+    """Forgets the choices of this process, as a new one would."""
+    _of_run.clear()
+
+
 def _measured(convolution: Convolution) -> Choice:
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
     kind = "product " if convolution.is_product else ""
-    key = f"{platform.node()} {threads} {tf.__version__} {kind}{dataclasses.astuple(convolution)}"
+    shape = f"{kind}{dataclasses.astuple(convolution)}"
+    if shape not in _of_run:
+        _of_run[shape] = _measured_on_this_machine(convolution, shape)
+    return Choice(_of_run[shape] >= _WORTH, _of_run[shape], "measured")
+
+
+def _measured_on_this_machine(convolution: Convolution, shape: str) -> float:
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+    key = f"{platform.node()} {threads} {tf.__version__} {shape}"
     known = _read()
     if key not in known:
         with tf.init_scope(), tf.device("CPU:0"):
             speedup = _speedup(convolution)
         known = _read() | {key: round(speedup, 2)}
         _write(known)
-    return Choice(known[key] >= _WORTH, known[key], "measured")
+    return known[key]
 
 
 def _file() -> Path:
-    """Where measurements are kept, so that a resumed run computes as the interrupted one did."""
+    """Where measurements are kept, so that the next run here need not measure."""
     return Path(os.environ.get("SPFDE_KERNELS_CACHE") or "~/.cache/spfde_keras.json").expanduser()
 
 

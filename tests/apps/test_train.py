@@ -1,9 +1,14 @@
 """The program: whole short runs, resuming, and wrong input."""
 
 import csv
+import dataclasses
 import json
 import os
+import pathlib
 import shutil
+import signal
+import subprocess
+import sys
 import warnings
 
 import keras
@@ -11,9 +16,10 @@ import numpy as np
 import pytest
 
 import spfde_keras
-from apps import datasets, mobilenets, models, results, train, training
+from apps import datasets, errors, mobilenets, models, results, train, training
 from apps.config import RunConfig
 from spfde_keras import updaters
+from spfde_keras.resume import folder
 
 # One shape for all runs here: two intervals, freezing, sieving, a partial last batch.
 SHORT = {"epochs": 4, "interval": 1, "train_samples": 100, "batch_size": 32}
@@ -218,16 +224,15 @@ class Killed(Exception):
 
 
 def kill(monkeypatch, epoch):
-    """Has the next run die after an epoch, when history has its row but no backup is made."""
-    backup = keras.callbacks.BackupAndRestore
-    on_epoch_end = backup.on_epoch_end
+    """Has the next run die after an epoch, when history has its row but no state is kept."""
+    on_epoch_end = spfde_keras.Resume.on_epoch_end
 
     def die(self, at, logs=None):
         if at == epoch:
             raise Killed
         on_epoch_end(self, at, logs)
 
-    monkeypatch.setattr(backup, "on_epoch_end", die)
+    monkeypatch.setattr(spfde_keras.Resume, "on_epoch_end", die)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +280,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         assert {**found, "seconds": 0} == {**expected, "seconds": 0}
 
 
-def test_a_run_killed_before_its_first_backup_starts_again(tmp_path, monkeypatch, no_export):
+def test_a_run_killed_before_its_first_state_starts_again(tmp_path, monkeypatch, no_export):
     with monkeypatch.context() as patch:
         kill(patch, 0)
         with pytest.raises(Killed):
@@ -304,13 +309,14 @@ def folder_contents(folder):
 def killed(tmp_path_factory):
     """A folder with results of an earlier run and a killed one."""
     folder = tmp_path_factory.mktemp("killed")
+    earlier = json.dumps({"config": json.loads(RunConfig(**SHORT).to_json())})
     for name in results.FILES:
-        (folder / name).write_text("earlier")
+        (folder / name).write_text(earlier)
     with pytest.MonkeyPatch.context() as patch:
         kill(patch, 1)
         with pytest.raises(Killed):
             run(output_dir=str(folder))
-    assert all((folder / name).read_text() == "earlier" for name in results.FILES)
+    assert all((folder / name).read_text() == earlier for name in results.FILES)
     return folder
 
 
@@ -428,12 +434,180 @@ def test_a_finished_run_of_other_options_is_not_replaced_without_a_word(tmp_path
     def folder(**options):
         return results.RunFolder(RunConfig(output_dir=str(tmp_path), **options))
 
-    folder().check()  # nothing there yet
+    folder().open()  # nothing there yet
     finished = {"config": json.loads(RunConfig(epochs=6, output_dir=str(tmp_path)).to_json())}
     (tmp_path / "results.json").write_text(json.dumps(finished))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        folder(epochs=6).check()  # the same again
+        folder(epochs=6).open()  # the same again
     with pytest.warns(UserWarning, match=r"replaced \(--epochs was 6, is 7\); --output"):
-        folder(epochs=7).check()
+        folder(epochs=7).open()
     assert RunConfig(seed=2).folder.endswith("-seed2") and "seed" not in RunConfig().folder
+
+
+@pytest.mark.parametrize("name", ["unfinished/notes.txt", "results.json", "publishing/mine"])
+def test_what_no_run_has_written_is_refused_and_stays(tmp_path, capsys, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('{"mine": 1}')
+    for more in ([], ["--resume"]):
+        assert train.main([f"--output_dir={tmp_path}", *more]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: `output_dir` must ") and name.split("/")[-1] in line
+    assert folder_contents(tmp_path) == {pathlib.Path(name): b'{"mine": 1}'}
+
+
+def test_something_else_beside_what_a_run_has_left_is_refused(unfinished, capsys):
+    for place in ("notes.txt", "states/notes.txt"):
+        path = unfinished / "unfinished" / place
+        path.write_text("mine")
+        assert train.main([f"--output_dir={unfinished}", "--resume"]) == 1
+        assert "which holds 'notes.txt'" in capsys.readouterr().err
+        assert path.read_text() == "mine"
+        path.unlink()
+
+
+def test_other_files_in_the_output_folder_stay(tmp_path, no_export):
+    (tmp_path / "notes.txt").write_text("mine")
+    run(output_dir=str(tmp_path), epochs=2)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_begun_by_an_earlier_version_is_refused(tmp_path, capsys):
+    backup = tmp_path / "unfinished" / "backup"
+    backup.mkdir(parents=True)
+    (backup / "latest.weights.h5").write_text("weights")
+    (tmp_path / "unfinished" / "config.json").write_text(RunConfig().to_json())
+    for more in ([], ["--resume"]):
+        assert train.main([f"--output_dir={tmp_path}", *more]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "a run that an earlier version has begun" in line and "remove" in line
+    assert (backup / "latest.weights.h5").read_text() == "weights"
+
+
+@pytest.mark.parametrize("config", [None, "", "{", "[]", '{"epochs": 4}'])
+def test_options_that_cannot_be_read_lose_nothing(unfinished, capsys, config):
+    path = unfinished / "unfinished" / "config.json"
+    path.unlink() if config is None else path.write_text(config)
+    before = folder_contents(unfinished)
+    flags = [f"--{name}={value}" for name, value in SHORT.items()]
+    assert train.main([f"--output_dir={unfinished}", "--resume", *flags]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: `resume` must continue a run of the same options")
+    assert folder_contents(unfinished) == before
+
+
+@pytest.mark.parametrize("moved", range(len(results.FILES) + 1))
+def test_results_whose_publishing_was_killed_are_published(tmp_path, monkeypatch, capsys, moved):
+    config = RunConfig(**SHORT, output_dir=str(tmp_path))
+    results.RunFolder(config).open()
+    written = {name: f"new {name}" for name in results.FILES}
+    found = {"config": json.loads(config.to_json())}
+    written["results.json"] = json.dumps(found)
+    for name, text in written.items():
+        (tmp_path / "unfinished" / name).write_text(text)
+        (tmp_path / name).write_text(json.dumps(found | {"old": True}))
+    replace, left = os.replace, [moved]
+
+    def dying(*paths):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        replace(*paths)
+
+    folder = results.RunFolder(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dying)
+        if moved == len(results.FILES):
+            patch.setattr(results.OwnFolder, "remove", lambda self: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            folder.publish()
+    again = results.RunFolder(dataclasses.replace(config, resume=True))
+    assert again.finished() == found
+    assert folder_contents(tmp_path) == {
+        pathlib.Path(name): text.encode() for name, text in written.items()
+    }
+
+
+def test_a_run_that_is_finished_is_not_trained_again(tmp_path, capsys, no_export):
+    run(output_dir=str(tmp_path))
+    before, flags = folder_contents(tmp_path), SHORT | {"output_dir": tmp_path}
+    given = [f"--{name}={value}" for name, value in flags.items()]
+    assert train.main([*given, "--resume"]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+    assert train.main([*given, "--resume", "--seed=3"]) == 1
+    assert "--seed was 0, is 3" in capsys.readouterr().err
+    assert folder_contents(tmp_path) == before
+
+
+def test_a_second_run_in_the_same_folder_is_refused(unfinished, capsys):
+    program = (
+        "import runpy, sys\n"  # without TensorFlow, which takes long to import
+        "runpy.run_path(sys.argv[1])['OwnFolder'](sys.argv[2], '.*').open()\n"
+        "print('open', flush=True)\nsys.stdin.read()"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", program, folder.__file__, unfinished / "unfinished"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert first.stdout.readline() == b"open\n"
+    before = folder_contents(unfinished)
+    flags = [f"--{name}={value}" for name, value in SHORT.items()]
+    for more in ([], ["--resume"]):
+        assert train.main([f"--output_dir={unfinished}", *flags, *more]) == 1
+        assert "`output_dir` must be of one run at a time" in capsys.readouterr().err
+    assert folder_contents(unfinished) == before
+    first.kill()
+    first.communicate()
+    results.RunFolder(RunConfig(output_dir=str(unfinished))).check()
+
+
+def test_what_was_trained_is_kept_where_its_export_fails(tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise RuntimeError("The converter failed.")
+
+    monkeypatch.setattr(training, "export_tflite", fail)
+    flags = SHORT | {"output_dir": tmp_path}
+    assert train.main([f"--{name}={value}" for name, value in flags.items()]) == 1
+    printed = capsys.readouterr()
+    path = tmp_path / "unfinished" / "model.keras"
+    assert f"what was trained is kept: {path}" in printed.out
+    assert printed.err == "error: The converter failed.\n"
+    assert keras.saving.load_model(path).count_params()
+
+
+def test_a_pixel_that_is_no_number_ends_the_run_at_once(tmp_path, monkeypatch, capsys):
+    load = datasets.load
+
+    def with_nan(*arguments):
+        dataset = load(*arguments)
+        images = dataset.train_x.astype("float32")
+        images[5, 0, 0] = np.nan
+        object.__setattr__(dataset, "train_x", images)
+        return dataset
+
+    monkeypatch.setattr(datasets, "load", with_nan)
+    flags = SHORT | {"output_dir": tmp_path, "sieve_fraction": 0, "batch_size": 50}
+    assert train.main([f"--{name}={value}" for name, value in flags.items()]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: Training stops at step ")
+    assert "the inputs of sample id 5." in line
+
+
+def test_sigterm_ends_a_run_with_a_status_of_its_own(tmp_path, monkeypatch, capsys, no_export):
+    end = results.Recorder.on_epoch_end
+
+    def terminated(self, epoch, logs=None):
+        end(self, epoch, logs)
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    given = [f"--{name}={value}" for name, value in (SHORT | {"output_dir": tmp_path}).items()]
+    with monkeypatch.context() as patch:
+        patch.setattr(results.Recorder, "on_epoch_end", terminated)
+        assert train.main(given) == errors.STOPPED == 75
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("stopped: told to stop by SIGTERM; `--resume` goes on from the last ")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert train.main([*given, "--resume"]) == 0
+    assert "Resuming after epoch 2" in capsys.readouterr().out

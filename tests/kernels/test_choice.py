@@ -26,9 +26,9 @@ CONVOLUTION = Convolution(64, 8, 8, 32, 32, (3, 3), 1, "same", density=0.1)
 def cache(tmp_path, monkeypatch):
     path = tmp_path / "folder" / "cache.json"
     monkeypatch.setenv("SPFDE_KERNELS_CACHE", str(path))
-    choice._measured.cache_clear()
+    choice.forget()
     yield path
-    choice._measured.cache_clear()
+    choice.forget()
 
 
 class Machine:
@@ -55,7 +55,7 @@ def machine(cache, monkeypatch):
 
 def forget():
     """As a new process does."""
-    choice._measured.cache_clear()
+    choice.forget()
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,18 @@ def test_the_next_process_remembers(machine, cache):
     machine.speedup = 0.5
     forget()
     assert choose(CONVOLUTION).speedup == 3
+    assert len(machine.measured) == 1
+
+
+def test_what_a_run_has_chosen_is_taken_over(machine, cache):
+    cache.parent.touch()  # it cannot be kept
+    choose(CONVOLUTION)
+    chosen = choice.choices()
+    forget()
+    machine.speedup = 0.5
+    choice.take_over(chosen)
+    assert choose(CONVOLUTION).speedup == 3
+    assert choice.choices() == chosen == json.loads(json.dumps(chosen))
     assert len(machine.measured) == 1
 
 

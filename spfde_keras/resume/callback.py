@@ -1,0 +1,164 @@
+"""Resuming as a Keras callback."""
+
+import os
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from spfde_keras import compat
+from spfde_keras.finite import check_epoch
+from spfde_keras.kernels import choice, status
+from spfde_keras.resume.checkpoint import Checkpoint
+from spfde_keras.resume.settings import check_same, settings
+from spfde_keras.resume.states import States
+
+
+class Resume(keras.callbacks.Callback):
+    """Keeps the state of training after each epoch; `fit` of a new process goes on from there.
+
+    The run ends with exactly the weights of one that was not interrupted, whenever the process
+    was killed. Give it to `fit` with the same model, data and callbacks as before; it comes
+    after all others, so that what they change is kept.
+
+    A state is model, masks, sieve, optimizer, FLOPs, history, and which kernels skip zeros. It
+    becomes visible as a whole, with checksums. The last two are kept: if the newer one is
+    damaged, a warning says so, and the one before is taken. If none is whole, training does not
+    start. States stay when training is complete: `discard` removes them.
+
+    Args:
+        folder: a folder for the states of this run alone: missing, empty, or one that `Resume`
+            has kept. Anything else in it is refused and stays as it is.
+
+    Raises:
+        ValueError: when `fit` starts: `folder` holds something else, or another process trains
+            with it; no state in it is whole; or it is of another
+            model, or of other settings.
+        OSError: a state cannot be written. Those before are as they were.
+        RuntimeError: an epoch has come to a loss or to weights that are not finite. Its state is
+            not kept, those before are.
+
+    Example:
+
+    >>> def train(epochs):
+    ...     keras.utils.set_random_seed(0)
+    ...     mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    ...     mlp.compile("sgd", "mse")
+    ...     resume = Resume("states")
+    ...     mlp.fit(np.ones((4, 8)), np.ones((4, 4)), epochs=epochs, verbose=0, callbacks=[resume])
+    ...     return resume
+    >>> len(train(epochs=2).history)
+    2
+    >>> resumed = train(epochs=3)
+    >>> len(resumed.history), sorted(resumed.history[0])
+    (3, ['loss'])
+    """
+
+    keeps_states = True
+    """Whether it goes after all other callbacks."""
+
+    def __init__(self, folder: str | os.PathLike):
+        super().__init__()
+        if not isinstance(folder, (str, os.PathLike)) or not str(folder) or "://" in str(folder):
+            raise ValueError(
+                f"`folder` must be the path of a folder on this machine. Received: {folder!r}"
+            )
+        self._states = States(folder)
+        self.history: list[dict[str, float]] = []
+        """The logs of each epoch so far, also of those before the run was resumed."""
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._states.open()
+        try:
+            self._checkpoint = Checkpoint(self.model)
+            epoch = self._restore()
+        except BaseException:
+            self._states.close()
+            raise
+        compat.start_at(self.model, epoch)
+        self._tell(epoch)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        del self.history[epoch:]  # of a `fit` that starts over
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        check_epoch(self.model, epoch, logs or {})
+        self.history.append(_numbers(logs or {}))
+        done = epoch + 1
+        facts = {
+            "epoch": done,
+            "history": self.history,
+            "kernels": choice.choices(),
+            "skip_zeros": _kernels_in_use(),
+            "settings": settings(self.model),
+        }
+        try:
+            self._states.write(done, lambda folder: self._checkpoint.save(folder, facts))
+        except OSError as error:
+            raise OSError(
+                f"The state after epoch {done} cannot be written, so training stops; it can be "
+                f"resumed from the one before. Received: {self._states.path} "
+                f"({error.strerror or error})"
+            ) from None
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        compat.start_at(self.model, 0)  # a later `fit` is not this one
+        self._states.close()
+
+    def discard(self) -> None:
+        """Removes the states, once what was trained is saved elsewhere."""
+        if self._states.path.exists():
+            self._states.open()
+            self._states.remove()
+
+    def _restore(self) -> int:
+        """Restores the newest whole state; returns its epoch, 0 if there is none."""
+        damaged: list[str] = []
+        for epoch in self._states.epochs():
+            folder = self._states.of(epoch)
+            damage = self._checkpoint.damage(folder, epoch)
+            if damage is None:
+                for line in damaged:
+                    warnings.warn(f"{line}; the state after epoch {epoch} is taken.", stacklevel=2)
+                check_same(self._checkpoint.facts(folder)["settings"], settings(self.model))
+                facts = self._checkpoint.restore(folder)
+                choice.take_over(facts["kernels"])
+                if facts["skip_zeros"] != _kernels_in_use():
+                    warnings.warn(
+                        f"Kernels that skip zeros are {_kernels_in_use()!r} here, and were "
+                        f"{facts['skip_zeros']!r} where the run was begun: what it ends with will "
+                        "differ in rounding from an uninterrupted one.",
+                        stacklevel=2,
+                    )
+                self.history = facts["history"]
+                return epoch
+            damaged.append(f"{folder} is damaged ({damage})")
+        if damaged:
+            raise ValueError(
+                "No state of the run is whole, so it cannot go on; what is there has not been "
+                f"changed. To start anew, remove it. Received: {'; '.join(damaged)}"
+            )
+        self.history = []
+        return 0
+
+    def _tell(self, epoch: int) -> None:
+        params = self.params or {}
+        if epoch and epoch >= params.get("epochs", epoch + 1):
+            warnings.warn(
+                f"Nothing is left to train: {self._states.path} holds a run of {epoch} epochs, "
+                "whose weights are taken. Another folder, or `discard()`, starts anew.",
+                stacklevel=2,
+            )
+        elif epoch and params.get("verbose"):
+            print(f"Resuming after epoch {epoch}")
+
+
+def _kernels_in_use() -> str:
+    now = status()
+    return now.mode if now.active else "off"
+
+
+def _numbers(logs: dict[str, Any]) -> dict[str, float]:
+    values = {name: np.asarray(value) for name, value in logs.items()}
+    return {name: float(value) for name, value in values.items() if value.size == 1}
