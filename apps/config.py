@@ -119,6 +119,12 @@ class RunConfig(Options):
         least=0,
     )
     steps_per_execution: int = option(1, "batches in one call of the train function", least=1)
+    strategy: str = option(
+        "none",
+        "the devices to train on: mirrored for all of this machine, multiworker for those of all "
+        "processes in the environment variable TF_CONFIG",
+        choices=("none", "mirrored", "multiworker"),
+    )
     seed: int = option(0, "seed of everything random", least=0)
     output_dir: str | None = option(
         None, "results; runs/DATASET-MODEL-METHOD if unset", topic="output"

@@ -29,15 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(config: RunConfig) -> None:
-    from . import finished, results, training  # with TensorFlow, for which `--help` need not wait
+    from . import finished, strategies, training  # TensorFlow, for which `--help` need not wait
 
-    folder = results.RunFolder(config)
-    with stoppable(f"`--resume` goes on from the last whole epoch in {folder.path}"):
-        found = folder.finished()
+    with (
+        strategies.as_worker(config) as own,
+        stoppable(f"`--resume` goes on from the last whole epoch in {config.folder}"),
+    ):
+        found = training.finished_before(own)
         if found is None:
-            found = training.train(training.prepare(config))
-    print(finished.table(found))
-    print(f"results in {folder.path}")
+            found = training.train(training.prepare(own, states=config))
+        if found:
+            print(finished.table(found))
+            print(f"results in {own.folder}")
 
 
 if __name__ == "__main__":

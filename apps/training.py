@@ -34,7 +34,7 @@ from spfde_keras.sieve.identified import Identified
 from spfde_keras.sparse_training import SparseTraining
 from spfde_keras.sparsity_summary import mask_overlap, target_sparsities
 
-from . import datasets, evaluation, models, plots, progress, results
+from . import datasets, evaluation, models, plots, progress, results, strategies
 from .augment import augment, mirrors
 from .config import ALTERNATING, RunConfig
 from .progress import say
@@ -64,11 +64,25 @@ class Run:
     begun: float
 
 
-def prepare(config: RunConfig) -> Run:
+def finished_before(config: RunConfig) -> dict | None:
+    """Returns the results of a run that is to be resumed but has nothing left to do, or None.
+
+    Raises:
+        ValueError: the folder holds something that is not of a run.
+    """
+    found = results.RunFolder(config).finished()
+    # Only the chief has results, and all must do the same.
+    known = strategies.make(config.strategy).summed(np.array(int(found is not None)))
+    return (found or {}) if known else None
+
+
+def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
     """Makes everything a run needs, and only then its output folder.
 
     Args:
         config: the options.
+        states: the options of the chief, in whose folder the states of the run are, where
+            `config` are those of another worker.
 
     Returns:
         A `Run` for `train`.
@@ -84,11 +98,13 @@ def prepare(config: RunConfig) -> Run:
     1150
     """
     begun = time.perf_counter()
+    replicas = strategies.make(config.strategy)
     keras.utils.set_random_seed(config.seed)
     folder = results.RunFolder(config)
     folder.check()
     dataset = datasets.load(config.dataset, config.data_dir, config.train_samples)
-    model = _model(config, dataset)
+    with replicas.strategy.scope():
+        model = _model(config, dataset)
     sieve = DataSieve(
         (dataset.train_x, dataset.train_y),
         config.sieve_fraction,
@@ -96,17 +112,18 @@ def prepare(config: RunConfig) -> Run:
         seed=config.seed,
     )
     steps = sieve.steps(config.batch_size)
-    model.compile(
-        optimizer=optimizer(config, steps),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        steps_per_execution=config.steps_per_execution,
-    )
+    with replicas.strategy.scope():
+        model.compile(
+            optimizer=optimizer(config, steps),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            steps_per_execution=config.steps_per_execution,
+        )
     training = _training(config, sieve)
     test_x = np.asarray(dataset.normalize(dataset.test_x))
     spread = slice(None, None, math.ceil(len(test_x) / _CURVE_SAMPLES))
     curve = tf.data.Dataset.from_tensor_slices((test_x[spread], dataset.test_y[spread])).batch(256)
-    resume = Resume(folder.unfinished / "states")
+    resume = Resume(results.RunFolder(states or config).unfinished / "states")
     measure = functools.partial(evaluation.now, model, curve)
     recorder = results.Recorder(folder.unfinished / "history.csv", measure, resume)
     # Made here, not by `fit`: when it is given the model, the callback checks it and plans the run.
@@ -150,6 +167,8 @@ def train(run: Run) -> dict:
     except Exception:
         say(f"what was trained is kept: {new / 'model.keras'}")
         raise
+    if not model.replicas.chief:
+        return {}  # its folder goes, and its model has saved nothing
     (new / "results.json").write_text(json.dumps(found, indent=2) + "\n")
     run.folder.publish()
     return found
@@ -187,7 +206,7 @@ def _found(run: Run) -> dict:
         "test_samples": len(dataset.test_x),
         "frozen_blocks": int(last["frozen_blocks"]),
         "blocks": costs.blocks,
-        "steps": int(model.optimizer.iterations),
+        "steps": int(model.optimizer.iterations.numpy()),
         "wall_time_s": time.perf_counter() - run.begun + run.recorder.seconds_before,
         "training_time_s": sum(row["seconds"] for row in run.recorder.rows),
         "tflite_bytes": tflite.bytes,

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from spfde_keras.replicas import Replicas, outside_scopes
+from spfde_keras.replicas import ALONE, Replicas
 from spfde_keras.sieve.identified import strip_ids
 
 
@@ -59,7 +59,7 @@ def _present(spec: tf.TypeSpec) -> tf.TypeSpec | None:
 
 def own_strategy(model: keras.Model) -> tf.distribute.Strategy:
     """Returns the strategy in whose scope a model was made; Keras gives that of the moment."""
-    return model._distribute_strategy or outside_scopes(tf.distribute.get_strategy)
+    return model._distribute_strategy or ALONE.strategy
 
 
 def optimizer_strategy(optimizer: keras.optimizers.Optimizer) -> tf.distribute.Strategy:

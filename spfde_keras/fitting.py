@@ -114,6 +114,13 @@ def check_replicas(model: keras.Model, arguments: Mapping[str, Any]) -> None:
             "On several devices, losses must be means over samples: "
             f"reduction='sum_over_batch_size'. Received: {sorted(map(str, reductions))}"
         )
+    callbacks = keras.tree.flatten(arguments.get("callbacks"))
+    backups = [one for one in callbacks if isinstance(one, keras.callbacks.BackupAndRestore)]
+    if backups and model.replicas.workers > 1:
+        raise ValueError(
+            "Several workers are resumed with spfde_keras.Resume, of which one writes. Received: "
+            "keras.callbacks.BackupAndRestore, with which each does"
+        )
     if model.steps_per_execution > 1:
         raise ValueError(
             "On several devices, Keras takes one step at a time: compile with "

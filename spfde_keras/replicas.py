@@ -16,6 +16,15 @@ from spfde_keras.batches import batch_size, known_size, part, with_rows
 Made = TypeVar("Made")
 
 
+def outside_scopes(make: Callable[[], Made]) -> Made:
+    """Returns what a function makes where no strategy is in scope: variables of this process."""
+    if not tf.distribute.has_strategy():
+        return make()
+    # Scopes belong to a thread.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(make).result()
+
+
 @dataclasses.dataclass(frozen=True)
 class Replicas:
     """The replicas of a `tf.distribute` strategy, and the processes they are spread over.
@@ -138,6 +147,10 @@ class Replicas:
         self.check_same({f"The first batch ({advice})": np.frombuffer(whole, "uint8")})
 
 
+ALONE = Replicas(outside_scopes(tf.distribute.get_strategy))
+"""The single replica of a model made in no scope."""
+
+
 @functools.cache
 def _adding(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function that adds what each worker gives it. Traced: eagerly, collectives are slow."""
@@ -210,15 +223,6 @@ def in_common(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     if context.num_replicas_in_sync == 1 or not gradients:
         return list(gradients)
     return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients)))
-
-
-def outside_scopes(make: Callable[[], Made]) -> Made:
-    """Returns what a function makes where no strategy is in scope: variables of this process."""
-    if not tf.distribute.has_strategy():
-        return make()
-    # Scopes belong to a thread.
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        return pool.submit(make).result()
 
 
 def _shares(batch: Any, shares: Sequence[int], count: int) -> tf.data.Dataset:

@@ -10,6 +10,7 @@ import numpy as np
 from spfde_keras import compat
 from spfde_keras.finite import check_epoch
 from spfde_keras.kernels import choice, status
+from spfde_keras.replicas import ALONE
 from spfde_keras.resume.checkpoint import Checkpoint
 from spfde_keras.resume.settings import check_same, settings
 from spfde_keras.resume.states import States
@@ -26,6 +27,9 @@ class Resume(keras.callbacks.Callback):
     becomes visible as a whole, with checksums. The last two are kept: if the newer one is
     damaged, a warning says so, and the one before is taken. If none is whole, training does not
     start. States stay when training is complete: `discard` removes them.
+
+    Under a strategy of several workers the chief alone writes, and all of them read: `folder` must
+    be on a disk that they share.
 
     Args:
         folder: a folder for the states of this run alone: missing, empty, or one that `Resume`
@@ -65,14 +69,19 @@ class Resume(keras.callbacks.Callback):
                 f"`folder` must be the path of a folder on this machine. Received: {folder!r}"
             )
         self._states = States(folder)
+        self._writes = True
         self.history: list[dict[str, float]] = []
         """The logs of each epoch so far, also of those before the run was resumed."""
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._states.open()
+        replicas = getattr(self.model, "replicas", ALONE)
+        self._writes = replicas.chief
+        if self._writes:
+            self._states.open()
         try:
             self._checkpoint = Checkpoint(self.model)
             epoch = self._restore()
+            replicas.check_same({f"The last epoch in {self._states.path}": np.array(epoch)})
         except BaseException:
             self._states.close()
             raise
@@ -85,7 +94,10 @@ class Resume(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         check_epoch(self.model, epoch, logs or {})
         self.history.append(_numbers(logs or {}))
-        done = epoch + 1
+        if self._writes:
+            self._write(epoch + 1)
+
+    def _write(self, done: int) -> None:
         facts = {
             "epoch": done,
             "history": self.history,

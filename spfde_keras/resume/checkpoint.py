@@ -47,7 +47,8 @@ class Checkpoint:
                 f"batch. Received: {model.name!r}, which is not"
             )
         if model.optimizer is not None and not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+            with model.distribute_strategy.scope():
+                model.optimizer.build(model.trainable_variables)
         names = ("monitor", "sieve", "alternation", "optimizer")
         parts = [model, *(getattr(model, name, None) for name in names)]
         self._variables = [v for part in parts if part is not None for v in part.variables]

@@ -3,7 +3,7 @@
 import keras
 
 from spfde_keras import compat
-from spfde_keras.replicas import Replicas
+from spfde_keras.replicas import ALONE
 from spfde_keras.sieve.counts import WorkerCounts
 from spfde_keras.sieve.data_sieve import DataSieve
 
@@ -43,7 +43,7 @@ class SieveEpochs(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.sieve.start_epoch(epoch)
-        replicas = getattr(self.model, "replicas", Replicas(self.model.distribute_strategy))
+        replicas = getattr(self.model, "replicas", ALONE)
         self._counts = WorkerCounts(self.sieve, replicas)
         if not self.sieve.fixed_size or self.most_steps is not None:
             steps = min(self.sieve.epoch_steps, self.most_steps or self.sieve.epoch_steps)

@@ -126,7 +126,7 @@ class Stop(keras.callbacks.Callback):
 
 
 def resumed(name: str, make: Callable[[], SparseTraining], sparsity=0.7) -> None:
-    resume = keras.callbacks.BackupAndRestore(FOLDER / f"{name}-{STRATEGY}")
+    resume = spfde_keras.Resume(FOLDER / f"{name}-{STRATEGY}")
     try:
         fit(compiled(sparsity), make(), resume, Stop())
     except KeyboardInterrupt:
