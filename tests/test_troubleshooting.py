@@ -27,6 +27,13 @@ ELSEWHERE = {
 }
 # Raised by the tests of what they are about; here it is looked up that they are ours.
 OURS = {
+    "The optimizer must be made in",
+    "Each batch must have a sample for each",
+    "must be the same on all",
+    "must be of one run at a time",
+    "cannot be written, so training stops",
+    "whose loss is NaN or infinite",
+    "No state of the run is whole",
     "must be readable in each epoch",
     "does not compute the same",
     "belong to both models from here on",
@@ -110,8 +117,9 @@ def stopped():
 
 
 def in_scope():
+    model = sparse()
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        with_sieve()
+        model.fit(X, Y, verbose=0)
 
 
 def unsieved():
@@ -171,7 +179,7 @@ EXAMPLES = {
         with_sieve().batches(4), verbose=0, callbacks=[SpFDE(sieve=with_sieve())]
     ),
     "if, and only if, the callback is": lambda _: unsieved(),
-    "A DataSieve must be made outside": lambda _: in_scope(),
+    "The model must be made": lambda _: in_scope(),
     "Models with masks are saved to": lambda path: sparse().save(path / "model.h5"),
     "cannot be quantized": lambda _: sparse().quantize("int8"),
     "must have fixed input shapes": lambda path: export_tflite(

@@ -48,14 +48,16 @@ def normalized() -> keras.Model:
     return keras.Sequential([keras.Input((12,)), *layers, L.Flatten(), L.Dropout(0.0), L.Dense(4)])
 
 
-def compiled(sparsity, initial="random", net=mlp, optimizer=None) -> spfde_keras.SparseModel:
+def compiled(sparsity, initial="random", net=mlp) -> spfde_keras.SparseModel:
     keras.utils.clear_session(free_memory=False)  # outside of any scope
     keras.utils.set_random_seed(1)
     with strategy.scope():
-        model = spfde_keras.sparsify(net(), sparsity, initial=initial, dense=())
+        if sparsity is None:
+            model = spfde_keras.wrap(net())
+        else:
+            model = spfde_keras.sparsify(net(), sparsity, initial=initial, dense=())
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        optimizer = optimizer or keras.optimizers.SGD(0.1, momentum=0.9)
-        model.compile(optimizer, loss, metrics=["accuracy"])
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, metrics=["accuracy"])
     return model
 
 
@@ -175,8 +177,9 @@ def refused() -> None:
 
 CASES = {
     **{name: lambda name=name: train(name, spfde(name)) for name in
-       ("static", "set", "rigl", "mest_em", "mest_ems")},
+       ("static", "set", "rigl", "mest_em", "mest_ems", "prune_and_regrow")},
     "magnitude": lambda: train("magnitude", spfde("magnitude"), initial="dense"),
+    "dense": lambda: train("dense", spfde("static"), None),
     "ast": lambda: train("ast", ast(), [0.5, 0.75]),
     "joint": lambda: train("joint", JointSparseTraining(EPOCHS, interval=1), [0.5, 0.75]),
     "evaluated": evaluated,

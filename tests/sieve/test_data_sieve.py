@@ -302,10 +302,10 @@ def test_unfit_data_is_refused():
         DataSieve(data)
 
 
-def test_a_strategy_scope_is_refused():
+def test_made_in_a_scope_it_is_shared_by_the_replicas_of_a_process():
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        with pytest.raises(ValueError, match="outside `strategy.scope"):
-            make_sieve()
+        sieve = DataSieve((np.zeros((4, 2)), np.arange(4) % 2))
+    assert not isinstance(sieve.member.value, tf.distribute.DistributedValues)
 
 
 @pytest.mark.parametrize(
