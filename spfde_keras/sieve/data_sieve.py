@@ -11,12 +11,10 @@ import tensorflow as tf
 from spfde_keras.randomness import check_seed, generator
 from spfde_keras.sieve import correctness, labels, mapping, policies
 from spfde_keras.sieve.directory import image_files
-from spfde_keras.sieve.inputs import Samples, as_dataset, carries_ids, numbered
+from spfde_keras.sieve.inputs import Samples, as_tensors
 from spfde_keras.sieve.policies import SievePolicy
+from spfde_keras.sieve.sources import Arrays, Order, Source, as_source
 from spfde_keras.state import SavedState
-
-# Samples held in memory to shuffle a dataset that may not fit in it as a whole.
-_SHUFFLE_BUFFER = 50_000
 
 
 class DataSieve(SavedState):
@@ -86,17 +84,9 @@ class DataSieve(SavedState):
         self.policy = policies.get(policy)
         self.seed = check_seed(seed)
         self._correct = correct
-        dataset = as_dataset(samples, size)
-        in_memory = isinstance(samples, tuple)
-        self._labels = None
-        if correct is None:
-            self._labels = labels.look_at(samples if in_memory else dataset)
-        self.total = int(dataset.cardinality())
-        self._buffer = self.total if in_memory else min(self.total, _SHUFFLE_BUFFER)
-        # A function, so that neither Keras nor TensorFlow tries to save the data.
-        self._numbered = functools.partial(numbered, dataset)
-        self._in_order = not carries_ids(dataset)
-        self._read: Callable | None = None  # what makes a sample of its file
+        self._source = samples if isinstance(samples, Source) else as_source(samples, size)
+        self._labels = None if correct else labels.look_at(self._source.first())
+        self.total = self._source.total
         self._batching: tuple[int, bool] | None = None
         self._preprocessed = False  # if so, labels may be others than those of the samples
         self._create_state(round(fraction * self.total))
@@ -105,7 +95,7 @@ class DataSieve(SavedState):
     def from_directory(
         cls,
         directory: str | pathlib.Path,
-        image_size: tuple[int, int] = (256, 256),
+        image_size: tuple[int, int] | None = (256, 256),
         label_mode: str = "int",
         color_mode: str = "rgb",
         class_names: Sequence[str] | None = None,
@@ -119,7 +109,8 @@ class DataSieve(SavedState):
 
         Args:
             directory: folder with a folder of images per class.
-            image_size: (height, width) in pixels, to which images are resized.
+            image_size: (height, width) in pixels, to which images are resized; None leaves
+                them as they are, for a `preprocess` that crops them.
             label_mode: "int" for class numbers, "categorical" for one-hot, "binary" for 0 and 1.
             color_mode: "grayscale", "rgb" or "rgba".
             class_names: None for the folders in alphabetical order, or their names in order.
@@ -140,12 +131,10 @@ class DataSieve(SavedState):
         >>> sieve.active, sieve.total
         (1, 2)
         """
-        samples, read = image_files(
+        files, read = image_files(
             directory, image_size, label_mode, color_mode, class_names, interpolation
         )
-        sieve = cls(samples, **options)
-        sieve._read = read
-        return sieve
+        return cls(Arrays(as_tensors(files), read), **options)
 
     def _create_state(self, removed: int) -> None:
         if removed == self.total:
@@ -250,15 +239,22 @@ class DataSieve(SavedState):
             )
         self._batching = (batch_size, drop_remainder)
         self._preprocessed = preprocess is not None
-        dataset = self._epochs(self._buffer if shuffle is True else int(shuffle))
-        for function in (self._read, preprocess):
-            if function is not None:
+        source = self._source
+        functions = [each for each in (source.read, preprocess) if each is not None]
+        if functions:
+            dataset = self._epochs(source.chosen, shuffle)
+            for function in functions:
                 dataset = dataset.map(
-                    functools.partial(mapping.preprocessed, function),
+                    functools.partial(mapping.preprocessed, function, self._sample_seed),
                     num_parallel_calls=tf.data.AUTOTUNE,
                     deterministic=True,
                 )
-        dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+            dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+        else:
+            batched = functools.partial(
+                source.batched, batch_size=batch_size, drop_remainder=drop_remainder
+            )
+            dataset = self._epochs(batched, shuffle)
         dataset = dataset.map(mapping.identified)
         if self.fixed_size:
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
@@ -267,29 +263,19 @@ class DataSieve(SavedState):
     def _is_mapped(self) -> None:
         self._preprocessed = True
 
-    def _epochs(self, buffer: int) -> tf.data.Dataset:
-        samples = self._numbered()
+    def _sample_seed(self, sample_id: tf.Tensor) -> tf.Tensor:
+        """Returns two numbers that no other sample, and no other epoch, has."""
+        # It was counted up when the iteration began.
+        epoch = self.iteration.value.read_value() - 1
+        return tf.stack([epoch + self.seed * 2**32, sample_id])
 
+    def _epochs(self, read: Callable, shuffle: bool | int) -> tf.data.Dataset:
         def epoch(_: tf.Tensor) -> tf.data.Dataset:
-            # The seed of this function's graph only, which TensorFlow combines with that of
-            # the shuffle. It must not be 0: TensorFlow would test the other, a tensor, for 0.
-            tf.random.set_seed(self.seed + 1)
             iteration = self.iteration.value.read_value()
             with tf.control_dependencies([iteration]):
                 self.iteration.value.assign_add(1)
             member = self.member.value.read_value()
-            if self._in_order:
-                # Samples first, so that their last is followed by what checks their number.
-                marked = tf.data.Dataset.zip(samples, tf.data.Dataset.from_tensor_slices(member))
-            else:
-                marked = samples.map(
-                    lambda sample_id, sample: ((sample_id, sample), tf.gather(member, sample_id))
-                )
-            # tf.data filters by a component without calling a function for each sample.
-            chosen = marked.filter(lambda _, member: member)
-            if not buffer:
-                return chosen
-            return chosen.shuffle(buffer, seed=iteration, reshuffle_each_iteration=False)
+            return read(member, Order(self.seed, iteration, shuffle))
 
         # Runs when an iteration's first element is read: Keras makes iterators it never reads.
         return tf.data.Dataset.from_tensors(0).flat_map(epoch)
