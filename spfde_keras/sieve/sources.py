@@ -1,4 +1,4 @@
-"""Where a `DataSieve` finds the samples in training: in arrays, in a dataset, in files of records."""
+"""Where a `DataSieve` finds the samples in training: in arrays, datasets, files of records."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -12,8 +12,9 @@ from spfde_keras.sieve.inputs import Samples, as_dataset, as_tensors, carries_id
 _PROBED = 64
 # What a shuffle buffer may hold by default: so many samples, and so many bytes of them.
 _MOST_SAMPLES, _MOST_BYTES = 50_000, 2**28
-# Ids are compared with the members so many at a time: one by one takes ten times as long.
-_BLOCK = 64
+# Ids are compared with the members a block at a time, of so many samples or bytes at most: one
+# by one takes several times as long, if samples are small.
+_MOST_IN_BLOCK, _MOST_BYTES_IN_BLOCK = 512, 2**22
 # Files read at a time.
 _FILES = 16
 
@@ -93,7 +94,7 @@ class Arrays(Source):
         return self._tensors
 
     def chosen(self, member: tf.Tensor, order: Order) -> tf.data.Dataset:
-        return self.batched(member, order, _BLOCK, False).unbatch()
+        return self.batched(member, order, _MOST_IN_BLOCK, False).unbatch()
 
     def batched(
         self, member: tf.Tensor, order: Order, batch_size: int, drop_remainder: bool
@@ -126,18 +127,27 @@ class InOrder(Source):
     def __init__(self, dataset: tf.data.Dataset):
         self._dataset = dataset
         self.total = int(dataset.cardinality())
-        self._buffer = buffer_size(dataset)
+        self._sizes = Sizes(dataset)
 
     def first(self) -> tf.data.Dataset:
         return self._dataset
 
     def chosen(self, member: tf.Tensor, order: Order) -> tf.data.Dataset:
-        # Samples first, so that their last is followed by what checks their number.
-        members = tf.data.Dataset.from_tensor_slices(member)
-        marked = tf.data.Dataset.zip(self._dataset.enumerate(), members)
-        # tf.data filters by a component without calling a function for each sample.
-        chosen = marked.filter(lambda _, member: member).map(lambda numbered, _: numbered)
-        return order.buffered(chosen, self._buffer)
+        block = self._sizes.block
+        if block > 1:
+
+            def members(index: tf.Tensor, samples: Any) -> tuple:
+                ids = index * block + tf.range(_length(samples))
+                return _members(member, ids, samples)
+
+            blocks = self._dataset.batch(block).enumerate()
+            chosen = blocks.map(members).unbatch()
+        else:
+            # Samples first, so that their last is followed by what checks their number.
+            members_in_order = tf.data.Dataset.from_tensor_slices(member)
+            marked = tf.data.Dataset.zip(self._dataset.enumerate(), members_in_order)
+            chosen = _marked(marked)
+        return order.buffered(chosen, self._sizes.buffer)
 
 
 class WithIds(Source):
@@ -150,7 +160,7 @@ class WithIds(Source):
 
     def __init__(self, dataset: tf.data.Dataset, total: int):
         self.total = total
-        self._buffer = buffer_size(dataset)
+        self._sizes = Sizes(dataset)
         self._numbered = dataset.map(
             lambda x, *rest: (tf.cast(x.sample_id, tf.int64), (x.inputs, *rest))
         )
@@ -159,15 +169,15 @@ class WithIds(Source):
         return self._numbered.map(lambda _, sample: sample)
 
     def chosen(self, member: tf.Tensor, order: Order) -> tf.data.Dataset:
-        if _stacks(self._numbered):
-            blocks = self._checked(self._numbered.batch(_BLOCK))
+        if self._sizes.block > 1:
+            blocks = self._checked(self._numbered.batch(self._sizes.block))
             chosen = blocks.map(lambda ids, sample: _members(member, ids, sample)).unbatch()
         else:
             marked = self._checked(self._numbered).map(
                 lambda sample_id, sample: ((sample_id, sample), tf.gather(member, sample_id))
             )
-            chosen = marked.filter(lambda _, member: member).map(lambda numbered, _: numbered)
-        return order.buffered(chosen, self._buffer)
+            chosen = _marked(marked)
+        return order.buffered(chosen, self._sizes.buffer)
 
     def _checked(self, numbered: tf.data.Dataset) -> tf.data.Dataset:
         """Fails where an id is out of range, comes again or, in the end, has not come."""
@@ -242,7 +252,7 @@ class Records(Source):
             )
         )
         self._in_order = tf.data.TFRecordDataset([part.path for part in parts if part.count])
-        self._buffer = min(self.total, buffer_size(self._in_order))
+        self._sizes = Sizes(self._in_order)
 
     def first(self) -> tf.data.Dataset:
         return self._in_order.map(self.read)
@@ -255,7 +265,7 @@ class Records(Source):
             parts = tuple(tf.gather(part, places) for part in parts)
 
         def members(path: tf.Tensor, start: Any, count: Any, skip: Any, take: Any) -> Any:
-            blocks = tf.data.TFRecordDataset(path).skip(skip).take(take).batch(_BLOCK)
+            blocks = tf.data.TFRecordDataset(path).skip(skip).take(take).batch(self._sizes.block)
             end = tf.data.Dataset.from_tensors(tf.zeros(0, tf.string))
 
             def numbered(before: tf.Tensor, records: tf.Tensor) -> tuple:
@@ -273,7 +283,7 @@ class Records(Source):
         blocks = tf.data.Dataset.from_tensor_slices(parts).interleave(
             members, at_a_time, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        return order.buffered(blocks.unbatch(), self._buffer)
+        return order.buffered(blocks.unbatch(), self._sizes.buffer)
 
 
 def as_source(samples: Samples, size: int | None = None) -> Source:
@@ -304,25 +314,37 @@ def as_source(samples: Samples, size: int | None = None) -> Source:
     return WithIds(given, int(dataset.cardinality()))
 
 
-def buffer_size(dataset: tf.data.Dataset) -> int:
-    """Returns how many samples are held to shuffle a dataset: at most 50 000, and 256 MiB.
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How many samples are held at a time, by how large they are.
 
     Args:
-        dataset: of finite, or unknown, cardinality. Where its samples have no fixed size, the
-            first 64 are read.
+        dataset: samples. Where they have no fixed size, the first 64 are read.
 
     Example:
 
-    >>> buffer_size(tf.data.Dataset.range(10)), buffer_size(tf.data.Dataset.range(10**6))
-    (10, 50000)
+    >>> sizes = Sizes(tf.data.Dataset.range(10**6))
+    >>> sizes.buffer, sizes.block
+    (50000, 512)
     """
-    most = int(dataset.cardinality()) if dataset.cardinality() > 0 else _MOST_SAMPLES
-    leaves = tf.nest.flatten(dataset.element_spec)
-    if _stacks(dataset) and all(leaf.dtype != tf.string for leaf in leaves):
-        size = sum(leaf.shape.num_elements() * leaf.dtype.size for leaf in leaves)
-    else:
-        size = np.mean([_bytes(sample) for sample in dataset.take(_PROBED)])
-    return max(1, min(most, _MOST_SAMPLES, int(_MOST_BYTES // max(1, size))))
+
+    dataset: dataclasses.InitVar[tf.data.Dataset]
+    buffer: int = dataclasses.field(init=False)
+    """In a shuffle buffer: at most 50 000 samples and 256 MiB."""
+    block: int = dataclasses.field(init=False)
+    """In a block that is filtered at once; 1 if samples differ in shape, or are large."""
+
+    def __post_init__(self, dataset: tf.data.Dataset) -> None:
+        specs = tf.nest.flatten(dataset.element_spec)
+        stacks = all(isinstance(s, tf.TensorSpec) and s.shape.is_fully_defined() for s in specs)
+        if stacks and all(spec.dtype != tf.string for spec in specs):
+            size = sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
+        else:
+            size = np.mean([_bytes(sample) for sample in dataset.take(_PROBED)])
+        size = max(1, size)
+        block = min(_MOST_IN_BLOCK, int(_MOST_BYTES_IN_BLOCK // size)) if stacks else 1
+        object.__setattr__(self, "block", max(1, block))
+        object.__setattr__(self, "buffer", max(1, min(_MOST_SAMPLES, int(_MOST_BYTES // size))))
 
 
 def _bytes(sample: Any) -> int:
@@ -334,12 +356,14 @@ def _bytes(sample: Any) -> int:
     )
 
 
-def _stacks(dataset: tf.data.Dataset) -> bool:
-    """Whether samples can be batched as they are."""
-    return all(
-        isinstance(leaf, tf.TensorSpec) and leaf.shape.is_fully_defined()
-        for leaf in tf.nest.flatten(dataset.element_spec)
-    )
+def _length(samples: Any) -> tf.Tensor:
+    return tf.shape(tf.nest.flatten(samples)[0], tf.int64)[0]
+
+
+def _marked(marked: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the first parts of a dataset's elements whose second is True."""
+    # tf.data filters and picks components without calling a function for each element.
+    return marked.filter(lambda _, member: member).map(lambda numbered, _: numbered)
 
 
 def _members(member: tf.Tensor, ids: tf.Tensor, samples: Any) -> tuple:

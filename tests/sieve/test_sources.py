@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras.sieve import sources
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified
+from spfde_keras.sieve.sources import Sizes
 from tests.sieves import ids_of, make_sieve
 
 SAMPLES = 200
@@ -59,17 +59,19 @@ def test_right_ids_pass_in_each_epoch(stack, fraction):
         assert sorted(ids) == np.flatnonzero(sieve.member.numpy()).tolist()
 
 
-def test_buffers_hold_so_many_samples_and_so_many_bytes():
-    size = sources.buffer_size
-    assert size(tf.data.Dataset.range(10**6)) == 50_000
-    assert size(tf.data.Dataset.range(100)) == 100
-    images = tf.data.Dataset.range(10**6).map(lambda i: tf.zeros((224, 224, 3)))
-    assert size(images) == 2**28 // (224 * 224 * 3 * 4) == 445
-    records = tf.data.Dataset.range(10**6).map(lambda i: tf.strings.bytes_split("x" * 1000)[0])
-    assert size(records) == 50_000
-    records = tf.data.Dataset.range(10**6).map(lambda i: tf.constant("x" * 2**16))
-    assert size(records) == 2**12
-    assert size(tf.data.Dataset.range(9).map(lambda i: tf.zeros((2**27,)))) == 1
+@pytest.mark.parametrize(
+    "sample, buffer, block",
+    [
+        (lambda i: i, 50_000, 512),
+        (lambda i: tf.zeros((224, 224, 3)), 445, 6),
+        (lambda i: (tf.zeros(2**27), 0), 1, 1),
+        (lambda i: tf.constant("x" * 2**16), 2**12, 64),
+        (lambda i: (tf.zeros([2**20 + 0 * i], tf.uint8), 0), 255, 1),
+    ],
+)
+def test_buffers_and_blocks_hold_so_many_samples_and_so_many_bytes(sample, buffer, block):
+    sizes = Sizes(tf.data.Dataset.range(10**6).map(sample))
+    assert (sizes.buffer, sizes.block) == (buffer, block)
 
 
 def test_arrays_are_shuffled_as_a_whole():
