@@ -85,7 +85,7 @@ class DataSieve(SavedState):
         self.seed = check_seed(seed)
         self._correct = correct
         self._source = samples if isinstance(samples, Source) else as_source(samples, size)
-        self._labels = None if correct else labels.look_at(self._source.first())
+        self._labels = None if correct else labels.look_at(self._source.in_order())
         self.total = self._source.total
         self._batching: tuple[int, bool] | None = None
         self._preprocessed = False  # if so, labels may be others than those of the samples

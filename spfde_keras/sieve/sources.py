@@ -57,8 +57,11 @@ class Source:
     read: Callable[..., tuple] | None = None
     """What makes a sample of what `chosen` finds: reading, decoding."""
 
-    def first(self) -> tf.data.Dataset | tuple:
-        """Returns samples to learn from what they are: a dataset, or all of them as arrays."""
+    def in_order(self) -> Any:
+        """Returns all samples in the order of their ids: a dataset, or arrays.
+
+        Where samples bring their ids, the order is that of the dataset.
+        """
         raise NotImplementedError
 
     def chosen(self, member: tf.Tensor, order: Order) -> tf.data.Dataset:
@@ -90,7 +93,7 @@ class Arrays(Source):
         self.read = read
         self.total = int(tf.data.Dataset.from_tensor_slices(tensors).cardinality())
 
-    def first(self) -> tuple:
+    def in_order(self) -> tuple:
         return self._tensors
 
     def chosen(self, member: tf.Tensor, order: Order) -> tf.data.Dataset:
@@ -129,7 +132,7 @@ class InOrder(Source):
         self.total = int(dataset.cardinality())
         self._sizes = Sizes(dataset)
 
-    def first(self) -> tf.data.Dataset:
+    def in_order(self) -> tf.data.Dataset:
         return self._dataset
 
     def chosen(self, member: tf.Tensor, order: Order) -> tf.data.Dataset:
@@ -165,7 +168,7 @@ class WithIds(Source):
             lambda x, *rest: (tf.cast(x.sample_id, tf.int64), (x.inputs, *rest))
         )
 
-    def first(self) -> tf.data.Dataset:
+    def in_order(self) -> tf.data.Dataset:
         return self._numbered.map(lambda _, sample: sample)
 
     def chosen(self, member: tf.Tensor, order: Order) -> tf.data.Dataset:
@@ -251,11 +254,11 @@ class Records(Source):
                 ),
             )
         )
-        self._in_order = tf.data.TFRecordDataset([part.path for part in parts if part.count])
-        self._sizes = Sizes(self._in_order)
+        self._all = tf.data.TFRecordDataset([part.path for part in parts if part.count])
+        self._sizes = Sizes(self._all)
 
-    def first(self) -> tf.data.Dataset:
-        return self._in_order.map(self.read)
+    def in_order(self) -> tf.data.Dataset:
+        return self._all.map(self.read)
 
     def chosen(self, member: tf.Tensor, order: Order) -> tf.data.Dataset:
         parts, at_a_time = self._parts, 1
