@@ -191,6 +191,29 @@ def load(
     return Streamed(name, builder, train, test, image_size)
 
 
+def load_arrays(*arguments: Any) -> Dataset:
+    """Loads a data set as `load`, for programs that need all of it in memory.
+
+    Args:
+        *arguments: of `load`.
+
+    Raises:
+        ValueError: as `load`, or where the images stay in their files.
+
+    Example:
+
+    >>> load_arrays("digits").test_x.shape
+    (360, 8, 8, 1)
+    """
+    dataset = load(*arguments)
+    if isinstance(dataset, Streamed):
+        raise ValueError(
+            "`dataset` must have images of one size here, 4 GiB at most. "
+            f"Received: {dataset.name}, which only `spfde train` reads"
+        )
+    return dataset
+
+
 def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
     samples = len(dataset.train_x)
     _check_limit(limit, samples)

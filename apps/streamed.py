@@ -14,7 +14,8 @@ from . import images
 from .augment import mirrors
 
 # Of ImageNet's pixels; other data sets of colour images are close.
-_MEAN, _STD = np.float32([123.675, 116.28, 103.53]), np.float32([58.395, 57.12, 57.375])
+_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+_STD = np.array([58.395, 57.12, 57.375], np.float32)
 _USUAL_SIZE = 224
 
 
@@ -50,8 +51,8 @@ class Streamed:
         self.samples: Source = tfds_split(builder, train, skip)
         self._tests: Source = tfds_split(builder, test, skip)
         colour = channels == len(_MEAN)
-        self.mean = _MEAN if colour else np.full(channels, _MEAN.mean())
-        self.std = _STD if colour else np.full(channels, _STD.mean())
+        self.mean = _MEAN if colour else np.full(channels, _MEAN.mean(), np.float32)
+        self.std = _STD if colour else np.full(channels, _STD.mean(), np.float32)
 
     @property
     def train_samples(self) -> int:

@@ -187,3 +187,8 @@ def test_a_run_killed_in_an_epoch_goes_on_to_the_same_results(folder, tmp_path, 
 def test_digits_have_a_size_of_their_own():
     with pytest.raises(ValueError, match="`image_size` must be left out with digits"):
         datasets.load("digits", image_size=16)
+
+
+def test_programs_that_need_arrays_refuse_what_stays_in_files(folder):
+    with pytest.raises(ValueError, match="`dataset` must have images of one size here.*shapes"):
+        datasets.load_arrays(made.NAME, folder)
