@@ -33,7 +33,8 @@ class DataSieve(SavedState):
             nested: a list of arrays is one of several inputs, None an optional input that is
             left out. A sample's position is its id. In a dataset shuffled before, each sample
             must bring its own id: see `spfde_keras.sieve.with_ids`. For images in folders see
-            `from_directory`.
+            `from_directory`, for files of records `spfde_keras.sieve.tfrecord_files` and
+            `tfds_split`.
         fraction: float in [0, 1), the share of the samples that is removed.
         policy: a `SievePolicy`, or its name: "circular" (SpFDE) or "one_time" (MEST).
         seed: int >= 0, seed of the first removal, the order of samples, and ties.
@@ -65,7 +66,7 @@ class DataSieve(SavedState):
 
     def __init__(
         self,
-        samples: Samples,
+        samples: Samples | Source,
         fraction: float = 0.2,
         policy: str | SievePolicy = "circular",
         seed: int = 0,
@@ -214,9 +215,12 @@ class DataSieve(SavedState):
             batch_size: int >= 1, samples per batch.
             preprocess: None, or a function from a sample's (x, y) or (x, y, sample_weight) to
                 one of those: decoding, augmentation. Only samples in training reach it. For
-                exact resuming its randomness must not depend on earlier calls.
-            shuffle: bool, or int, the size of the shuffle buffer; by default all samples of
-                arrays, and at most 50 000 of a dataset, before `preprocess`.
+                exact resuming its randomness must not depend on earlier calls: a parameter
+                named `seed` is given an int64 tensor (2,) that differs from sample to sample
+                and from epoch to epoch, for `tf.image.stateless_random_...`.
+            shuffle: bool, or int, the size of the shuffle buffer. By default samples in arrays
+                are shuffled as a whole; of others a buffer, before `preprocess`, holds at most
+                50 000 samples and 256 MiB.
             drop_remainder: bool, whether an incomplete last batch is left out.
 
         Returns:

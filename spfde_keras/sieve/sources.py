@@ -14,7 +14,7 @@ _PROBED = 64
 _MOST_SAMPLES, _MOST_BYTES = 50_000, 2**28
 # Ids are compared with the members a block at a time, of so many samples or bytes at most: one
 # by one takes several times as long, if samples are small.
-_MOST_IN_BLOCK, _MOST_BYTES_IN_BLOCK = 512, 2**22
+_MOST_IN_BLOCK, _MOST_BYTES_IN_BLOCK = 1024, 2**22
 # Files read at a time.
 _FILES = 16
 
@@ -328,7 +328,7 @@ class Sizes:
 
     >>> sizes = Sizes(tf.data.Dataset.range(10**6))
     >>> sizes.buffer, sizes.block
-    (50000, 512)
+    (50000, 1024)
     """
 
     dataset: dataclasses.InitVar[tf.data.Dataset]

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import spfde_keras
-from spfde_keras.sieve import DataSieve, tfds_split, tfrecord_files
+from spfde_keras.sieve import DataSieve, sources, tfds_split, tfrecord_files
 from tests import images
 from tests.sieves import ids_of
 
@@ -23,7 +23,9 @@ def read(record):
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path, monkeypatch):
+    """Files of several blocks, of one, and of none."""
+    monkeypatch.setattr(sources, "_MOST_IN_BLOCK", 64)
     numbers = itertools.count()
     paths = [tmp_path / f"data-{index}" for index in range(len(COUNTS))]
     for path, count in zip(paths, COUNTS, strict=True):
@@ -85,7 +87,7 @@ def test_only_records_in_training_are_parsed(files):
     assert sorted(seen) == np.flatnonzero(sieve.member.numpy()).tolist()
 
 
-@pytest.mark.parametrize("wrong, found", [(149, "150"), (151, "150"), (64, "150")])
+@pytest.mark.parametrize("wrong, found", [(149, "150"), (151, "150"), (64, "128")])
 def test_a_file_of_another_number_of_records_is_named(files, wrong, found):
     counts = (wrong, *COUNTS[1:])
     sieve = DataSieve(tfrecord_files(files, read, counts), fraction=0.0)

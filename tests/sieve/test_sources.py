@@ -62,7 +62,7 @@ def test_right_ids_pass_in_each_epoch(stack, fraction):
 @pytest.mark.parametrize(
     "sample, buffer, block",
     [
-        (lambda i: i, 50_000, 512),
+        (lambda i: i, 50_000, 1024),
         (lambda i: tf.zeros((224, 224, 3)), 445, 6),
         (lambda i: (tf.zeros(2**27), 0), 1, 1),
         (lambda i: tf.constant("x" * 2**16), 2**12, 64),
