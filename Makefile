@@ -40,6 +40,7 @@ bench: $(VENV)/.installed-dev $(VENV)/.kernels
 	$(BIN)/python benchmarks/step_memory.py --json runs/step_memory.json
 	$(BIN)/python benchmarks/sparse_conv.py --json runs/sparse_conv.json
 	$(BIN)/python benchmarks/mask_update.py --json runs/mask_update.json
+	$(BIN)/python benchmarks/scaling.py --json runs/scaling.json
 	$(BIN)/python benchmarks/mobile.py --json runs/mobile.json
 
 # The sdist, the wheel for any platform and, made from the sdist as well, the one for this platform

@@ -44,7 +44,15 @@ class RunConfig(Options):
     train_samples: int | None = option(
         None, "random training samples to use; all if unset", least=1
     )
-    augment: bool = option(False, "shift and mirror the training images at random")
+    image_size: int | None = option(
+        None,
+        "side of the square that images are cropped and resized to; if unset as they are, or 224 "
+        "where they differ",
+        least=1,
+    )
+    augment: bool = option(
+        False, "shift and mirror the training images at random; crop those that are resized"
+    )
     model: str = option("tiny_cnn", "the net", choices=models.names, topic="model")
     width: float = option(1.0, "factor on its channels")
     method: str = option(
@@ -117,6 +125,9 @@ class RunConfig(Options):
         1e-3,
         "decoupled: 10x the L2 penalty of equal strength under momentum 0.9",
         least=0,
+    )
+    label_smoothing: float = option(
+        0.0, "share of each label that is spread over all classes", least=0, below=1
     )
     steps_per_execution: int = option(1, "batches in one call of the train function", least=1)
     strategy: str = option(

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -30,15 +29,14 @@ from spfde_keras.cost.model import profile
 from spfde_keras.cost.plan import PlanCost
 from spfde_keras.export import ExportReport
 from spfde_keras.extras import extra
-from spfde_keras.sieve.identified import Identified
 from spfde_keras.sparse_training import SparseTraining
 from spfde_keras.sparsity_summary import mask_overlap, target_sparsities
 
 from . import datasets, evaluation, models, plots, progress, results, strategies
-from .augment import augment, mirrors
 from .config import ALTERNATING, RunConfig
 from .progress import say
 from .provenance import provenance
+from .streamed import Streamed
 
 with extra("apps"):
     # Needed at the end: where it is missing, nothing begins.
@@ -54,8 +52,7 @@ class Run:
 
     config: RunConfig
     folder: results.RunFolder
-    dataset: datasets.Dataset
-    test_x: np.ndarray
+    dataset: datasets.Dataset | Streamed
     model: SparseModel
     sieve: DataSieve
     training: SparseTraining
@@ -102,11 +99,13 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
     keras.utils.set_random_seed(config.seed)
     folder = results.RunFolder(config)
     folder.check()
-    dataset = datasets.load(config.dataset, config.data_dir, config.train_samples)
+    dataset = datasets.load(
+        config.dataset, config.data_dir, config.train_samples, image_size=config.image_size
+    )
     with replicas.strategy.scope():
         model = _model(config, dataset)
     sieve = DataSieve(
-        (dataset.train_x, dataset.train_y),
+        dataset.samples,
         config.sieve_fraction,
         config.sieve_policy,
         seed=config.seed,
@@ -115,14 +114,12 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
     with replicas.strategy.scope():
         model.compile(
             optimizer=optimizer(config, steps),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            loss=_loss(config),
             metrics=["accuracy"],
             steps_per_execution=config.steps_per_execution,
         )
     training = _training(config, sieve)
-    test_x = np.asarray(dataset.normalize(dataset.test_x))
-    spread = slice(None, None, math.ceil(len(test_x) / _CURVE_SAMPLES))
-    curve = tf.data.Dataset.from_tensor_slices((test_x[spread], dataset.test_y[spread])).batch(256)
+    curve = _as_trained(config, dataset, dataset.tests(_CURVE_SAMPLES))
     resume = Resume(results.RunFolder(states or config).unfinished / "states")
     measure = functools.partial(evaluation.now, model, curve)
     recorder = results.Recorder(folder.unfinished / "history.csv", measure, resume)
@@ -136,7 +133,7 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
         verbose=2,
     )
     folder.open()
-    return Run(config, folder, dataset, test_x, model, sieve, training, recorder, callbacks, begun)
+    return Run(config, folder, dataset, model, sieve, training, recorder, callbacks, begun)
 
 
 def train(run: Run) -> dict:
@@ -150,11 +147,15 @@ def train(run: Run) -> dict:
     """
     config, dataset, model = run.config, run.dataset, run.model
     say(
-        f"training {config.model} on {len(dataset.train_x)} samples of {config.dataset}: "
+        f"training {config.model} on {dataset.train_samples} samples of {config.dataset}: "
         f"{config.epochs} epochs of {config.method}"
     )
     model.fit(
-        _batches(run),
+        _as_trained(
+            config,
+            dataset,
+            dataset.batches(run.sieve, config.batch_size, config.augment, config.seed),
+        ),
         epochs=config.epochs,
         callbacks=run.callbacks,
         shuffle=False,  # the sieve shuffles
@@ -177,12 +178,17 @@ def train(run: Run) -> dict:
 def _found(run: Run) -> dict:
     """Exports, evaluates and draws what was trained; returns the results."""
     config, dataset, model, new = run.config, run.dataset, run.model, run.folder.unfinished
-    samples = np.asarray(dataset.normalize(dataset.train_x[:16]))
+    samples = dataset.typical(16)
     say("converting to model.tflite, and checking it")
     tflite = _export(model, new / "model.tflite", samples)
     say("converting without sparse encoding, to compare")
     twin = export_tflite(model, new / "dense.tflite", sparse=False, representative_data=samples)
-    subnets = evaluation.in_the_end(model, new / "model.tflite", run.test_x, dataset.test_y)
+    subnets = evaluation.in_the_end(
+        model,
+        new / "model.tflite",
+        dataset,
+        functools.partial(_as_trained, config, dataset),
+    )
     planned = run.training.planned_cost(run.sieve.active, config.batch_size)
     _draw(run, new / "training.png", [subnet["test_accuracy"] for subnet in subnets], planned)
     last = run.recorder.rows[-1]
@@ -202,8 +208,8 @@ def _found(run: Run) -> dict:
             name: flops.tolist() for name, flops in costs.by_block().items()
         },
         "active_samples": int(last["active_samples"]),
-        "train_samples": len(dataset.train_x),
-        "test_samples": len(dataset.test_x),
+        "train_samples": dataset.train_samples,
+        "test_samples": dataset.test_samples,
         "frozen_blocks": int(last["frozen_blocks"]),
         "blocks": costs.blocks,
         "steps": int(model.optimizer.iterations.numpy()),
@@ -230,7 +236,7 @@ def _draw(run: Run, path: pathlib.Path, accuracies: Sequence[float], planned: Pl
         path,
         f"{config.dataset}, {config.model}, {config.method}: test accuracy {found}",
         {
-            "active_samples": len(run.dataset.train_x),
+            "active_samples": run.dataset.train_samples,
             "flops_share": planned.total / dense,
             **{
                 "sparsity" if single else f"sparsity/{name}": target
@@ -249,7 +255,7 @@ def _export(model: SparseModel, path: pathlib.Path, samples: np.ndarray) -> Expo
         return export_tflite(model, path, sparse=False, representative_data=samples)
 
 
-def _model(config: RunConfig, dataset: datasets.Dataset) -> SparseModel:
+def _model(config: RunConfig, dataset: datasets.Dataset | Streamed) -> SparseModel:
     plain = models.build(config.model, dataset.input_shape, dataset.classes, config.width)
     if config.method == "dense":
         return wrap(plain)
@@ -340,23 +346,19 @@ def optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
     return sgd
 
 
-def _batches(run: Run) -> tf.data.Dataset:
-    """Batches from the sieve: augmented if asked for, and normalized, after the sieve."""
-    config, dataset, sieve = run.config, run.dataset, run.sieve
+def _loss(config: RunConfig) -> keras.losses.Loss:
+    """The loss; Keras smooths labels that are rows only."""
+    if not config.label_smoothing:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=config.label_smoothing
+    )
 
-    def prepared(x: Identified, y: tf.Tensor) -> tuple[Identified, tf.Tensor]:
-        images = x.inputs
-        if config.augment:
-            images = augment(
-                images,
-                x.sample_id,
-                sieve.iteration.value,
-                sieve.total,
-                config.seed,
-                mirrors(config.dataset),
-            )
-        return Identified(dataset.normalize(images), x.sample_id), y
 
-    # As any dataset maps: images are shifted by their ids, which the batches' own `map` hides.
-    batches = tf.data.Dataset.map(sieve.batches(config.batch_size), prepared)
-    return batches.prefetch(tf.data.AUTOTUNE)
+def _as_trained(
+    config: RunConfig, dataset: datasets.Dataset | Streamed, batches: tf.data.Dataset
+) -> tf.data.Dataset:
+    """Returns batches with labels as the loss takes them."""
+    if not config.label_smoothing:
+        return batches
+    return batches.map(lambda x, y: (x, keras.ops.one_hot(y, dataset.classes)))

@@ -150,7 +150,7 @@ def read_source(options: Options) -> tuple[Path, datasets.Dataset]:
         ValueError: if the run or its data is not there.
     """
     if options.model and options.dataset:
-        return Path(options.model), datasets.load(options.dataset, options.data_dir)
+        return Path(options.model), datasets.load_arrays(options.dataset, options.data_dir)
     run = Path(options.run or "")
     try:
         config = json.loads((run / "results.json").read_text())["config"]
@@ -159,7 +159,7 @@ def read_source(options: Options) -> tuple[Path, datasets.Dataset]:
         raise ValueError(
             f"`run` must be the folder of a finished run of apps.train. Received: {run}"
         ) from None
-    return run / "model.keras", datasets.load(*names)
+    return run / "model.keras", datasets.load_arrays(*names)
 
 
 def read_model(path: Path, dataset: datasets.Dataset) -> keras.Model:

@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def benchmark(options: Options) -> None:
     """Trains in every way, prints the table and writes the results."""
     config = RunConfig(**report.settings(options))
-    dataset = datasets.load(config.dataset, config.data_dir, config.train_samples)
+    dataset = datasets.load_arrays(config.dataset, config.data_dir, config.train_samples)
     trainings = {
         "dense Keras": dense(config, dataset),
         "SpFDE": sparse(config, options.sparsity, dataset),

@@ -1,10 +1,12 @@
 """Whether models compute what they should, seen on a random batch."""
 
+import math
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from spfde_keras import compat, kernels
 from spfde_keras.masking import Mask, find_masks
@@ -104,20 +106,29 @@ def _check_masks(made: keras.Model, batch: Any) -> None:
 
 def _leak(model: keras.Model, masks: list[Mask], batch: Any) -> bool:
     """Whether outputs depend on weights that no mask keeps, half of them chosen for the test."""
-    before = [mask.read() for mask in masks]
+    variables = [variable for mask in masks for variable in (mask.kernel, mask.values)]
+    before = [tf.convert_to_tensor(variable.value) for variable in variables]
     rng = np.random.default_rng(0)
     try:
-        for mask, (kernel, values) in zip(masks, before, strict=True):
-            mask.write(kernel, np.broadcast_to(rng.random(kernel.shape) < 0.5, values.shape))
+        for mask in masks:
+            half = np.broadcast_to(_half(rng, mask.layout.shape), mask.values.shape)
+            mask.change(half, False)
         expected = _outputs(model, batch)
         for mask in masks:
-            kernel, values = mask.read()
-            mask.kernel.assign(np.where(values.any(axis=0), kernel, 1.0))
+            kept = ops.any(mask.values.value, axis=0)
+            one = ops.ones((), mask.kernel.dtype)
+            mask.kernel.assign(ops.where(kept, mask.kernel.value, one))
         return _error(_outputs(model, batch), expected) > _tolerance(model)
     finally:
-        for mask, (kernel, values) in zip(masks, before, strict=True):
-            mask.values.assign(values)
-            mask.kernel.assign(kernel)
+        for variable, values in zip(variables, before, strict=True):
+            variable.assign(values)
+
+
+def _half(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a random bool array; eight entries from a byte, as a kernel may be large."""
+    count = math.prod(shape)
+    drawn = np.frombuffer(rng.bytes(-(-count // 8)), np.uint8)
+    return np.unpackbits(drawn, count=count).view(bool).reshape(shape)
 
 
 def _usable_sample(model: keras.Model) -> _Sample | None:

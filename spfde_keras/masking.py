@@ -1,6 +1,7 @@
 """The masks of one kernel, held by the layer that owns the kernel."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,23 +112,51 @@ class Mask(keras.layers.Layer):
         return ops.where(self.running, kernel, ops.zeros((), kernel.dtype))
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the kernel (as stored) and its masks, bool with a leading sub-net axis."""
-        return ops.convert_to_numpy(self.kernel), ops.convert_to_numpy(self.values)
+        """Returns the kernel (as stored) and its masks, bool with a leading sub-net axis.
+
+        They must not be written to.
+        """
+        return _view(self.kernel), _view(self.values)
 
     def write(self, kernel: np.ndarray, masks: np.ndarray) -> None:
         """Stores `masks`, and `kernel` with zeros wherever no mask keeps a weight."""
+        self.kernel.assign(kernel)
+        self.change(masks, False)
+
+    def change(self, masks: np.ndarray, fresh: np.ndarray | bool) -> None:
+        """Stores `masks`; the kernel becomes zero where it is `fresh`, and no mask keeps it."""
         self.values.assign(masks)
-        self.kernel.assign(np.where(masks.any(axis=0), kernel, 0))
+        stays = masks.any(axis=0) & ~np.asarray(fresh)
+        self.kernel.assign(ops.where(stays, self.kernel.value, ops.zeros((), self.kernel.dtype)))
 
     def project(self) -> None:
         """Zeroes masked weights that an optimizer that mixes positions (Muon) has changed."""
         kept = ops.any(self.values.value, axis=0)
         self.kernel.assign(ops.where(kept, self.kernel.value, ops.zeros((), self.kernel.dtype)))
 
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the masks as bits."""
+        store["bits"] = np.packbits(self.read()[1])
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads masks as bits, or, from files of version 0.1, as bytes."""
+        if "bits" not in store:
+            super().load_own_variables(store)
+            return
+        bits, shape = np.asarray(store["bits"]), tuple(self.values.shape)
+        count = math.prod(shape)
+        if bits.shape != (-(-count // 8),):
+            raise ValueError(
+                f"The masks of '{self.kernel_path}' must be {shape}, {-(-count // 8)} bytes. "
+                f"Received: {bits.size}, of another model"
+            )
+        self.values.assign(np.unpackbits(bits, count=count).view(bool).reshape(shape))
+
     @property
     def density(self) -> float:
         """The share of weights kept now, averaged over the sub-nets."""
-        return float(np.mean(ops.convert_to_numpy(self.values)))
+        masks = self.read()[1]
+        return np.count_nonzero(masks) / masks.size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,12 +188,14 @@ class Subnet:
     @property
     def density(self) -> float:
         """The share of weights that this sub-net keeps now."""
-        return float(np.mean(self.read()[1]))
+        mask = self.mask.read()[1][self.index]
+        return np.count_nonzero(mask) / mask.size
 
     @property
     def is_settled(self) -> bool:
         """Whether this sub-net keeps no more than its final density, in units of its scheme."""
-        units = self.scheme.reduce(self.layout.to_canonical(self.read()[1]))
+        mask = self.mask.read()[1][self.index]
+        units = self.scheme.reduce(self.layout.to_canonical(mask))
         return int(np.count_nonzero(units)) <= self.count(1 - self.sparsity)
 
     def count(self, density: float) -> int:
@@ -174,6 +205,8 @@ class Subnet:
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the kernel, zero outside this sub-net, and its mask, of the same shape."""
         kernel, masks = self.mask.read()
+        if len(masks) == 1:  # zero already where it is masked, and a large one is not copied
+            return kernel, masks[0]
         return np.where(masks[self.index], kernel, 0), masks[self.index]
 
     def replace(self, kept: np.ndarray) -> np.ndarray:
@@ -186,11 +219,11 @@ class Subnet:
             Bool array of the kernel's shape, True for weights that no sub-net kept before, or
             none keeps now. They are set to zero.
         """
-        kernel, masks = self.mask.read()
+        _, masks = self.mask.read()
         changed = masks.copy()
         changed[self.index] = kept
         fresh = np.logical_xor(masks.any(axis=0), changed.any(axis=0))
-        self.mask.write(np.where(fresh, 0, kernel), changed)
+        self.mask.change(changed, fresh)
         return fresh
 
     def initialize(self, scores: np.ndarray, density: float) -> None:
@@ -199,6 +232,13 @@ class Subnet:
         unit_scores = self.scheme.scores(self.layout.to_canonical(scores))
         units = self.scheme.select(unit_scores, self.count(density), shape)
         self.replace(self.layout.from_canonical(self.scheme.expand(units, shape)))
+
+
+def _view(variable: keras.Variable) -> np.ndarray:
+    # Keras would copy; this shares the memory of the tensor, which no later assignment changes.
+    array = np.asarray(tf.convert_to_tensor(variable.value))
+    array.flags.writeable = False
+    return array
 
 
 def check_sparsity(sparsity: float) -> float:

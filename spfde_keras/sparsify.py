@@ -118,9 +118,10 @@ def sparsify(
             f"{left_dense}.{advice}"
         )
     subnet_schemes = _single([one for one, _ in targets])
+    shares = {layer: _shares(opened[layer], per_kernel) for layer in chosen}
+    opened.clear()  # large kernels are not held twice
     with_masks: Replacements = {
-        layer: masked(layer, scheme=subnet_schemes, sparsity=_shares(opened[layer], per_kernel))
-        for layer in chosen
+        layer: masked(layer, scheme=subnet_schemes, sparsity=shares[layer]) for layer in chosen
     }
     others = fused(functional, len(targets), sealed)
     sparse = _sparse_model(rebuild(functional, with_masks | others, sealed), model)

@@ -54,6 +54,39 @@ def test_write_zeroes_what_no_mask_keeps():
     assert mask.density == 0.5
 
 
+def test_what_was_read_is_not_changed_and_cannot_be():
+    mask = dense().masks[0]
+    kernel, masks = mask.read()
+    before = kernel.copy()
+    mask.write(kernel + 1, ~masks)
+    np.testing.assert_array_equal(kernel, before)
+    assert masks.all()
+    for array in (kernel, masks):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+@pytest.mark.parametrize("sparsity", [0.5, [0.5, 0.75]])
+def test_masks_are_saved_as_bits(sparsity):
+    mask = dense(sparsity=sparsity, units=7, inputs=5).masks[0]
+    masks = np.random.default_rng(0).random(mask.values.shape) < 0.5
+    mask.values.assign(masks)
+    store = {}
+    mask.save_own_variables(store)
+    assert sum(array.nbytes for array in store.values()) == -(-masks.size // 8)
+    other = dense(sparsity=sparsity, units=7, inputs=5).masks[0]
+    other.load_own_variables(store)
+    np.testing.assert_array_equal(other.read()[1], masks)
+    with pytest.raises(ValueError, match=r"The masks of 'fc/kernel' must be \(1, 2, 2\), 1 bytes"):
+        dense().masks[0].load_own_variables(store)
+
+
+def test_masks_saved_as_bytes_load():
+    mask = dense().masks[0]
+    mask.load_own_variables({"0": np.array([[[True, False], [False, True]]])})
+    assert mask.read()[1].tolist() == [[[True, False], [False, True]]]
+
+
 def test_call_selects_and_does_not_multiply():
     mask = dense().masks[0]
     mask.values.assign([[[True, False], [False, True]]])

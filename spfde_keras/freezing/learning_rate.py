@@ -89,4 +89,4 @@ def reset_slots(optimizer: keras.optimizers.Optimizer, mask: Mask, fresh: np.nda
     """
     for slot, first in compat.slots(inner_optimizer(optimizer), mask.kernel):
         if tuple(slot.shape) == fresh.shape:  # a factored one has another shape
-            slot.assign(np.where(fresh, first, keras.ops.convert_to_numpy(slot)))
+            slot.assign(keras.ops.where(fresh, keras.ops.cast(first, slot.dtype), slot.value))

@@ -18,7 +18,8 @@ class Unstructured(Scheme):
     """
 
     def scores(self, elements: np.ndarray) -> np.ndarray:
-        return np.abs(elements)
+        # A copy of a large kernel only where it is needed.
+        return elements if elements.min() >= 0 else np.abs(elements)
 
     def reduce(self, mask: np.ndarray) -> np.ndarray:
         return mask

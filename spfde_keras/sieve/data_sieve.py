@@ -12,12 +12,10 @@ from spfde_keras.percent import percent_hint
 from spfde_keras.randomness import check_seed, generator
 from spfde_keras.sieve import correctness, labels, mapping, policies
 from spfde_keras.sieve.directory import image_files
-from spfde_keras.sieve.inputs import Samples, as_dataset, carries_ids, numbered
+from spfde_keras.sieve.inputs import Samples, as_tensors
 from spfde_keras.sieve.policies import SievePolicy
+from spfde_keras.sieve.sources import Arrays, Order, Source, as_source
 from spfde_keras.state import SavedState
-
-# Samples held in memory to shuffle a dataset that may not fit in it as a whole.
-_SHUFFLE_BUFFER = 50_000
 
 
 class DataSieve(SavedState):
@@ -36,7 +34,8 @@ class DataSieve(SavedState):
             nested: a list of arrays is one of several inputs, None an optional input that is
             left out. A sample's position is its id. In a dataset shuffled before, each sample
             must bring its own id: see `spfde_keras.sieve.with_ids`. For images in folders see
-            `from_directory`.
+            `from_directory`, for files of records `spfde_keras.sieve.tfrecord_files` and
+            `tfds_split`.
         fraction: float in [0, 1), the share of the samples that is removed.
         policy: a `SievePolicy`, or its name: "circular" (SpFDE) or "one_time" (MEST).
         seed: int >= 0, seed of the first removal, the order of samples, and ties.
@@ -67,7 +66,7 @@ class DataSieve(SavedState):
 
     def __init__(
         self,
-        samples: Samples,
+        samples: Samples | Source,
         fraction: float = 0.2,
         policy: str | SievePolicy = "circular",
         seed: int = 0,
@@ -84,17 +83,9 @@ class DataSieve(SavedState):
         self.policy = policies.get(policy)
         self.seed = check_seed(seed)
         self._correct = correct
-        dataset = as_dataset(samples, size)
-        in_memory = isinstance(samples, tuple)
-        self._labels = None
-        if correct is None:
-            self._labels = labels.look_at(samples if in_memory else dataset)
-        self.total = int(dataset.cardinality())
-        self._buffer = self.total if in_memory else min(self.total, _SHUFFLE_BUFFER)
-        # A function, so that neither Keras nor TensorFlow tries to save the data.
-        self._numbered = functools.partial(numbered, dataset)
-        self._in_order = not carries_ids(dataset)
-        self._read: Callable | None = None  # what makes a sample of its file
+        self._source = samples if isinstance(samples, Source) else as_source(samples, size)
+        self._labels = None if correct else labels.look_at(self._source.in_order())
+        self.total = self._source.total
         self._batching: tuple[int, bool] | None = None
         self._preprocessed = False  # if so, labels may be others than those of the samples
         self._create_state(round(fraction * self.total))
@@ -103,7 +94,7 @@ class DataSieve(SavedState):
     def from_directory(
         cls,
         directory: str | pathlib.Path,
-        image_size: tuple[int, int] = (256, 256),
+        image_size: tuple[int, int] | None = (256, 256),
         label_mode: str = "int",
         color_mode: str = "rgb",
         class_names: Sequence[str] | None = None,
@@ -117,7 +108,8 @@ class DataSieve(SavedState):
 
         Args:
             directory: folder with a folder of images per class.
-            image_size: (height, width) in pixels, to which images are resized.
+            image_size: (height, width) in pixels, to which images are resized; None leaves
+                them as they are, for a `preprocess` that crops them.
             label_mode: "int" for class numbers, "categorical" for one-hot, "binary" for 0 and 1.
             color_mode: "grayscale", "rgb" or "rgba".
             class_names: None for the folders in alphabetical order, or their names in order.
@@ -138,12 +130,10 @@ class DataSieve(SavedState):
         >>> sieve.active, sieve.total
         (1, 2)
         """
-        samples, read = image_files(
+        files, read = image_files(
             directory, image_size, label_mode, color_mode, class_names, interpolation
         )
-        sieve = cls(samples, **options)
-        sieve._read = read
-        return sieve
+        return cls(Arrays(as_tensors(files), read), **options)
 
     def _create_state(self, removed: int) -> None:
         if removed == self.total:
@@ -223,9 +213,12 @@ class DataSieve(SavedState):
             batch_size: int >= 1, samples per batch.
             preprocess: None, or a function from a sample's (x, y) or (x, y, sample_weight) to
                 one of those: decoding, augmentation. Only samples in training reach it. For
-                exact resuming its randomness must not depend on earlier calls.
-            shuffle: bool, or int, the size of the shuffle buffer; by default all samples of
-                arrays, and at most 50 000 of a dataset, before `preprocess`.
+                exact resuming its randomness must not depend on earlier calls: a parameter
+                named `seed` is given an int64 tensor (2,) that differs from sample to sample
+                and from epoch to epoch, for `tf.image.stateless_random_...`.
+            shuffle: bool, or int, the size of the shuffle buffer. By default samples in arrays
+                are shuffled as a whole; of others a buffer, before `preprocess`, holds at most
+                50 000 samples and 256 MiB.
             drop_remainder: bool, whether an incomplete last batch is left out.
 
         Returns:
@@ -248,15 +241,22 @@ class DataSieve(SavedState):
             )
         self._batching = (batch_size, drop_remainder)
         self._preprocessed = preprocess is not None
-        dataset = self._epochs(self._buffer if shuffle is True else int(shuffle))
-        for function in (self._read, preprocess):
-            if function is not None:
+        source = self._source
+        functions = [each for each in (source.read, preprocess) if each is not None]
+        if functions:
+            dataset = self._epochs(source.chosen, shuffle)
+            for function in functions:
                 dataset = dataset.map(
-                    functools.partial(mapping.preprocessed, function),
+                    functools.partial(mapping.preprocessed, function, self._sample_seed),
                     num_parallel_calls=tf.data.AUTOTUNE,
                     deterministic=True,
                 )
-        dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+            dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+        else:
+            batched = functools.partial(
+                source.batched, batch_size=batch_size, drop_remainder=drop_remainder
+            )
+            dataset = self._epochs(batched, shuffle)
         dataset = dataset.map(mapping.identified)
         if self.fixed_size:
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
@@ -265,29 +265,19 @@ class DataSieve(SavedState):
     def _is_mapped(self) -> None:
         self._preprocessed = True
 
-    def _epochs(self, buffer: int) -> tf.data.Dataset:
-        samples = self._numbered()
+    def _sample_seed(self, sample_id: tf.Tensor) -> tf.Tensor:
+        """Returns two numbers that no other sample, and no other epoch, has."""
+        # It was counted up when the iteration began.
+        epoch = self.iteration.value.read_value() - 1
+        return tf.stack([epoch + self.seed * 2**32, sample_id])
 
+    def _epochs(self, read: Callable, shuffle: bool | int) -> tf.data.Dataset:
         def epoch(_: tf.Tensor) -> tf.data.Dataset:
-            # The seed of this function's graph only, which TensorFlow combines with that of
-            # the shuffle. It must not be 0: TensorFlow would test the other, a tensor, for 0.
-            tf.random.set_seed(self.seed + 1)
             iteration = self.iteration.value.read_value()
             with tf.control_dependencies([iteration]):
                 self.iteration.value.assign_add(1)
             member = self.member.value.read_value()
-            if self._in_order:
-                # Samples first, so that their last is followed by what checks their number.
-                marked = tf.data.Dataset.zip(samples, tf.data.Dataset.from_tensor_slices(member))
-            else:
-                marked = samples.map(
-                    lambda sample_id, sample: ((sample_id, sample), tf.gather(member, sample_id))
-                )
-            # tf.data filters by a component without calling a function for each sample.
-            chosen = marked.filter(lambda _, member: member)
-            if not buffer:
-                return chosen
-            return chosen.shuffle(buffer, seed=iteration, reshuffle_each_iteration=False)
+            return read(member, Order(self.seed, iteration, shuffle))
 
         # Runs when an iteration's first element is read: Keras makes iterators it never reads.
         return tf.data.Dataset.from_tensors(0).flat_map(epoch)

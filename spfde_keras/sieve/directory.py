@@ -13,7 +13,7 @@ _CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 
 def image_files(
     directory: str | pathlib.Path,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | None,
     label_mode: str = "int",
     color_mode: str = "rgb",
     class_names: Sequence[str] | None = None,
@@ -23,7 +23,8 @@ def image_files(
 
     Args:
         directory: folder with a folder of images per class.
-        image_size: (height, width) in pixels, to which images are resized.
+        image_size: (height, width) in pixels, to which images are resized; None leaves them
+            as they are, for a function that crops them.
         label_mode: "int" for class numbers, "categorical" for one-hot, "binary" for 0 and 1.
         color_mode: "grayscale", "rgb" or "rgba".
         class_names: None for the folders in alphabetical order, or their names in order.
@@ -31,7 +32,8 @@ def image_files(
 
     Returns:
         (paths, labels), arrays of strings (files,) and of labels, files first; and a function
-        (path, label) -> (image, label), image float32 (height, width, channels) in [0, 255].
+        (path, label) -> (image, label), image float32 (height, width, channels) in [0, 255];
+        uint8 if not resized.
 
     Raises:
         ValueError: if there are no images, or on arguments that Keras does not know.
@@ -47,7 +49,7 @@ def image_files(
         label_mode=label_mode,
         color_mode=color_mode,
         class_names=class_names,
-        image_size=image_size,
+        image_size=image_size or (1, 1),
         interpolation=interpolation,
         batch_size=None,
         shuffle=False,
@@ -65,8 +67,10 @@ def image_files(
     def read(path: Any, label: Any) -> tuple:
         channels = _CHANNELS[color_mode]
         image = tf.io.decode_image(tf.io.read_file(path), channels, expand_animations=False)
-        image = tf.image.resize(image, image_size, method=interpolation)
-        image.set_shape((*image_size, channels))
+        if image_size is not None:
+            image = tf.image.resize(image, image_size, method=interpolation)
+        image.set_shape((*(image_size or (None, None)), channels))
         return image, label
 
-    return (np.asarray(listing.file_paths), labels), read
+    # As bytes: NumPy takes four for each character of text.
+    return (np.asarray(listing.file_paths, "S"), labels), read

@@ -101,11 +101,26 @@ def carries_ids(dataset: tf.data.Dataset) -> bool:
     return isinstance(dataset.element_spec[0], Identified)
 
 
-def numbered(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns a dataset of (sample_id, sample), from what `as_dataset` returned."""
-    if not carries_ids(dataset):
-        return dataset.enumerate()
-    return dataset.map(lambda x, *rest: (tf.cast(x.sample_id, tf.int64), (x.inputs, *rest)))
+def as_tensors(samples: tuple) -> Any:
+    """Returns a tuple of arrays as tensors; those that `as_dataset` takes.
+
+    Args:
+        samples: (x, y) or (x, y, sample_weight), nested, samples first.
+
+    Example:
+
+    >>> x, y = as_tensors(([np.ones((3, 2)), None], [0, 1, 0]))
+    >>> tuple(x[0].shape), x[1], tuple(y.shape)
+    ((3, 2), None, (3,))
+    """
+    samples = _with_lists_as_inputs(samples)
+    return tf.data.Dataset.from_tensors(samples).get_single_element()
+
+
+def _with_lists_as_inputs(samples: tuple) -> tuple:
+    total = _length(samples)
+    # tf.data would make one tensor of a list, which Keras takes as several inputs.
+    return lists_as_tuples(samples, lambda x: x is None or _shape(x)[:1] == (total,))
 
 
 def _of_arrays(samples: tuple) -> tf.data.Dataset:

@@ -1,6 +1,7 @@
 """Functions of (x, y) mapped over samples and batches that carry ids."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -57,15 +58,25 @@ def _carried(function: Callable, x: Identified, *rest: Any) -> tuple:
     return Identified(result[0], x.sample_id), *result[1:]
 
 
-def preprocessed(preprocess: Callable, numbered: tuple, member: tf.Tensor) -> tuple:
-    """Returns what `preprocess` makes of one sample, with its number and membership."""
-    sample_id, sample = numbered
-    return (sample_id, _checked(preprocess(*sample), "`preprocess`")), member
+def preprocessed(
+    preprocess: Callable, sample_seed: Callable, sample_id: tf.Tensor, sample: tuple
+) -> tuple:
+    """Returns what `preprocess` makes of one sample, with its number.
+
+    Args:
+        preprocess: a function of a sample. If it has a parameter `seed`, it is given one.
+        sample_seed: function of a number that returns the seed, an integer tensor (2,).
+        sample_id: scalar int64 tensor, the number.
+        sample: (x, y) or (x, y, sample_weight), or what such is read from.
+    """
+    seeded = "seed" in inspect.signature(preprocess).parameters
+    seed = {"seed": sample_seed(sample_id)} if seeded else {}
+    return sample_id, _checked(preprocess(*sample, **seed), "`preprocess`")
 
 
-def identified(numbered: tuple, member: tf.Tensor) -> tuple:
+def identified(sample_id: tf.Tensor, sample: tuple) -> tuple:
     """Returns numbered samples as Keras takes them, with the ids in their inputs."""
-    sample_id, (x, *rest) = numbered
+    x, *rest = sample
     return Identified(x, sample_id), *rest
 
 

@@ -66,13 +66,13 @@ class Updater(Configurable):
         return Mutation(drop_to, grow_to, self.gradient)
 
     def drop_scores(self, kernel: np.ndarray, gradient: np.ndarray | None) -> np.ndarray:
-        """Returns each weight's importance; the least important units are dropped."""
+        """Returns each weight's importance, a new array; the least important are dropped."""
         return np.abs(kernel)
 
     def grow_scores(
         self, kernel: np.ndarray, gradient: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Returns each weight's claim to grow; random unless overridden."""
+        """Returns each weight's claim to grow, a new array; random unless overridden."""
         return rng.random(kernel.shape, np.float32)
 
 

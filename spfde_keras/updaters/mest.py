@@ -25,7 +25,10 @@ class _ElasticMutation(Updater):
 
     def drop_scores(self, kernel: np.ndarray, gradient: np.ndarray | None) -> np.ndarray:
         assert gradient is not None  # `self.gradient` asks for it
-        return np.abs(kernel) + self.lam * np.abs(gradient)
+        importance = np.abs(gradient)
+        importance *= self.lam  # in place: a kernel may be large
+        importance += np.abs(kernel)
+        return importance
 
 
 @register("mest_em")

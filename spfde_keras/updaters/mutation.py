@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,22 +91,40 @@ def carry_out(
     kernel = layout.to_canonical(kernel)
     if gradient is not None:
         gradient = layout.to_canonical(gradient)
+    given = (kernel, gradient)
 
     units = active
     if mutation.drop_to is not None:
         count = subnet.count(mutation.drop_to)
         if count < np.count_nonzero(active):
-            scores = scheme.scores(updater.drop_scores(kernel, gradient))
-            units = scheme.select(np.where(active, scores, -np.inf), count, shape)
+            scores = scheme.scores(updater.drop_scores(*given))
+            units = scheme.select(_set(scores, ~active, -np.inf, given), count, shape)
+            del scores
     if mutation.grow_to is not None:
         count = subnet.count(mutation.grow_to)
         if count > np.count_nonzero(units):
-            claims = scheme.scores(updater.grow_scores(kernel, gradient, rng))
+            claims = scheme.scores(updater.grow_scores(*given, rng))
             # A unit may come straight back, as in RigL; it has then not changed at all.
-            units = scheme.select(np.where(units, np.inf, claims), count, shape)
+            units = scheme.select(_set(claims, units, np.inf, given), count, shape)
+            del claims
     after = scheme.expand(units, shape)
-    fresh = np.zeros_like(mask)
-    if not np.array_equal(before, after):
-        fresh = subnet.replace(layout.from_canonical(after))
     overlap = np.count_nonzero(before & after) / max(1, int(np.count_nonzero(before)))
+    if np.array_equal(before, after):
+        fresh = np.zeros_like(mask)
+    else:
+        fresh = subnet.replace(layout.from_canonical(after))
     return Change(fresh, float(overlap))
+
+
+def _set(
+    scores: np.ndarray, where: np.ndarray, value: float, given: Sequence[np.ndarray | None]
+) -> np.ndarray:
+    """Returns scores with `value` at some places; in place, unless they belong to what was given.
+
+    A large kernel is copied as rarely as possible.
+    """
+    own = not any(array is not None and np.may_share_memory(scores, array) for array in given)
+    if not (own and scores.flags.writeable):
+        return np.where(where, value, scores)
+    scores[where] = value
+    return scores

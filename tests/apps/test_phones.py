@@ -53,10 +53,10 @@ def test_each_signature_is_measured_by_itself(model, pairs, runtime):
     assert runtime == [("file", "plain"), ("file", "inverse")]
 
 
-def test_many_samples_are_thinned_out_evenly(model, pairs, runtime, monkeypatch):
-    monkeypatch.setattr(phones, "_MOST_BYTES", 2 * 8)  # two samples of two floats
-    # The first and the third of four: right, wrong.
-    assert phones.sparse_mode_accuracies(model, "file", *pairs) == [measured(1 / 2, 2)]
+def test_so_many_samples_are_used_as_256_mib_hold():
+    assert phones.most((8, 8, 1)) == 2**20
+    assert phones.most((224, 224, 3)) == 445
+    assert phones.most((2**14, 2**14, 3)) == 1
 
 
 def test_a_failing_runtime_is_a_line(model, pairs, runtime, capsys):

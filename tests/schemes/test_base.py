@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from spfde_keras.schemes import base
 from spfde_keras.schemes.base import top, top_along, top_within
 
 INF = np.inf
@@ -34,6 +35,28 @@ def test_top_is_exact_among_many_ties(seed):
         expected = np.zeros(scores.size, bool)
         expected[order[: min(count, eligible)]] = True
         np.testing.assert_array_equal(top(scores, count).ravel(), expected)
+
+
+@pytest.mark.parametrize("kind", ["normal", "few values", "one value", "mostly -inf", "ascending"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_top_of_a_large_array_is_that_of_a_sort(monkeypatch, kind, dtype):
+    monkeypatch.setattr(base, "_PART", 100)
+    monkeypatch.setattr(base, "_SAMPLED", 500)
+    rng = np.random.default_rng(0)
+    scores = {
+        "normal": lambda: rng.normal(size=5000),
+        "few values": lambda: rng.integers(0, 3, 5000),
+        "one value": lambda: np.full(5000, 2.0),
+        "mostly -inf": lambda: np.where(rng.random(5000) < 0.9, -INF, rng.random(5000)),
+        "ascending": lambda: np.arange(5000.0),
+    }[kind]().astype(dtype)
+    scores[rng.integers(0, 5000, 30)] = np.repeat([INF, -INF, np.nan], 10)
+    order = np.argsort(np.where(np.isnan(scores), INF, -scores), kind="stable")
+    eligible = np.count_nonzero(scores > -INF)
+    for count in (11, 50, eligible // 2, eligible - 50, eligible - 1):
+        expected = np.zeros(5000, bool)
+        expected[order[:count]] = True
+        np.testing.assert_array_equal(top(scores, count), expected)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

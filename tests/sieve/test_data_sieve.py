@@ -151,7 +151,8 @@ def test_a_dataset_gives_the_same_batches_as_its_arrays():
     x, y = np.arange(20.0), np.arange(20) % 2
     arrays = DataSieve((x, y), seed=3)
     dataset = DataSieve(tf.data.Dataset.from_tensor_slices((x, y)), seed=3)
-    assert ids_of(arrays.batches(4)) == ids_of(dataset.batches(4))
+    assert ids_of(arrays.batches(4, shuffle=7)) == ids_of(dataset.batches(4, shuffle=7))
+    assert ids_of(arrays.batches(4, shuffle=False)) == ids_of(dataset.batches(4, shuffle=False))
 
 
 @pytest.mark.parametrize("batch_size, drop, sizes", [(4, False, [4, 2]), (4, True, [4])])

@@ -6,6 +6,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from spfde_keras.sieve.data_sieve import DataSieve
 
@@ -75,3 +76,10 @@ def test_what_is_no_folder_of_images_is_refused(folder):
         DataSieve.from_directory(folder, label_mode="best")
     with pytest.raises(ValueError, match="No images found"):
         DataSieve.from_directory(pathlib.Path(folder) / "cats" / "more")
+
+
+def test_images_can_be_left_as_large_as_they_are(folder):
+    keras.utils.save_img(folder / "cats" / "large.png", np.full((9, 11, 3), 7.0), scale=False)
+    sieve = DataSieve.from_directory(folder, image_size=None, fraction=0.0)
+    x, _ = read(sieve, preprocess=lambda x, y: (tf.shape(x), y))
+    assert sorted(map(tuple, x.inputs.numpy().tolist())) == [(5, 7, 3)] * 6 + [(9, 11, 3)]

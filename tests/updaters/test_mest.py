@@ -74,7 +74,7 @@ def test_ems_trains_denser_between_updates_and_settles_at_its_density(kernel, ma
     assert change.fresh.sum() == 4 and change.overlap == 1.0
 
     # Training moves grown weights; the four least important of the twelve go again.
-    trained, masks = mask.read()
+    trained, masks = map(np.copy, mask.read())
     grown = np.argwhere(change.fresh)
     trained[tuple(grown[0])], trained[tuple(grown[1])] = 10, -9
     trained[tuple(grown[2])], trained[tuple(grown[3])] = 0.5, 0.25

@@ -48,7 +48,7 @@ def test_masks_rest_from_stop_on_itself():
 def test_with_stop_1_it_mutates_until_the_end_and_visits_new_weights(kernel, make_mask):
     """In-time over-parameterisation: many updates see many more weights than are kept."""
     updater, mask = SET(0.25, stop=1.0), make_mask(kernel)
-    seen = mask.read()[1][0]
+    seen = mask.read()[1][0].copy()
     for event in range(19):
         mutate(updater, Moment.UPDATE, mask.subnets[0], event / 20, np.random.default_rng(event))
         seen |= mask.read()[1][0]

@@ -68,7 +68,7 @@ def build(run: str, dense: str, out: str, node_modules: str) -> None:
         ValueError: something is missing, or the files are not of one classifier of the digits.
     """
     results, files = _read_run(run), {"dense": dense, "sparse": os.path.join(run, "model.tflite")}
-    dataset = datasets.load("digits")
+    dataset = datasets.load_arrays("digits")
     shown = _first_of_each(dataset.test_y, _SAMPLES_OF_EACH_DIGIT)
     _check(files, results, dataset.test_x[shown])
     litert = pathlib.Path(node_modules, os.path.dirname(_LITERT))
