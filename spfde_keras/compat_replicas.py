@@ -28,7 +28,8 @@ class KerasStrategy:
         self._whole = whole
 
     def experimental_distribute_dataset(self, dataset: tf.data.Dataset) -> Any:
-        return self._replicas.distributed(dataset, self._whole)
+        own = getattr(dataset, "of_one_worker", False)
+        return self._replicas.distributed(dataset, self._whole, own)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._replicas.strategy, name)

@@ -24,6 +24,13 @@ def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArg
             # Given to Keras, an iteration would go on over several epochs, past updates.
             callback.most_steps = bound.arguments.get("steps_per_epoch")
             bound.arguments["steps_per_epoch"] = None
+    replicas = model.replicas
+    share = getattr(bound.arguments.get("x"), "share", None)
+    if share is not None and replicas.workers > 1 and not bound.arguments.get("class_weight"):
+        own = share(replicas.worker, replicas.workers)
+        if own is not None:
+            compat.replace_methods(own, of_one_worker=True)
+            bound.arguments["x"] = own
     return bound
 
 

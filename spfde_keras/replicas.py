@@ -115,7 +115,7 @@ class Replicas:
             if differs:
                 raise RuntimeError(f"{name} must be the same on all {self.workers} workers.")
 
-    def distributed(self, batches: tf.data.Dataset, whole: bool = False) -> Any:
+    def distributed(self, batches: tf.data.Dataset, whole: bool = False, own: bool = False) -> Any:
         """Returns a dataset of batches, each of them spread evenly over the replicas.
 
         TensorFlow fills one replica after the other, which leaves some of an incomplete batch
@@ -124,10 +124,11 @@ class Replicas:
         Args:
             batches: dataset of batches; the same on all workers.
             whole: bool, whether each worker gets whole batches, for its own replicas.
+            own: bool, whether they are this worker's parts of batches already.
         """
-        if self.workers > 1:
+        if self.workers > 1 and not own:
             self._check_first(batches)
-        first, count = (0, self.here) if whole else (self.worker * self.here, self.count)
+        first, count = (0, self.here) if whole or own else (self.worker * self.here, self.count)
         shares = range(first, first + self.here)
         return self.strategy.distribute_datasets_from_function(
             lambda context: batches.flat_map(

@@ -241,26 +241,51 @@ class DataSieve(SavedState):
             )
         self._batching = (batch_size, drop_remainder)
         self._preprocessed = preprocess is not None
-        source = self._source
-        functions = [each for each in (source.read, preprocess) if each is not None]
+        functions = [each for each in (self._source.read, preprocess) if each is not None]
+
+        def finished(dataset: tf.data.Dataset) -> tf.data.Dataset:
+            dataset = dataset.map(mapping.identified)
+            if self.fixed_size:
+                dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
+            return dataset.prefetch(tf.data.AUTOTUNE)
+
+        def share(worker: int, workers: int) -> tf.data.Dataset | None:
+            if not functions or batch_size % workers:
+                return None  # nothing is dear enough, or parts would differ in size
+            return finished(self._made(functions, shuffle, worker, workers))
+
         if functions:
-            dataset = self._epochs(source.chosen, shuffle)
-            for function in functions:
-                dataset = dataset.map(
-                    functools.partial(mapping.preprocessed, function, self._sample_seed),
-                    num_parallel_calls=tf.data.AUTOTUNE,
-                    deterministic=True,
-                )
-            dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+            dataset = self._made(functions, shuffle)
         else:
             batched = functools.partial(
-                source.batched, batch_size=batch_size, drop_remainder=drop_remainder
+                self._source.batched, batch_size=batch_size, drop_remainder=drop_remainder
             )
             dataset = self._epochs(batched, shuffle)
-        dataset = dataset.map(mapping.identified)
-        if self.fixed_size:
-            dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
-        return mapping.past_ids(dataset.prefetch(tf.data.AUTOTUNE), self._is_mapped)
+        return mapping.past_ids(finished(dataset), self._is_mapped, share)
+
+    def _made(
+        self, functions: Sequence[Callable], shuffle: bool | int, worker: int = 0, workers: int = 1
+    ) -> tf.data.Dataset:
+        """Batches of samples that functions make, or a worker's part of each of them."""
+        assert self._batching is not None
+        batch_size, drop_remainder = self._batching
+
+        def chosen(member: tf.Tensor, order: Order) -> tf.data.Dataset:
+            dataset = self._source.chosen(member, order)
+            if drop_remainder:
+                count = tf.math.count_nonzero(member)
+                dataset = dataset.take(count // batch_size * batch_size)
+            # Of each batch as many as of the next, and before they are read.
+            return dataset.shard(workers, worker)
+
+        dataset = self._epochs(chosen, shuffle)
+        for function in functions:
+            dataset = dataset.map(
+                functools.partial(mapping.preprocessed, function, self._sample_seed),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        return dataset.batch(batch_size // workers, drop_remainder=drop_remainder)
 
     def _is_mapped(self) -> None:
         self._preprocessed = True

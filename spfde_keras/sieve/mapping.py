@@ -27,12 +27,19 @@ def without_ids(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return type(dataset).map(dataset, lambda x, *rest: (x.inputs, *rest))
 
 
-def past_ids(dataset: tf.data.Dataset, told: Callable[[], None]) -> tf.data.Dataset:
+Share = Callable[[int, int], tf.data.Dataset | None]
+
+
+def past_ids(
+    dataset: tf.data.Dataset, told: Callable[[], None], share: Share = lambda *_: None
+) -> tf.data.Dataset:
     """Gives a dataset of `Identified` batches a `map` that takes functions of (x, y).
 
     Args:
         dataset: batches of (Identified(x, sample_id), y), or with sample_weight as third.
         told: called when a function is mapped, which may change labels.
+        share: function of the number of a worker and of how many there are, which returns the
+            dataset with the worker's part of each batch alone; None where it cannot be divided.
 
     Returns:
         The dataset. What is made of it by `map`, `prefetch` and the like has such a `map`, too.
@@ -40,16 +47,21 @@ def past_ids(dataset: tf.data.Dataset, told: Callable[[], None]) -> tf.data.Data
 
     def mapped(function: Callable, *args: Any, **kwargs: Any) -> tf.data.Dataset:
         told()
-        with_ids = functools.partial(_carried, function)
-        return past_ids(type(dataset).map(dataset, with_ids, *args, **kwargs), told)
+        return past_ids(*_both("map", functools.partial(_carried, function), *args, **kwargs))
+
+    def _both(name: str, *args: Any, **kwargs: Any) -> tuple:
+        def derived(parent: tf.data.Dataset | None) -> Any:
+            if parent is None:
+                return None
+            return getattr(tf.data.Dataset, name)(parent, *args, **kwargs)
+
+        return derived(dataset), told, lambda *worker: derived(share(*worker))
 
     def kept(name: str) -> Callable:
-        return lambda *args, **kwargs: past_ids(
-            getattr(type(dataset), name)(dataset, *args, **kwargs), told
-        )
+        return lambda *args, **kwargs: past_ids(*_both(name, *args, **kwargs))
 
     same = {name: kept(name) for name in ("prefetch", "shuffle", "take", "with_options")}
-    compat.replace_methods(dataset, map=mapped, **same)
+    compat.replace_methods(dataset, map=mapped, share=share, **same)
     return dataset
 
 

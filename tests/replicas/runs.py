@@ -61,10 +61,14 @@ def compiled(sparsity, initial="random", net=mlp) -> spfde_keras.SparseModel:
     return model
 
 
-def fit(model: spfde_keras.SparseModel, callback: SparseTraining, *others, **options) -> dict:
+def fit(
+    model: spfde_keras.SparseModel, callback: SparseTraining, *others, preprocess=None, **options
+) -> dict:
     sieve = callback.sieve
     # The last batch of an epoch is incomplete: 10 samples.
-    data = {"x": X, "y": Y, "batch_size": BATCH} if sieve is None else {"x": sieve.batches(BATCH)}
+    data = {"x": X, "y": Y, "batch_size": BATCH}
+    if sieve is not None:
+        data = {"x": sieve.batches(BATCH, preprocess)}
     return model.fit(
         **data, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[callback, *others], **options
     ).history
@@ -87,9 +91,11 @@ def write(name: str, model: spfde_keras.SparseModel, **arrays) -> None:
     np.savez(FOLDER / f"{name}-{STRATEGY}-{model.replicas.worker}.npz", **arrays)
 
 
-def train(name: str, callback: SparseTraining, sparsity=0.7, others=(), **options) -> None:
+def train(
+    name: str, callback: SparseTraining, sparsity=0.7, others=(), preprocess=None, **options
+) -> None:
     model = compiled(sparsity, **options)
-    logs = fit(model, callback, *others)
+    logs = fit(model, callback, *others, preprocess=preprocess)
     logs = {f"log_{key}": np.array(values) for key, values in logs.items()}
     write(name, model, **state(model, callback.sieve), **logs)
 
@@ -177,7 +183,9 @@ def refused() -> None:
 
 CASES = {
     **{name: lambda name=name: train(name, spfde(name)) for name in
-       ("static", "set", "rigl", "mest_em", "mest_ems", "prune_and_regrow")},
+       ("static", "rigl", "mest_em", "mest_ems", "prune_and_regrow")},
+    # Each worker reads its own samples.
+    "set": lambda: train("set", spfde("set"), preprocess=lambda x, y: (2 * x, y)),
     "magnitude": lambda: train("magnitude", spfde("magnitude"), initial="dense"),
     "dense": lambda: train("dense", spfde("static"), None),
     "ast": lambda: train("ast", ast(), [0.5, 0.75]),

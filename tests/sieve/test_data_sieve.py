@@ -337,3 +337,30 @@ def test_epoch_steps_are_those_of_the_batches_made_last():
     assert sieve.epoch_steps == 2
     sieve.batches(4, drop_remainder=True)
     assert sieve.epoch_steps == 1
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_workers_read_a_part_of_each_batch(drop):
+    sieve = DataSieve((np.arange(90.0), np.arange(90) % 2), fraction=16 / 90)
+    read = []
+
+    def preprocess(x, y):
+        tf.numpy_function(lambda x: read.append(float(x)), [x], [])
+        return 2 * x, y
+
+    batches = sieve.batches(16, preprocess, drop_remainder=drop).map(lambda x, y: (x + 1, y))
+
+    def samples(dataset):
+        sieve.start_epoch(1)
+        return [dict(zip(x.sample_id.numpy(), x.inputs.numpy(), strict=True)) for x, _ in dataset]
+
+    whole, parts = samples(batches), [samples(batches.share(worker, 4)) for worker in range(4)]
+    assert [len(part) for part in parts] == [len(whole)] * 4 == [4 if drop else 5] * 4
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert {key: value for share in shares for key, value in share.items()} == batch
+        assert sum(map(len, shares)) == len(batch)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    read.clear()
+    samples(batches.share(3, 4))
+    assert len(read) <= 20
+    assert batches.share(0, 3) is None and sieve.batches(16).share(0, 4) is None
