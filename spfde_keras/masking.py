@@ -156,7 +156,7 @@ class Mask(keras.layers.Layer):
     def density(self) -> float:
         """The share of weights kept now, averaged over the sub-nets."""
         masks = self.read()[1]
-        return np.count_nonzero(masks) / masks.size
+        return float(np.count_nonzero(masks) / masks.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Subnet:
     def density(self) -> float:
         """The share of weights that this sub-net keeps now."""
         mask = self.mask.read()[1][self.index]
-        return np.count_nonzero(mask) / mask.size
+        return float(np.count_nonzero(mask) / mask.size)
 
     @property
     def is_settled(self) -> bool:
