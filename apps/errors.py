@@ -19,7 +19,7 @@ class Stopped(BaseException):
 
 @contextlib.contextmanager
 def stoppable(then: str) -> Iterator[None]:
-    """Raises `Stopped` where SIGTERM comes in, instead of ending the process without a word.
+    """Raises `Stopped` where SIGTERM or Ctrl+C comes in, instead of ending without a word.
 
     Args:
         then: what can be done then.
@@ -33,6 +33,8 @@ def stoppable(then: str) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop) if handles else None
     try:
         yield
+    except KeyboardInterrupt:
+        raise Stopped(f"interrupted; {then}") from None
     finally:
         if handles:
             signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from spfde_keras import compat, compat_replicas
+from spfde_keras.sieve.data_sieve import DataSieve
+from spfde_keras.sieve.epochs import SieveEpochs
+from spfde_keras.sieve.inputs import carries_ids
 
 
 def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArguments:
     """Returns the arguments of `fit` by name, with its callbacks arranged."""
     bound = inspect.signature(keras.Model.fit).bind(model, *args, **kwargs)
+    _check_sieve(bound.arguments)
     callbacks = bound.arguments.get("callbacks")
     if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = arranged(keras.tree.flatten(callbacks))
@@ -32,6 +37,25 @@ def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArg
             compat.replace_methods(own, of_one_worker=True)
             bound.arguments["x"] = own
     return bound
+
+
+def _check_sieve(arguments: Mapping[str, Any]) -> None:
+    """Refuses a sieve in place of its batches; warns where nothing would exchange its samples."""
+    x, callbacks = arguments.get("x"), keras.tree.flatten(arguments.get("callbacks"))
+    if isinstance(x, DataSieve):
+        raise ValueError(
+            "`x` must be the batches of a sieve: fit(sieve.batches(batch_size)). Received: the "
+            "DataSieve itself"
+        )
+    if not isinstance(x, tf.data.Dataset) or not carries_ids(x):
+        return
+    follows = (keras.callbacks.CallbackList, SieveEpochs)
+    if not any(leads(one) or isinstance(one, follows) for one in callbacks):
+        warnings.warn(
+            "Nothing exchanges the samples of the sieve, so that those left out now stay out: "
+            "pass callbacks=[SpFDE(sieve=sieve)] to `fit`, too.",
+            stacklevel=4,
+        )
 
 
 def arranged(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:

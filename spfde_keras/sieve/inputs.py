@@ -98,7 +98,8 @@ def with_ids(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 def carries_ids(dataset: tf.data.Dataset) -> bool:
     """Returns whether the inputs of a dataset's samples are `Identified`."""
-    return isinstance(dataset.element_spec[0], Identified)
+    spec = dataset.element_spec
+    return isinstance(spec, tuple) and bool(spec) and isinstance(spec[0], Identified)
 
 
 def as_tensors(samples: tuple) -> Any:

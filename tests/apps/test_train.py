@@ -605,13 +605,18 @@ def test_a_pixel_that_is_no_number_ends_the_run_at_once(tmp_path, monkeypatch, c
     assert "the inputs of sample id 5." in line
 
 
-def test_sigterm_ends_a_run_with_a_status_of_its_own(tmp_path, monkeypatch, capsys, no_export):
+@pytest.mark.parametrize(
+    "sent, said", [(signal.SIGTERM, "told to stop by SIGTERM"), (signal.SIGINT, "interrupted")]
+)
+def test_a_run_that_is_told_to_stop_ends_with_a_status_of_its_own(
+    tmp_path, monkeypatch, capsys, no_export, sent, said
+):
     end = results.Recorder.on_epoch_end
 
     def terminated(self, epoch, logs=None):
         end(self, epoch, logs)
         if epoch == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), sent)
 
     before = signal.getsignal(signal.SIGTERM)
     given = [f"--{name}={value}" for name, value in (SHORT | {"output_dir": tmp_path}).items()]
@@ -619,7 +624,7 @@ def test_sigterm_ends_a_run_with_a_status_of_its_own(tmp_path, monkeypatch, caps
         patch.setattr(results.Recorder, "on_epoch_end", terminated)
         assert train.main(given) == errors.STOPPED == 75
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("stopped: told to stop by SIGTERM; `--resume` goes on from the last ")
+    assert line.startswith(f"stopped: {said}; `--resume` goes on from the last ")
     assert signal.getsignal(signal.SIGTERM) is before
     assert train.main([*given, "--resume"]) == 0
     assert "Resuming after epoch 2" in capsys.readouterr().out

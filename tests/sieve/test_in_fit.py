@@ -1,9 +1,12 @@
 """The sieve while Keras trains with it."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 
+from spfde_keras import sparsify
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.policies import OneTime
@@ -86,3 +89,25 @@ def test_fit_counts_a_known_flip_of_predictions(jit_compile):
     assert sieve.learned.numpy().all()
     fit(model, sieve.batches(4), [Flip()], epochs=4, initial_epoch=2)
     np.testing.assert_array_equal(sieve.forgets.numpy(), np.where(right, 2, 1))
+
+
+def test_a_sieve_in_place_of_its_batches_is_refused():
+    model, sieve = compiled_with_sieve()
+    with pytest.raises(ValueError, match="`x` must be the batches of a sieve.*DataSieve itself"):
+        model.fit(sieve, verbose=0)
+
+
+def test_batches_without_what_exchanges_samples_are_told():
+    model, sieve = compiled_with_sieve()
+    with pytest.warns(UserWarning, match="Nothing exchanges the samples of the sieve"):
+        model.fit(sieve.batches(4), verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(sieve.batches(4), verbose=0, shuffle=False, callbacks=[SieveEpochs(sieve)])
+
+
+def compiled_with_sieve():
+    mlp = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    model = sparsify(mlp, 0.5, dense=())
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model, DataSieve((np.zeros((8, 2)), np.arange(8) % 2))
