@@ -8,12 +8,15 @@ saved by freezing and a fifth of the samples left out at a time. `--help` lists 
 continues it, as it does after a crash.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 
 from . import program
 from .config import RunConfig
 from .errors import stoppable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,9 +36,17 @@ def _train(config: RunConfig) -> None:
 
     folder = results.RunFolder(config)
     with stoppable(f"`--resume` goes on from the last whole epoch in {folder.path}"):
-        found = folder.finished()
-        if found is None:
-            found = training.train(training.prepare(config))
+        try:
+            found = folder.finished()
+            if found is None:
+                found = training.train(training.prepare(config))
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise OSError(
+                f"The disk is full, or has no room for this user: make some, then `--resume` goes "
+                f"on. Received: {folder.path} ({error.strerror})"
+            ) from None
     print(results.table(found))
     print(f"results in {folder.path}")
 

@@ -97,9 +97,8 @@ class Resume(keras.callbacks.Callback):
             self._states.write(done, lambda folder: self._checkpoint.save(folder, facts))
         except OSError as error:
             raise OSError(
-                f"The state after epoch {done} cannot be written, so training stops; it can be "
-                f"resumed from the one before. Received: {self._states.path} "
-                f"({error.strerror or error})"
+                f"The state after epoch {done} cannot be written, so training stops; those before "
+                f"are as they were. Received: {self._states.path} ({error.strerror or error})"
             ) from None
 
     def on_train_end(self, logs: dict | None = None) -> None:

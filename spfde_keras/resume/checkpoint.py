@@ -1,6 +1,7 @@
 """All that a run needs to go on, as one checkpoint of TensorFlow."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Checkpoint:
         try:
             self._checkpoint(kept).write(str(folder / _NAME))
         except tf.errors.OpError as error:
-            raise OSError(error.message) from None
+            raise OSError(_plain(error)) from None
 
     def damage(self, folder: Path, epoch: int) -> str | None:
         """Returns what is wrong with the files of a state, None if nothing is.
@@ -83,7 +84,7 @@ class Checkpoint:
                 reader.get_tensor(name)
             found = self.facts(folder).get("epoch")
         except Exception as error:  # of many classes, as many as there are damages
-            return " ".join(str(getattr(error, "message", error)).split())
+            return _plain(error)
         return None if found == epoch else f"it is of epoch {found}"
 
     def facts(self, folder: Path) -> dict[str, Any]:
@@ -124,6 +125,12 @@ class Checkpoint:
         facts = Facts()
         tf.train.Checkpoint(facts=facts).read(str(folder / _NAME)).expect_partial()
         return facts.values
+
+
+def _plain(error: Exception) -> str:
+    """What an error says, in one line, without where TensorFlow was when it came."""
+    message = str(getattr(error, "message", error))
+    return " ".join(re.sub(r"\{\{.*?\}\}|\[Op:.*", "", message).split())
 
 
 def _text(described: list) -> str:
