@@ -14,7 +14,9 @@ from typing import Any
 import keras
 
 from spfde_keras.files import flush, replacing
-from spfde_keras.resume import OwnFolder, Resume, States
+from spfde_keras.resume import Resume
+from spfde_keras.resume.folder import OwnFolder
+from spfde_keras.resume.states import States
 
 from .config import RunConfig
 from .program import Options, option
