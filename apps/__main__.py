@@ -11,7 +11,7 @@ import importlib.resources
 import sys
 from collections.abc import Sequence
 
-from .errors import UsageError, report
+from .errors import report
 
 PROGRAMS = {
     "train": "train",
@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if name not in PROGRAMS:
             known = ", ".join(PROGRAMS)
-            raise UsageError(f"`spfde` must be followed by one of {known}. Received: {name}")
+            raise ValueError(f"`spfde` must be followed by one of {known}. Received: {name}")
         return importlib.import_module(f".{PROGRAMS[name]}", __package__).main(rest)
-    except (UsageError, ImportError, BrokenPipeError) as error:
+    except (ValueError, ImportError, BrokenPipeError) as error:
         return report(error)
 
 

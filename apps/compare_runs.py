@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from . import program, results
+from . import finished, program
 
 # Options that do not change what is trained.
 _FREE = ("seed", "data_dir", "output_dir", "resume", "export")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(results.Finished):
+class Options(finished.Finished):
     """The options of the program."""
 
     json: str | None = program.option(None, "file to write the table to", written=True)
@@ -53,7 +53,7 @@ def compare(folders: Sequence[str | os.PathLike]) -> dict:
     Raises:
         ValueError: a folder without results, or two runs of the same options and seed.
     """
-    runs = {str(folder): results.read(folder) for folder in folders}
+    runs = {str(folder): finished.read(folder) for folder in folders}
     configs = [run["config"] for run in runs.values()]
     names = [name for name in dict.fromkeys(n for c in configs for n in c) if name not in _FREE]
     differing = [name for name in names if len({str(c.get(name)) for c in configs}) > 1]

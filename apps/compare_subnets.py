@@ -13,9 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from spfde_keras.files import replacing
-
-from . import plots, program, results
+from . import finished, program
 from .config import ALTERNATING
 
 _METHODS = ("AST", "AST, uncorrected", "joint", "separate")
@@ -34,12 +32,9 @@ _FREE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(program.Options):
+class Options(finished.Finished):
     """The options of the program."""
 
-    folders: tuple[str, ...] = program.option(
-        (), "folders of finished runs", several=str, positional=True
-    )
     picture: str | None = program.option(None, "PNG file to draw accuracies to", written=True)
     json: str | None = program.option(None, "file to write the table to", written=True)
 
@@ -50,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_comparison(options: Options) -> None:
+    if options.picture:
+        from spfde_keras.files import replacing  # with TensorFlow, which no table needs
+
+        from . import plots
     table = compare(options.folders)
     print(render(table))
     if options.json:
@@ -120,7 +119,7 @@ def render(table: Mapping) -> str:
 
 
 def _read(folder: str | os.PathLike) -> dict:
-    found = results.read(folder)
+    found = finished.read(folder)
     method = found["config"]["method"]
     if method not in ALTERNATING:
         raise ValueError(

@@ -59,6 +59,8 @@ class RunConfig(Options):
         "share of zeros; if unset 0.9, or as an N:M scheme says; several with commas: a sub-net "
         "for each",
         several=float,
+        least=0,
+        below=1,
     )
     scheme: tuple[str, ...] = option(
         "unstructured",
@@ -97,7 +99,7 @@ class RunConfig(Options):
         "single_shot", "when blocks freeze", choices=lambda: families.names("freezing.schemes")
     )
     sieve_fraction: float = option(
-        0.2, "share of the samples set aside at a time; 0 uses all", least=0, topic="sieve"
+        0.2, "share of the samples set aside at a time; 0 uses all", least=0, below=1, topic="sieve"
     )
     sieve_policy: str = option(
         "circular", "do samples come back?", choices=lambda: families.names("sieve.policies")
@@ -159,7 +161,11 @@ class RunConfig(Options):
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     def check_resumes(self, earlier: Mapping) -> None:
-        """Raises `ValueError` naming the flags in which this run differs from the `earlier` one."""
+        """Raises `ValueError` naming the flags in which this run differs from the `earlier` one.
+
+        Options that there were not yet when that one began had their defaults.
+        """
+        earlier = json.loads(RunConfig(epochs=self.epochs).to_json()) | dict(earlier)
         changed = [
             f"--{name} was {text(earlier.get(name))}, is {text(value)}"
             for name, value in json.loads(self.to_json()).items()

@@ -10,15 +10,15 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import keras
-import numpy as np
-
-import spfde_keras
-from spfde_keras.export import PRECISIONS, export_tflite
+from typing import TYPE_CHECKING, Any
 
 from . import program
+
+if TYPE_CHECKING:
+    import keras  # otherwise imported with TensorFlow, for which `--help` need not wait
+
+PRECISIONS = ("float32", "float16", "int8_dynamic", "int8_full")
+"""The names of those of the library."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Options(program.Options):
 
     source: str | None = program.option(None, "the .keras file", positional=True)
     target: str | None = program.option(None, "the .tflite file", positional=True)
-    precision: str = program.option("float32", "how numbers are stored", choices=tuple(PRECISIONS))
+    precision: str = program.option("float32", "how numbers are stored", choices=PRECISIONS)
     sparse: bool | None = program.option(
         None, "store weights sparse; if unset, where the precision allows it"
     )
@@ -51,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _convert(options: Options) -> None:
+    import numpy as np
+
+    from spfde_keras.export import export_tflite
+
     arguments = dataclasses.asdict(options)
     source, target = arguments.pop("source"), arguments.pop("target")
     data = arguments["representative_data"]
@@ -60,7 +64,9 @@ def _convert(options: Options) -> None:
     print(export_tflite(model, target, **arguments))
 
 
-def _load_model(path: str) -> keras.Model:
+def _load_model(path: str) -> "keras.Model":
+    import spfde_keras
+
     return spfde_keras.load_model(path, compile=False)
 
 

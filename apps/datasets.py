@@ -133,7 +133,10 @@ def _digits(seed: int) -> Dataset:
 
 def _tfds(name: str, data_dir: str | None) -> Dataset:
     if data_dir is None:
-        raise ValueError(f"`data_dir` must be given for dataset `{name}`: its TFDS folder")
+        raise ValueError(
+            f"`data_dir` must be given for dataset `{name}`: a folder with it, as "
+            f"`tfds build {name} --data_dir=FOLDER` prepares it. Received: None"
+        )
     if not os.path.isdir(data_dir):
         raise ValueError(f"`data_dir` must be a folder. Received: {data_dir}")
 
@@ -150,7 +153,7 @@ def _tfds(name: str, data_dir: str | None) -> Dataset:
     if not splits:
         raise ValueError(
             f"`data_dir` must hold the prepared dataset `{name}`. Received: {data_dir}; "
-            f"prepare it there with `tfds build {name}`"
+            f"prepare it there with `tfds build {name} --data_dir={data_dir}`"
         )
     test = next((split for split in ("test", "validation") if split in splits), None)
     if "train" not in splits or test is None:

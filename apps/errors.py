@@ -9,12 +9,8 @@ import threading
 from collections.abc import Iterator
 
 FAILED, MISUSED, STOPPED = 1, 2, 75
-"""Exit statuses: something a program needs is not right, its command line is not, or it was told to
+"""Exit statuses: the program cannot do its work, what it was given is not right, or it was told to
 stop and can be started again (EX_TEMPFAIL, as schedulers know it)."""
-
-
-class UsageError(ValueError):
-    """A command line that cannot be understood."""
 
 
 class Stopped(BaseException):
@@ -43,16 +39,31 @@ def stoppable(then: str) -> Iterator[None]:
 
 
 def report(error: BaseException) -> int:
-    """Prints one line, `error: ...`, and returns the exit status that belongs to it.
+    """Prints an error after `error: `, and returns the exit status that belongs to it.
 
+    A `ValueError` is about flags, their values and the files they name, all others are not.
     Where nobody reads the output any more, as behind `| head`, there is nothing to say.
     """
     if isinstance(error, Stopped):
         print("stopped:", error, file=sys.stderr)
         return STOPPED
     if not (isinstance(error, BrokenPipeError) and _output_is_closed()):
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-    return MISUSED if isinstance(error, UsageError) else FAILED
+        print("error:", on_one_line(error), file=sys.stderr)
+    return MISUSED if isinstance(error, ValueError) else FAILED
+
+
+def on_one_line(message: object) -> str:
+    """Returns a message on one line; each item of a list, `- item`, has a line of its own.
+
+    Example:
+
+    >>> on_one_line("not\\n  good")
+    'not good'
+    """
+    said = ""
+    for line in str(message).splitlines():
+        said += ("\n" if line.startswith("- ") else " ") + " ".join(line.split())
+    return said.strip()
 
 
 def _output_is_closed() -> bool:

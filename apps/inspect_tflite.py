@@ -10,8 +10,6 @@ import json
 import sys
 from collections.abc import Sequence
 
-from spfde_keras.export import inspect_tflite
-
 from . import program
 
 
@@ -34,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _inspect(options: Options) -> None:
+    from spfde_keras.export import inspect_tflite  # with TensorFlow, as in `train`
+
     assert options.file is not None
     report = inspect_tflite(options.file)
     print(json.dumps(report.to_json(), indent=2) if options.json else report)

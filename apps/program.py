@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from .errors import Stopped, UsageError, report
+from .errors import Stopped, on_one_line, report
 from .flag_help import flag_help, now
 
 
@@ -99,7 +99,7 @@ def parse(kind: type[Kind], arguments: Sequence[str]) -> Kind:
         arguments: of the command line, without the program's name.
 
     Raises:
-        UsageError: an unknown flag, or a value that cannot be read or is not allowed.
+        ValueError: an unknown flag, or a value that cannot be read or is not allowed.
     """
     return _options(kind, *_read(kind, arguments))
 
@@ -139,7 +139,7 @@ def run(
 
 
 def _show(message: Warning | str, *_: Any) -> None:
-    print("warning:", " ".join(str(message).split()), file=sys.stderr)
+    print("warning:", on_one_line(message), file=sys.stderr)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -169,7 +169,8 @@ def _check(name: str, value: Any, rules: Mapping) -> None:
     if least is not None and not value >= least:
         raise ValueError(f"`{name}` must be at least {least}. Received: {value}")
     if below is not None and not value < below:
-        raise ValueError(f"`{name}` must be less than {below}. Received: {value}")
+        percent = f"; {value:g} % is {value / 100:g}" if below == 1 < value < 100 else ""
+        raise ValueError(f"`{name}` must be less than {below}. Received: {value}{percent}")
     if rules["written"]:
         path = Path(value)
         if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
@@ -188,8 +189,11 @@ def _read(kind: type[Options], arguments: Sequence[str]) -> tuple[flags.FlagValu
             _define(field, values)
     try:
         return values, values(["program", *arguments])[1:]
+    except flags.CantOpenFlagFileError as error:
+        path = getattr(error.__context__, "filename", "")
+        raise ValueError(f"`flagfile` must be a file that can be read. Received: {path}") from None
     except flags.Error as error:
-        raise UsageError(str(error)) from None
+        raise ValueError(str(error)) from None
 
 
 def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
@@ -216,8 +220,5 @@ def _options(kind: type[Kind], values: flags.FlagValues, rest: list[str]) -> Kin
         elif rest:
             given[field.name], *rest = rest
     if rest:
-        raise UsageError(f"arguments must be flags, as --name=value. Received: {' '.join(rest)}")
-    try:
-        return kind(**given)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise ValueError(f"arguments must be flags, as --name=value. Received: {' '.join(rest)}")
+    return kind(**given)

@@ -8,22 +8,22 @@ The folders are those of runs of `spfde train`.
 import sys
 from collections.abc import Sequence
 
-from . import program, results
+from . import finished, program
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status, as of `program.run`."""
-    return program.run(_print_results, results.Finished, __doc__, arguments)
+    return program.run(_print_results, finished.Finished, __doc__, arguments)
 
 
-def _print_results(options: results.Finished) -> None:
+def _print_results(options: finished.Finished) -> None:
     print("\n\n".join(f"{folder}\n{_table(folder)}" for folder in options.folders))
 
 
 def _table(folder: str) -> str:
-    found = results.read(folder)
+    found = finished.read(folder)
     try:
-        return results.table(found)
+        return finished.table(found)
     except KeyError as missing:
         raise ValueError(
             f"A run must be one of this version. Received: {folder}, whose results.json has no "

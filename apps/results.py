@@ -1,7 +1,6 @@
 """The folder of a run: its files while it goes on, and how finished results are published."""
 
 import csv
-import dataclasses
 import json
 import os
 import pathlib
@@ -18,8 +17,8 @@ from spfde_keras.resume import Resume
 from spfde_keras.resume.folder import OwnFolder
 from spfde_keras.resume.states import States
 
+from . import finished
 from .config import RunConfig
-from .program import Options, option
 
 FILES = ("model.keras", "model.tflite", "history.csv", "training.png", "results.json")
 
@@ -41,18 +40,6 @@ COLUMNS = (
     "gradient_corrections",
     "seconds",
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished(Options):
-    """The options of programs that read finished runs."""
-
-    folders: tuple[str, ...] = option((), "folders of finished runs", several=str, positional=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.folders:
-            raise ValueError("At least one folder of a finished run is needed. Received: none")
 
 
 class RunFolder:
@@ -141,16 +128,17 @@ class RunFolder:
                 "done); --resume continues it, --output_dir keeps both.",
                 stacklevel=2,
             )
+        if not _is_finished(self.path):
+            return
         try:
-            self.config.check_resumes(read(self.path)["config"])
+            self.config.check_resumes(finished.read(self.path)["config"])
         except ValueError as differences:
             changed = str(differences).partition("Received: ")[2]
-            if _is_finished(self.path):
-                warnings.warn(
-                    f"The finished run in {self.path} will be replaced ({changed}); --output_dir "
-                    "keeps both.",
-                    stacklevel=2,
-                )
+            warnings.warn(
+                f"The finished run in {self.path} will be replaced ({changed}); --output_dir keeps "
+                "both.",
+                stacklevel=2,
+            )
 
     def finished(self) -> dict | None:
         """Returns the results, if there is nothing left for `resume` to do; None otherwise.
@@ -163,7 +151,7 @@ class RunFolder:
         self._take()
         if self.unfinished.exists() or not _is_finished(self.path):
             return None
-        found = read(self.path)
+        found = finished.read(self.path)
         self.config.check_resumes(found["config"])
         return found
 
@@ -209,7 +197,7 @@ class RunFolder:
 def _is_finished(folder: pathlib.Path) -> bool:
     """Whether a folder holds the results of a run."""
     try:
-        read(folder)
+        finished.read(folder)
     except ValueError:
         return False
     return True
@@ -302,22 +290,6 @@ def write_history(path: str | os.PathLike, rows: Sequence[Mapping[str, float]]) 
             writer.writerow({k: int(v) if v.is_integer() else v for k, v in row.items()})
 
 
-def read(folder: str | os.PathLike) -> dict:
-    """Returns what `results.json` in the folder of a finished run holds.
-
-    Raises:
-        ValueError: there is none, or it is not of a run.
-    """
-    try:
-        found = json.loads((pathlib.Path(folder) / "results.json").read_text())
-        found["config"]["method"]
-    except (OSError, ValueError, LookupError, TypeError):
-        raise ValueError(
-            f"A folder must hold results.json of a finished run. Received: {folder}"
-        ) from None
-    return found
-
-
 def rounded(value: Any) -> Any:
     """Returns a value, or all those in dictionaries and lists, with 6 significant digits.
 
@@ -329,37 +301,3 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [rounded(part) for part in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def table(results: Mapping) -> str:
-    """Returns the results as a short table to print."""
-    accuracy = [
-        ("test accuracy", "{test_accuracy:.4f}"),
-        ("test accuracy, .tflite", "{tflite_test_accuracy:.4f}"),
-    ]
-    sparse_mode = "{sparse_mode_test_accuracy:.4f}"
-    measured = results["sparse_mode_test_samples"] > 0
-    if measured:
-        text = f"{sparse_mode}, on {{sparse_mode_test_samples}} samples"
-        accuracy.append(("in sparse mode", text))
-    if len(results["subnets"]) > 1:
-        text = "test accuracy {test_accuracy:.4f}, .tflite {tflite_test_accuracy:.4f}"
-        text += f", in sparse mode {sparse_mode}" if measured else ""
-        accuracy = [(s["name"], text.format(**s)) for s in results["subnets"]]
-    lines = [
-        *accuracy,
-        ("sparsity", "{sparsity:.4f}"),
-        ("training FLOPs", "{training_flops:.3g}, {flops_share:.3f} of dense"),
-        ("samples in use", "{active_samples} of {train_samples}"),
-        ("frozen blocks", "{frozen_blocks} of {blocks}"),
-        (".tflite", "{tflite_bytes:,} bytes, {tflite_share:.3f} of dense"),
-        ("on phones", _ON_PHONES[results["tflite_runs_sparse"]]),
-        ("time", "{wall_time_s:.0f} s"),
-    ]
-    return "\n".join(f"{name:<24}{text.format(**results)}" for name, text in lines)
-
-
-_ON_PHONES = {
-    True: "runs sparse, on ARM64, ARM and WebAssembly",
-    False: "does not run sparse: `spfde inspect` with the file says why",
-}

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(config: RunConfig) -> None:
-    from . import results, training  # with TensorFlow, for which `--help` need not wait
+    from . import finished, results, training  # with TensorFlow, for which `--help` need not wait
 
     folder = results.RunFolder(config)
     with stoppable(f"`--resume` goes on from the last whole epoch in {folder.path}"):
@@ -47,7 +47,7 @@ def _train(config: RunConfig) -> None:
                 f"The disk is full, or has no room for this user: make some, then `--resume` goes "
                 f"on. Received: {folder.path} ({error.strerror})"
             ) from None
-    print(results.table(found))
+    print(finished.table(found))
     print(f"results in {folder.path}")
 
 

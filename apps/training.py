@@ -267,8 +267,10 @@ class _Freezing(Freezing):
         super().__init__(reduction, config.freeze_scheme)
         self.share = config.freeze_share or self.share
 
-    def settings(self, interval: int | None, share: float | None) -> str:
-        flags = {"interval": interval, "freeze_share": share}
+    def settings(
+        self, interval: int | None = None, share: float | None = None, scheme: str | None = None
+    ) -> str:
+        flags = {"interval": interval, "freeze_share": share, "freeze_scheme": scheme}
         return " ".join(f"--{name}={value}" for name, value in flags.items() if value is not None)
 
 

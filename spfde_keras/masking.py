@@ -11,6 +11,7 @@ from keras import ops
 
 from spfde_keras import compat, schemes
 from spfde_keras.layout import KernelLayout
+from spfde_keras.percent import percent_hint
 from spfde_keras.subnets import SubnetSwitch
 
 SchemeLike = schemes.Scheme | str
@@ -205,7 +206,9 @@ def check_sparsity(sparsity: float) -> float:
     if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, np.floating)):
         raise ValueError(f"`sparsity` must be a number in [0, 1). Received: {sparsity!r}")
     if not 0 <= sparsity < 1:
-        raise ValueError(f"`sparsity` must be in [0, 1). Received: {sparsity}")
+        raise ValueError(
+            f"`sparsity` must be in [0, 1). Received: {sparsity}{percent_hint(sparsity)}"
+        )
     return float(sparsity)
 
 

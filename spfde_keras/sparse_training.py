@@ -24,6 +24,7 @@ from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.suitable import check_model
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, target_sparsities
+from spfde_keras.standstill import warn_of_standstill
 from spfde_keras.timeline import Timeline, usual_interval
 from spfde_keras.training import Monitor, SparseModel, kernel_gradients
 from spfde_keras.updaters import Moment, carry_out
@@ -191,6 +192,7 @@ class SparseTraining(keras.callbacks.Callback):
                 "`epochs` must be the same in `fit` and in the callback, or None in the callback. "
                 f"Received: {of_fit} and {self.epochs}"
             )
+        warn_of_standstill(self.timeline, self.updater if self._masks else None, self.sieve)
         self._attach()
         # A step compiled before, by another `fit`, knows nothing of them.
         compat.forget_train_function(self.model)
@@ -351,10 +353,9 @@ class SparseTraining(keras.callbacks.Callback):
 
     def _book(self, frozen: int) -> None:
         """Books the samples trained on since the last call, with the masks as they are."""
-        samples = int(self.model.monitor.samples.numpy())
+        before, self._booked = self._booked, int(self.model.monitor.samples.numpy())
         self._ledger.costs = self._costs_of_epoch()
-        self._ledger.book_training((samples - self._booked) * self._passes, frozen)
-        self._booked = samples
+        self._ledger.book_training((self._booked - before) * self._passes, frozen)
 
     def _costs_of_epoch(self) -> cost.ModelCost:
         """Of a sample of the mean size, in this epoch so far, where the model leaves it open."""

@@ -17,7 +17,7 @@ _DEAD = ("dead inputs", "dead outputs")
 def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> None:
     """Prints each kernel's scheme, target and actual sparsity, and the layers left dense.
 
-    Once the model has run, it also says in how many kernels the CPU skips zeros.
+    It ends with the kernels whose zeros the CPU skips, which is decided when the model first runs.
 
     Where there are any, it counts `dead_units`. Each of several sub-nets has a line; `overlap` is
     the share of its weights that the previous one keeps, too.
@@ -34,16 +34,18 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
     kernel         shape  scheme          target  sparsity  kept  dead outputs
     hidden/kernel  8x16   Unstructured()  0.750   0.750     32    2
     total                                         0.750     32    2
-    of all weights of the model 0.539 are zero
+    of all weights of the model masks drop 0.539
     dense: head, classifier (last layer)
+    zeros skipped: not known before the model has run
     >>> summary(sparsify(mlp, sparsity=[0.5, 0.75]))
     kernel         shape  scheme          sub-net    target  sparsity  kept  overlap  dead outputs
     hidden/kernel  8x16   Unstructured()  subnet_50  0.500   0.500     64             0
                           Unstructured()  subnet_75  0.750   0.750     32    1.000    2
     total                                 subnet_50          0.500     64             0
                                           subnet_75          0.750     32    1.000    2
-    of all weights of the model 0.449 are zero
+    of all weights of the model masks drop 0.449
     dense: head, classifier (last layer)
+    zeros skipped: not known before the model has run
     """
     masks = find_masks(model)
     names = getattr(model, "subnets", [])
@@ -66,7 +68,7 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
         rows.append(("" if k else "total", "", "") + cells)
     _print(rows, len(kept) > 1, print_fn)
     if masks:
-        print_fn(f"of all weights of the model {model_sparsity(model):.3f} are zero")
+        print_fn(f"of all weights of the model masks drop {model_sparsity(model):.3f}")
     for name, reason in getattr(model, "left_dense", {}).items():
         print_fn(f"dense: {name}, {reason}")
     _print_choices(model, print_fn)
@@ -133,9 +135,9 @@ def target_sparsities(model: keras.Model) -> list[float]:
 
 
 def model_sparsity(model: keras.Model) -> float:
-    """Returns the share of zeros among all weights of a model, those without a mask included.
+    """Returns the share of all weights of a model that masks drop, in the mean of its sub-nets.
 
-    In the mean of its sub-nets; biases and the like count, too.
+    Weights without a mask count, too: biases, layers left dense.
 
     Args:
         model: a `SparseModel`, or any Keras model.
@@ -199,13 +201,16 @@ def mask_overlap(model: keras.Model) -> dict[str, float]:
 
 
 def _print_choices(model: keras.Model, print_fn: Callable[[str], object]) -> None:
-    """Prints how layers with CPU kernels last computed, if they have been called."""
-    everything = compat.all_layers(model)
-    layers = [layer for layer in everything if getattr(layer, "kernel_choice", None)]
+    """Prints how layers with CPU kernels last computed."""
+    able = [layer for layer in compat.all_layers(model) if hasattr(layer, "kernel_choice")]
+    layers = [layer for layer in able if layer.kernel_choice is not None]
+    if not layers and any(layer.masks for layer in able):
+        print_fn("zeros skipped: not known before the model has run")
     skipping = [layer.kernel_choice.speedup for layer in layers if layer.kernel_choice.sparse]
     if skipping:
         measured = [speedup for speedup in skipping if speedup is not None]
-        gain = f", {min(measured):.1f}x to {max(measured):.1f}x as fast" if measured else ""
+        ends = dict.fromkeys(f"{end(measured):.1f}x" for end in (min, max) if measured)
+        gain = f", {' to '.join(ends)} as fast" if ends else ""
         print_fn(f"zeros skipped: in {len(skipping)} of {len(layers)} kernels{gain}")
     computing = collections.defaultdict(list)
     for layer in layers:

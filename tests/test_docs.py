@@ -1,6 +1,5 @@
 """Every code block of README and docs runs as it stands; links and the API page are whole."""
 
-import ast
 import importlib
 import inspect
 import json
@@ -108,22 +107,6 @@ def test_every_public_name_is_on_an_api_page():
         if id(getattr(value, "__func__", value)) not in known
     ]
     assert not missing
-
-
-def texts() -> set[str]:
-    """The pieces of all messages in the library, as they stand between what differs."""
-    trees = (ast.parse(file.read_text()) for file in (ROOT / "spfde_keras").rglob("*.py"))
-    nodes = (node for tree in trees for node in ast.walk(tree))
-    return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-
-
-def test_troubleshooting_quotes_messages_that_there_are():
-    page = (DOCS / "troubleshooting.md").read_text()
-    quoted = re.findall(r"^### `(.*)`$", page, re.M)
-    parts = [part.strip() for quote in quoted for part in quote.split("...")]
-    known = texts()
-    assert len(quoted) >= 25
-    assert [part for part in parts if not any(part in text for text in known)] == []
 
 
 def test_the_picture_shows_numbers_of_the_benchmarks():

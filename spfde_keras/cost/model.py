@@ -17,6 +17,17 @@ from spfde_keras.graph import Call, trace
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.open_sizes import InputShape, Shape, input_shapes
 
+_ESTIMATED = (
+    "Kernels of recurrent layers, and of layers whose use of them is not known, count as if they "
+    "were used once at each position of the layer's input."
+)
+_OPEN_SIZES = (
+    "Inputs of unknown size have the sizes that are given, or, in training, the mean sizes of an "
+    "epoch's batches, rounded to sizes that the model takes: exact for what is done at each "
+    "position of a sequence, about right for images of several sizes. Ragged inputs count their "
+    "mean length, whatever pads them. Without sizes they count as one position, and shares are "
+    "not known."
+)
 RULES = (
     "One multiply-accumulate (MAC) is 2 FLOPs. Only kernels count: biases, normalisation, "
     "activations, pooling, attention products and data augmentation do not.",
@@ -25,13 +36,8 @@ RULES = (
     "Training is the forward pass, the gradient of the weights and the gradient of the inputs, "
     "each as many FLOPs as forward. The input gradient is not counted for kernels with nothing "
     "trainable upstream.",
-    "Kernels of recurrent layers, and of layers whose use of them is not known, count as if they "
-    "were used once at each position of the layer's input.",
-    "Inputs of unknown size have the sizes that are given, or, in training, the mean sizes of an "
-    "epoch's batches, rounded to sizes that the model takes: exact for what is done at each "
-    "position of a sequence, about right for images of several sizes. Ragged inputs count their "
-    "mean length, whatever pads them. Without sizes they count as one position, and shares are "
-    "not known.",
+    _ESTIMATED,
+    _OPEN_SIZES,
     "Frozen blocks cost their forward pass only.",
     "Memory is fp32: non-zero kernel weights, outputs of the kernel layers times the batch size, "
     "and the gradients of both; frozen blocks have no gradients. Indices of sparse weights and "
@@ -89,6 +95,12 @@ class ModelCost:
     masks: tuple[Mask, ...] = ()
     uncounted: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Those of `RULES` that concern this model."""
+        of = {_ESTIMATED: self.uncounted, _OPEN_SIZES: self.unknown}
+        return tuple(rule for rule in RULES if of.get(rule, True))
 
     @property
     def block_sizes(self) -> list[int]:

@@ -1,12 +1,12 @@
 """Whether a file with sparse weights is fit for phones; `export_tflite` publishes no other."""
 
-import collections
 import os
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from spfde_keras.export.inspection import InspectReport, Problem
+from spfde_keras.export.inspection.printing import reasons
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode
 
 # Ways in which the converter itself writes sparse weights wrong, in any graph.
@@ -53,14 +53,14 @@ def accept(inspected: InspectReport, mobile: bool) -> None:
     if not inspected.safe_on_arm64:
         rewriting = ", or mobile=True, which rewrites layers that have an exact equivalent"
         raise NotAccepted(
-            "On phones this file would give wrong results, or not load. No file was written.\n"
-            f"{_listed(problem for problem in inspected.problems if problem.hazard)}\nChange the "
-            f"model{'' if miswritten(inspected) else rewriting}, or use sparse=False."
+            "On phones this file would give wrong results, or not load. No file was written. "
+            f"Change the model{'' if miswritten(inspected) else rewriting}, or use sparse=False.\n"
+            f"{_listed(problem for problem in inspected.problems if problem.hazard)}"
         )
 
 
 def obstacle(inspected: InspectReport) -> str:
-    """Returns the first reason why a file does not run sparse on phones; "" if it does.
+    """Returns why a file does not run sparse on phones, the first reason; "" if it does.
 
     Args:
         inspected: the inspector's report on it.
@@ -69,7 +69,8 @@ def obstacle(inspected: InspectReport) -> str:
         return ""
     slow = {graph.name for graph in inspected.graphs if not graph.sparse_on_arm64}
     found = [p for graph in inspected.graphs if graph.name in slow for p in graph.problems]
-    return f"{found[0].operator}, {found[0].place}: {found[0].why}" if found else "no weights"
+    first, *others = [why for why, _ in reasons(found)] or ["no weights"]
+    return f"{first}; and {len(others)} more" if others else first
 
 
 def run_in_sparse_mode(
@@ -103,12 +104,5 @@ def run_in_sparse_mode(
 
 
 def _listed(problems: Iterable[Problem]) -> str:
-    """A line for each rule that is broken, which names the first operator that breaks it."""
-    by_rule: dict[tuple[str, str], list[Problem]] = collections.defaultdict(list)
-    for problem in problems:
-        by_rule[problem.operator, problem.rule].append(problem)
-    lines = []
-    for first, *others in by_rule.values():
-        more = f" (and {len(others)} more)" if others else ""
-        lines.append(f"- {first.operator}, {first.place}{more}: {first.why}. Fix: {first.fix}.")
-    return "\n".join(lines)
+    """A line for each kind of operator and rule."""
+    return "\n".join(f"- {why}. Fix: {fix}." for why, fix in reasons(list(problems)))

@@ -26,18 +26,18 @@ class ExportReport:
         tolerance: float, the error it was allowed.
         checked_samples: int, samples that both were run on.
         runs_sparse: bool, whether phones run it sparse, according to `inspect_tflite`.
-        obstacle: str, the first reason why not, or why weights had to be stored dense; "" if
-            there is none.
+        obstacle: str, the first reason why not and how many there are more, or why weights had
+            to be stored dense; "" if there is none.
         sparse_mode: str, the runtime in which it was run with sparse kernels; None if none was
             installed or no weights are stored sparse.
         sparse_mode_error: float, the largest error of any signature there; None if there was no
             such run.
         renamed: names of inputs and nested outputs in the file by those in the model, where they
             differ.
-        sparsity: share of zeros in the kernels that have a mask, for each signature; () for a
-            model without masks.
-        model_sparsity: share of all the model's weights that are zeros of a kernel, for each
-            signature.
+        sparsity: share of the weights of masked kernels that their masks drop, for each
+            signature; () for a model without masks.
+        model_sparsity: share of all the model's weights, biases included, that are zeros of a
+            kernel, counted by their values, for each signature.
         target_sparsity: the shares of zeros that masked kernels are to have when training ends.
         dense_bytes: int, size of the file with all weights stored dense; None where they are.
     """
@@ -89,9 +89,9 @@ class ExportReport:
         return "\n".join(lines)
 
     def _zeros(self) -> str:
-        shares = {"masked kernels": self.sparsity, "all weights": self.model_sparsity}
-        parts = [f"{_percents(of)} of {name}" for name, of in shares.items() if any(of)]
-        return f"; zeros: {', '.join(parts)}" if parts else ""
+        masked = f"; masks drop {_percents(self.sparsity)} of their kernels"
+        zero = f"; {_percents(self.model_sparsity)} of all weights are zero"
+        return masked * any(self.sparsity) + zero * any(self.model_sparsity)
 
     def _dense(self) -> str:
         return "" if self.dense_bytes is None else f"; stored dense {self.dense_bytes:,}"
@@ -101,7 +101,7 @@ class ExportReport:
             return "runs sparse on phones (ARM64, ARM, WebAssembly)"
         return (
             f"does not run sparse on phones, where it is only smaller: {self.obstacle} "
-            "(`spfde inspect` says more; mobile=True rewrites what it can)"
+            "(`spfde inspect` names all; mobile=True rewrites the model until it does, or refuses)"
         )
 
     def _proof(self) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,7 @@ from spfde_keras.configurable import Configurable
 from spfde_keras.freezing import schemes
 from spfde_keras.freezing.schemes import FreezingScheme, Horizon
 from spfde_keras.open_sizes import InputShape
+from spfde_keras.percent import percent_hint
 from spfde_keras.timeline import Timeline
 
 AUTOMATIC = "auto"
@@ -143,6 +145,7 @@ class Freezing(Configurable):
         elif reduction is not None and (isinstance(reduction, str) or not 0 < reduction < 1):
             raise ValueError(
                 f"`reduction` must be in (0, 1), or {AUTOMATIC!r}. Received: {reduction}"
+                f"{percent_hint(reduction)}"
             )
         if not 0 < share < 1:
             raise ValueError(f"`share` must be in (0, 1). Received: {share}")
@@ -172,7 +175,9 @@ class Freezing(Configurable):
                 f"Received: {identifier!r}"
             )
         if identifier is not True and not 0 < identifier < 1:
-            raise ValueError(f"`freeze` must be in (0, 1). Received: {identifier}")
+            raise ValueError(
+                f"`freeze` must be in (0, 1). Received: {identifier}{percent_hint(identifier)}"
+            )
         made = cls(AUTOMATIC if identifier is True else float(identifier))
         made.argument = "freeze"
         return made
@@ -213,17 +218,21 @@ class Freezing(Configurable):
         if frozen is None:
             frozen = max(candidates, key=solver.reduction)
             warnings.warn(
-                f"Freezing saves {solver.reduction(frozen):.3f} of the training FLOPs, the most "
-                f"that {epochs} epochs with interval {interval} allow, instead of {target:g}.",
+                f"Freezing saves {_shown(solver.reduction(frozen))} of the training FLOPs, the "
+                f"most that {epochs} epochs with interval {interval} allow, instead of {target:g}.",
                 stacklevel=2,
             )
         return FreezePlan(frozen, len(block_sizes))
 
-    def settings(self, interval: int | None, share: float | None) -> str:
+    def settings(
+        self, interval: int | None = None, share: float | None = None, scheme: str | None = None
+    ) -> str:
         """Returns, for messages, how callers write these settings; None is one that stays."""
         parts = [] if interval is None else [f"interval={interval}"]
         if share is not None:
             parts.append(f"Freezing({self.reduction:g}, share={share})")
+        if scheme is not None:
+            parts.append(f"scheme={scheme!r}")
         return " and ".join(parts)
 
     def _out_of_reach(self, solver: "_Solver", target: float, epochs: int, interval: int) -> str:
@@ -240,8 +249,8 @@ class Freezing(Configurable):
         )
         instead = next(reaching, None)
         return (
-            f"`{self.argument}` must be at most {np.floor(largest * 1000 + 1e-6) / 1000:.3f} with "
-            f"scheme={self._scheme_name!r}, {epochs} epochs and interval {interval}. "
+            f"`{self.argument}` must be at most {_shown(largest, np.floor)} with "
+            f"{self.settings(scheme=self._scheme_name)}, {epochs} epochs and interval {interval}. "
             f"Received: {target:g}; "
             + (f"{instead} reaches it" if instead else "save less, or train longer")
         )
@@ -317,6 +326,18 @@ class _Solver:
         most = int(reached[-1].max())
         fewer = (np.minimum(reached[-1], count) for count in range(1, most + 1))
         return next(filter(reaches, fewer))
+
+
+def _shown(share: float, rounding: Callable = np.round) -> str:
+    """A share with three decimals, or more for two digits other than 0.
+
+    >>> _shown(0.0239), _shown(0.000238, np.floor), _shown(0.0)
+    ('0.024', '0.00023', '0')
+    """
+    if share < 1e-9:
+        return "0"
+    digits = max(3, 1 - math.floor(math.log10(share)))
+    return f"{rounding(share * 10**digits + 1e-6) / 10**digits:.{digits}f}"
 
 
 def _front(block_sizes: Sequence[int], share: float) -> int:

@@ -11,6 +11,8 @@ from spfde_keras import kernels
 from spfde_keras.layers.base import MixinBase
 from spfde_keras.masking import Mask
 
+_NO_KERNEL = kernels.Choice(False, None, "there is no CPU kernel for what they compute")
+
 
 class SkipsZeros(MixinBase):
     """Mixin, placed before `MaskedLayer`, for layers that are linear in a masked kernel.
@@ -24,7 +26,7 @@ class SkipsZeros(MixinBase):
     """The name of the masked kernel."""
 
     kernel_choice: kernels.Choice | None = None
-    """How the layer computed when it was last called or traced."""
+    """How the layer computed when it was last called or traced; None before."""
 
     def convolution(self, inputs: tf.Tensor, mask: Mask) -> kernels.Convolution | None:
         """Returns what the layer computes with the kernel; None if only Keras can compute it."""
@@ -53,12 +55,12 @@ class SkipsZeros(MixinBase):
         return outputs if self.activation is None else self.activation(outputs)
 
     def _chooses_sparse(self, inputs: tf.Tensor) -> bool:
-        convolution = None
-        if self.skipping_weight in self.sparsity and self._is_plain(inputs):
-            mask = getattr(self, f"{self.skipping_weight}_mask")
-            convolution = self.convolution(inputs, mask)
-        self.kernel_choice = kernels.choose(convolution) if convolution else None
-        return self.kernel_choice is not None and self.kernel_choice.sparse
+        if self.skipping_weight not in self.sparsity:
+            return False
+        mask = getattr(self, f"{self.skipping_weight}_mask")
+        convolution = self.convolution(inputs, mask) if self._is_plain(inputs) else None
+        self.kernel_choice = kernels.choose(convolution) if convolution else _NO_KERNEL
+        return self.kernel_choice.sparse
 
     def _is_plain(self, inputs: tf.Tensor) -> bool:
         """Whether nothing but numbers in single precision makes the outputs."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from spfde_keras.percent import percent_hint
 from spfde_keras.randomness import check_seed, generator
 from spfde_keras.sieve import correctness, labels, mapping, policies
 from spfde_keras.sieve.directory import image_files
@@ -76,7 +77,9 @@ class DataSieve(SavedState):
     ):
         super().__init__(dtype="float32")
         if isinstance(fraction, bool) or not 0 <= fraction < 1:
-            raise ValueError(f"`fraction` must be in [0, 1). Received: {fraction!r}")
+            raise ValueError(
+                f"`fraction` must be in [0, 1). Received: {fraction!r}{percent_hint(fraction)}"
+            )
         if correct is not None and not callable(correct):
             raise ValueError(f"`correct` must be None or a function. Received: {correct!r}")
         if tf.distribute.has_strategy():

@@ -16,10 +16,12 @@ class SievePolicy(Configurable):
     Attributes:
         fixed_size: bool, whether the number of removed samples stays the same from the start.
         restarts: bool, whether counting of forgetting restarts after each update.
+        begin: float in [0, 1], fraction of training before which it exchanges nothing.
     """
 
     fixed_size: bool
     restarts: bool
+    begin: float = 0.0
 
     def start(self, removed: np.ndarray) -> np.ndarray:
         """Returns the queue when training starts.
@@ -138,7 +140,7 @@ class OneTime(SievePolicy):
     def __init__(self, at: float = 70 / 160):
         if not 0 <= at <= 1:
             raise ValueError(f"`at` must be in [0, 1]. Received: {at!r}")
-        self.at = float(at)
+        self.at = self.begin = float(at)
 
     def start(self, removed: np.ndarray) -> np.ndarray:
         return np.full_like(removed, -1)

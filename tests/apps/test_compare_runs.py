@@ -62,7 +62,7 @@ def test_sub_nets_have_rows_of_their_own(run):
 
 def test_the_same_run_twice_is_refused_in_one_line(run, capsys):
     folders = [run("a", 0.9), run("b", 0.9)]
-    assert compare_runs.main(folders) == errors.FAILED
+    assert compare_runs.main(folders) == errors.MISUSED
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: Runs must differ in their seed") and "seed 0" in line
     assert compare_runs.main([]) == errors.MISUSED

@@ -37,6 +37,18 @@ def test_options_survive_their_file():
         other.check_resumes(earlier)
 
 
+def test_options_that_an_earlier_version_did_not_have_had_their_defaults():
+    config = RunConfig(epochs=80, method="ast", sparsity="0.9,0.95")
+    earlier = json.loads(config.to_json())
+    for name in ("data_stop", "scheme", "warmup_epochs", "weight_decay"):
+        del earlier[name]
+    config.check_resumes(earlier)
+    with pytest.raises(ValueError, match="--weight_decay was 0.001, is 0.1$"):
+        RunConfig(epochs=80, method="ast", sparsity="0.9,0.95", weight_decay=0.1).check_resumes(
+            earlier
+        )
+
+
 def test_help_lists_every_flag(capsys):
     assert train.main(["--help"]) == 0
     printed = capsys.readouterr().out

@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 
 from apps import convert, errors
-from spfde_keras.export import run_tflite
+from spfde_keras.export import PRECISIONS, run_tflite
 from spfde_keras.sparsify import sparsify
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "tflite" / "convert.py"
@@ -53,6 +53,10 @@ def test_flags_reach_the_export(source, tmp_path, capsys):
     assert "int8_full, dense" in capsys.readouterr().out
     assert not run(source, target, "--nosparse")
     assert "float32, dense" in capsys.readouterr().out
+
+
+def test_the_precisions_are_those_of_the_library():
+    assert convert.PRECISIONS == tuple(PRECISIONS)
 
 
 def test_all_signatures_are_printed(tmp_path, capsys):

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from apps import costs
+from apps import costs as program
+from apps import method_costs as costs
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,15 @@ def test_wrong_arguments_are_refused(arguments, message):
         costs.costs(**{"model": "mlp", "input_shape": (8, 8, 1)} | arguments)
 
 
+def test_the_interval_follows_the_epochs_and_rules_the_model():
+    table = costs.costs("mlp", input_shape=(8, 8, 1), epochs=10, sparsities=[0.9])
+    assert table["config"]["interval"] == 1
+    assert row(table, "SpFDE 20%+20%")["training_flops"]
+    said = " ".join(table["rules"])
+    assert "One multiply-accumulate" in said and "SpFDE x+y" in said
+    assert "recurrent" not in said and "unknown size" not in said
+
+
 def test_command_prints_the_table_and_writes_it(tmp_path):
     target = tmp_path / "costs.json"
     command = [sys.executable, "-m", "apps.costs", "--model=mlp", "--input_shape=8,8,1"]
@@ -83,6 +93,6 @@ def test_command_prints_the_table_and_writes_it(tmp_path):
 
 def test_command_refuses_wrong_input_in_one_line(tmp_path, capsys):
     target = tmp_path / "missing" / "costs.json"
-    assert costs.main(["--model=mlp", f"--json={target}"]) == 2
+    assert program.main(["--model=mlp", f"--json={target}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: `json` must be a file in a folder that can be written")

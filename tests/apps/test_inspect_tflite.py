@@ -40,7 +40,7 @@ def test_json_is_one_object(file, capsys):
     assert inspect_tflite.main([str(file), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["sparse_on_arm64"] is False and report["safe_on_arm64"] is True
-    assert [problem["rule"] for problem in report["problems"]] == ["stored_dense"]
+    assert [problem["rule"] for problem in report["problems"]] == ["stem_stride", "stored_dense"]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_missing_and_bad_files_are_one_line(tmp_path, capsys, content, message):
     path = tmp_path / "model.tflite"
     if content is not None:
         path.write_bytes(content)
-    assert inspect_tflite.main([str(path), "--json"]) == errors.FAILED
+    assert inspect_tflite.main([str(path), "--json"]) == errors.MISUSED
     printed = capsys.readouterr()
     assert printed.err.startswith(message) and printed.err.count("\n") == 1
     assert not printed.out

@@ -28,6 +28,18 @@ def test_help_names_each_program_and_imports_nothing_heavy():
         assert f"\n    spfde {name} " in text
 
 
+@pytest.mark.parametrize("name", command.PROGRAMS)
+def test_no_program_s_help_waits_for_tensorflow(name):
+    code = (
+        f"import runpy, sys; sys.argv[1:] = [{name!r}, '--help']\n"
+        "try: runpy.run_module('apps', run_name='__main__')\n"
+        "finally: assert not {'tensorflow', 'keras', 'matplotlib'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert f"spfde {name} " in done.stdout
+
+
 def test_nothing_is_asked_for_is_help(capsys):
     assert command.main([]) == command.main(["--help"]) == 0
     first, second = capsys.readouterr().out.split("Sparse training in Keras.")[1:]
@@ -57,7 +69,7 @@ def forget(monkeypatch, name):
 @pytest.mark.parametrize(
     ("program", "missing", "importers"),
     [
-        ("compare_subnets", "matplotlib.figure", ["apps.plots", "apps.compare_subnets"]),
+        ("compare_subnets a --picture=a.png", "matplotlib.figure", ["apps.plots"]),
         ("train", "ai_edge_litert.interpreter", ["spfde_keras.export.litert", "apps.training"]),
     ],
 )
@@ -65,7 +77,7 @@ def test_a_missing_package_is_one_line(program, missing, importers, monkeypatch,
     monkeypatch.setitem(sys.modules, missing, None)
     for importer in importers:
         forget(monkeypatch, importer)
-    assert command.main([program]) == errors.FAILED
+    assert command.main(program.split()) == errors.FAILED
     assert capsys.readouterr().err == (
         f"error: {missing} is not installed: pip install 'spfde-keras[apps]'\n"
     )

@@ -40,6 +40,8 @@ def test_flags_are_given_in_each_way(tmp_path):
         (["--steps=0"], "`steps` must be at least 1. Received: 0"),
         (["--steps=1.5"], "flag --steps=1.5"),
         (["--share=1"], "`share` must be less than 1. Received: 1.0"),
+        (["--share=90"], "`share` must be less than 1. Received: 90.0; 90 % is 0.9"),
+        (["--flagfile=no/such"], "`flagfile` must be a file that can be read. Received: no/such"),
         (["--share=-1"], "`share` must be at least 0. Received: -1.0"),
         (["--share=nan"], "`share` must be at least 0. Received: nan"),
         (["--share=much"], "flag --share=much"),
@@ -63,17 +65,28 @@ def test_what_is_no_flag_is_refused():
         run: str | None = option(None, "a folder", positional=True)
 
     assert program.parse(Plain, ["a"]).run == "a"
-    with pytest.raises(errors.UsageError, match="must be flags, as --name=value. Received: b c"):
+    with pytest.raises(ValueError, match="must be flags, as --name=value. Received: b c"):
         program.parse(Plain, ["a", "b", "c"])
 
 
-@pytest.mark.parametrize("error", [ValueError, RuntimeError, FileNotFoundError])
-def test_known_errors_are_one_line_and_status_1(capsys, error):
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, 2), (RuntimeError, 1), (FileNotFoundError, 1)]
+)
+def test_known_errors_are_one_line_with_a_status(capsys, error, status):
     def main(options):
         raise error("all\n  wrong")
 
-    assert program.run(main, Timing, "", []) == errors.FAILED == 1
+    assert program.run(main, Timing, "", []) == status
     assert capsys.readouterr().err == "error: all wrong\n"
+
+
+def test_each_of_several_reasons_has_a_line(capsys):
+    def main(options):
+        raise RuntimeError("two are\nwrong:\n- the  first\n- the second\n  of them")
+
+    assert program.run(main, Timing, "", []) == errors.FAILED
+    printed = capsys.readouterr().err
+    assert printed == "error: two are wrong:\n- the first\n- the second of them\n"
 
 
 def test_a_warning_is_one_line(capsys):

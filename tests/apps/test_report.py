@@ -60,8 +60,12 @@ def test_what_is_no_run_is_one_line(run, tmp_path, capsys):
         "error: At least one folder of a finished run is needed. Received: none",
     )
     assert refusal(run("a", FOUND), unfinished) == (
-        errors.FAILED,
+        errors.MISUSED,
         f"error: A folder must hold results.json of a finished run. Received: {unfinished}",
+    )
+    inside = str(tmp_path)
+    assert refusal(inside)[1].endswith(
+        f"Received: {inside}; folders in it do: give them, as {inside}/*"
     )
     older = {name: value for name, value in FOUND.items() if name != "blocks"}
     assert refusal(run("b", older))[1].endswith("b, whose results.json has no 'blocks'")

@@ -107,7 +107,7 @@ def test_wrong_arguments_are_one_line(no_kit, capsys, arguments, message):
 
 def test_a_model_of_other_images_is_refused(tmp_path, capsys):
     keras.Sequential([layers.Input((6,)), layers.Dense(10)]).save(tmp_path / "model.keras")
-    assert formats.main([f"--model={tmp_path}/model.keras", "--dataset=digits"]) == 1
+    assert formats.main([f"--model={tmp_path}/model.keras", "--dataset=digits"]) == 2
     message = "must take [(None, 8, 8, 1)] and give [(None, 10)] for digits. Received: [(None, 6)]"
     assert message in capsys.readouterr().err.splitlines()[-1]
 

@@ -115,6 +115,17 @@ def resnet():
     return keras.Model(image, head(x))
 
 
+def usual():
+    image = layers.Input(IMAGE)
+    x = layers.Rescaling(2.0, -1.0)(image)
+    x = layers.Conv2D(8, 3, activation="relu")(x)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Conv2D(16, 3, strides=2, padding="same", activation="relu")(x)
+    x = layers.Conv2D(32, 1, activation="relu")(x)
+    x = layers.DepthwiseConv2D(3, strides=2, padding="same")(x)
+    return keras.Model(image, layers.Dense(10)(layers.Flatten()(x)))
+
+
 def dense_layer(inputs):
     def build():
         x = layers.Input((inputs,))
@@ -125,6 +136,7 @@ def dense_layer(inputs):
 
 # By rule: a file that breaks it.
 RULE_NETS = {
+    "flatten": Net(net(last=lambda x: layers.Dense(10)(layers.Flatten()(x))), ("flatten",)),
     "no_kernel": Net(between(lambda x: layers.MaxPooling2D(2)(x)), ("no_kernel",), hazard=True),
     "not_float": Net(net(), ("not_float",), precision="int8_full", encoded=False),
     "groups": Net(between(lambda x: layers.Conv2D(32, 1, groups=4)(x)), ("groups",), hazard=True),
@@ -177,6 +189,10 @@ RULE_NETS = {
     ),
     "two_images": Net(between(lambda x: layers.Maximum()([x, block(x, 32)])), ("two_images",)),
     "resize_size": Net(between(stretched_gate), ("resize_size",)),
+    "inner_kernel": Net(
+        net(lambda x: layers.Conv2D(32, 3, 2, "same", activation="relu")(block(x, 32))),
+        ("inner_kernel",),
+    ),
     "stored_dense": Net(net(), ("stored_dense",), encoded=False),
     "too_dense": Net(net(), ("too_dense",), sparsity=0.6),
     "no_stem": Net(net(first=lambda x: x), ("no_stem",)),
@@ -209,14 +225,19 @@ OTHER_NETS = {
     "one channel, repeated": Net(
         net(first=lambda x: stem(layers.Concatenate()([x] * 3)), shape=(16, 16, 1)), sparse=True
     ),
-    "resnet": Net(resnet, ("stem_stride",)),
+    "resnet": Net(resnet, ("stem_stride", "inner_kernel")),
     "int8 full, sparse convolutions": Net(
         net(last=lambda x: layers.GlobalAveragePooling2D()(x)),
         ("not_float",),
         precision="int8_full",
     ),
     "int8 dynamic": Net(net(), ("not_float",), precision="int8_dynamic", encoded=False),
-    "flattened": Net(net(last=lambda x: layers.Dense(10)(layers.Flatten()(x))), ("no_kernel",)),
+    "usual": Net(usual, ("stem_stride", "no_kernel", "inner_kernel", "depthwise_same", "flatten")),
+    "usual, stored dense": Net(
+        usual,
+        ("stored_dense", "stem_stride", "no_kernel", "inner_kernel", "depthwise_same", "flatten"),
+        encoded=False,
+    ),
     "odd images": Net(net(shape=(15, 15, 3)), ("stem_padding",)),
     "blocks": Net(dense_layer(64), ("rank",)),
     "two signatures": Net(lambda: {"light": net()(), "heavy": net()()}, sparse=True),

@@ -59,9 +59,10 @@ def test_every_hazard_is_refused(path, convert_once, written, name):
         export_tflite(model, path, NETS[name].precision, sparse=True)
     message = str(refused.value)
     hazards = [p for p in inspect_tflite(written(name)[0]).problems if p.hazard]
-    assert hazards and f"\n- {hazards[0].operator}, {hazards[0].place}" in message
+    assert hazards and f" {hazards[0].operator} ({hazards[0].layer}" in message
     assert all(f": {p.why}. Fix: {p.fix}." in message for p in hazards)
-    assert message.endswith("or use sparse=False.")
+    assert message.splitlines()[0].endswith("or use sparse=False.")
+    assert all(line.startswith("- ") for line in message.splitlines()[1:])
     assert ("mobile=True, which rewrites" in message) == (name not in MISWRITTEN)
     assert is_untouched(path)
 
@@ -122,9 +123,9 @@ def test_what_cannot_run_sparse_is_refused_on_demand(path, written):
     with pytest.raises(RuntimeError, match="without changing what it computes. No file") as refused:
         export_tflite(model, path, mobile=True)
     first, *lines = str(refused.value).splitlines()
-    assert len(lines) == 1 and lines[0].startswith("- CONV_2D, operator 2 of serving_default (")
-    assert "(and 3 more): " in lines[0]
-    assert "without strides=2" in lines[0] and "Fix: use strides=2 in the stem" in lines[0]
+    assert lines[0].startswith("- 1 CONV_2D (conv2d") and "first convolution without" in lines[0]
+    assert lines[1].startswith("- 4 CONV_2D (conv2d") and "larger than 1x1" in lines[1]
+    assert len(lines) == 2 and "Fix: use a depthwise and a 1x1 convolution." in lines[1]
     assert is_untouched(path)
 
 
@@ -132,7 +133,7 @@ def test_what_cannot_run_sparse_is_refused_on_demand(path, written):
 def test_the_report_says_why_a_file_does_not_run_sparse(path, convert_once):
     report = export_tflite(convert_once("too_dense"), path)
     assert report.sparse and not report.runs_sparse
-    assert report.obstacle.startswith("CONV_2D, operator 5 of") and "2/3" in report.obstacle
+    assert report.obstacle.startswith("1 CONV_2D (conv2d") and "2/3" in report.obstacle
     line = str(report).splitlines()[1]
     assert line.startswith("does not run sparse on phones") and report.obstacle in line
 

@@ -132,6 +132,17 @@ def test_what_an_unreachable_reduction_advises_reaches_it(reduction, interval, w
         assert saved(plan, uniform(6)) >= reduction
 
 
+def test_small_shares_keep_two_digits():
+    # The front block has almost nothing to save.
+    def cost(epoch, frozen):
+        return 10_000.0 - 4 * (frozen > 0)
+
+    with pytest.warns(UserWarning, match="saves 0.00030 of the training FLOPs"):
+        Freezing().plan(cost, [1, 1, 1], 4, 1)
+    with pytest.raises(ValueError, match="at most 0.00030 with scheme='single_shot', 4 epochs"):
+        Freezing(0.1).plan(cost, [1, 1, 1], 4, 1)
+
+
 def test_the_default_share_is_what_can_be_reached():
     whole = Freezing().plan(uniform(6), [1] * 6, epochs=40, interval=1)
     assert saved(whole, uniform(6)) == pytest.approx(0.2, abs=0.02)

@@ -199,7 +199,7 @@ def test_what_is_left_to_keras(layer_class, shape, options):
 def test_channels_first_is_left_to_keras(layer_class, shape, options):
     layer = masked(layer_class, shape, data_format="channels_first", **options)
     function = tf.function(layer).get_concrete_function(tf.TensorSpec(shape))
-    assert not operators_of(function.graph) and layer.kernel_choice is None
+    assert not operators_of(function.graph) and not layer.kernel_choice.sparse
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_lora_trains_what_is_masked(layer_class, shape, options):
     layer.lora_kernel_b.assign(tf.ones(layer.lora_kernel_b.shape))
     x = tf.random.stateless_normal(shape, (0, 0))
     found = layer(x)
-    assert layer.kernel_choice is None
+    assert not layer.kernel_choice.sparse
     with kernels.disabled():
         np.testing.assert_array_equal(found, layer(x))
 
@@ -281,6 +281,21 @@ def test_attention_skips_zeros_and_the_summary_says_so(capsys):
     assert len(choices(model)) == 7 and all(choice.sparse for choice in choices(model))
     spfde_keras.summary(model)
     assert "zeros skipped: in 7 of 7 kernels" in capsys.readouterr().out
+
+
+def gain_said(model, speedups, capsys):
+    layers = [layer for layer in compat.all_layers(model) if hasattr(layer, "kernel_choice")]
+    for layer, speedup in zip(layers, speedups, strict=False):
+        layer.kernel_choice = kernels.Choice(True, speedup, "measured")
+    spfde_keras.summary(model)
+    return capsys.readouterr().out.partition("zeros skipped: ")[2].splitlines()[0]
+
+
+def test_one_gain_is_no_range(capsys):
+    model = attentive()
+    assert gain_said(model, [], capsys) == "not known before the model has run"
+    assert gain_said(model, [1.21, 1.18], capsys) == "in 2 of 2 kernels, 1.2x as fast"
+    assert gain_said(model, [1.2, 2.5], capsys) == "in 2 of 2 kernels, 1.2x to 2.5x as fast"
 
 
 def test_what_computes_zeros_is_named_by_its_path(monkeypatch, capsys):

@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from apps import errors, program  # first: no log of TensorFlow
+from apps import program  # first: no log of TensorFlow
 
 # isort: split
 from spfde_keras.export.sparse_mode import kit_folder, read_job
@@ -80,14 +80,12 @@ def install(options: Options) -> None:
     """Installs the runtimes named, or all, and reports on each.
 
     Raises:
-        UsageError: if there is no such runtime.
+        ValueError: if there is no such runtime.
         RuntimeError: if none of them could be installed.
     """
     chosen = options.runtimes or tuple(RUNTIMES)
     if unknown := sorted(set(chosen) - RUNTIMES.keys()):
-        raise errors.UsageError(
-            f"Runtimes are {', '.join(RUNTIMES)}. Received: {', '.join(unknown)}"
-        )
+        raise ValueError(f"Runtimes are {', '.join(RUNTIMES)}. Received: {', '.join(unknown)}")
     kit = kit_folder()
     kit.mkdir(parents=True, exist_ok=True)
     (kit / ".gitignore").write_text("*\n")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from spfde_keras.export.inspection.graph import Graph, Operator, Sparsity, Tensor
 from spfde_keras.export.inspection.layout import Part, find_parts, unpacked_constants
 from spfde_keras.export.inspection.node import KERNEL_OPERATORS, Node
-from spfde_keras.export.inspection.rules import Role, broken_rules
+from spfde_keras.export.inspection.rules import OF_FIRST, Role, broken_rules
 
 _HEIGHT, _WIDTH, _HEIGHT_WIDTH, _ALL = (1,), (2,), (1, 2), (1, 2, 3)
 # The blocks that LiteRT multiplies as they are stored. Source: LiteRT fully_connected.cc.
@@ -101,7 +101,7 @@ def _leaks(part: Part) -> Iterator[Finding]:
             yield Finding(node.place, "pooled_head", hazard=True)
             continue
         for reader in part.readers_of(node):
-            yield from _broken(part.nodes[reader], hazard=True)
+            yield from _broken(part, part.nodes[reader], hazard=True)
             if Role.ENTRY in part.roles[reader]:
                 yield Finding(part.nodes[reader].place, "late_stem", hazard=True)
         yield from _outside_reads(part, node, hazard=True)
@@ -118,9 +118,10 @@ def _outside_reads(part: Part, node: Node, hazard: bool = False) -> Iterator[Fin
                 yield Finding(place, "foreign", hazard)
 
 
-def _broken(node: Node, hazard: bool = False) -> Iterator[Finding]:
+def _broken(part: Part, node: Node, hazard: bool = False) -> Iterator[Finding]:
     for rule in broken_rules(node):
-        yield Finding(node.place, rule.name, hazard)
+        inner = rule.name in OF_FIRST and node.place in part.links.inner
+        yield Finding(node.place, "inner_kernel" if inner else rule.name, hazard)
 
 
 def _wrong_sums(part: Part) -> Iterator[Finding]:
@@ -153,12 +154,21 @@ def _not_sparse(graph: Graph, parts: list[Part]) -> Iterator[Finding]:
         for part, targets in zip(parts, _most_wanted(parts, stored_sparse), strict=True):
             yield from _obstacles(part, targets)
     elif any(kernels):
-        nodes = [p.nodes[n] for p, numbers in zip(parts, kernels, strict=True) for n in numbers]
-        not_float = [f for node in nodes for f in _broken(node) if f.rule == "not_float"]
-        yield not_float[0] if not_float else Finding(nodes[0].place, "stored_dense")
+        not_float = [
+            finding
+            for part, numbers in zip(parts, kernels, strict=True)
+            for number in numbers
+            for finding in _broken(part, part.nodes[number])
+            if finding.rule == "not_float"
+        ]
+        yield from not_float
+        for part, targets in zip(parts, _most_wanted(parts, kernels), strict=True):
+            if not not_float:
+                yield from (Finding(part.nodes[n].place, "stored_dense") for n in targets)
+                yield from _obstacles(part, targets)
 
 
-def _most_wanted(parts: list[Part], stored_sparse: list[list[int]]) -> list[list[int]]:
+def _most_wanted(parts: list[Part], kernels: list[list[int]]) -> list[list[int]]:
     """Returns the nodes that could run sparse and do not: convolutions, where there are any."""
     for is_wanted in (
         lambda node: node.pointwise,
@@ -167,7 +177,7 @@ def _most_wanted(parts: list[Part], stored_sparse: list[list[int]]) -> list[list
     ):
         wanted = [
             [n for n in numbers if is_wanted(part.nodes[n])]
-            for part, numbers in zip(parts, stored_sparse, strict=True)
+            for part, numbers in zip(parts, kernels, strict=True)
         ]
         if any(wanted):
             break
@@ -193,7 +203,7 @@ def _obstacles(part: Part, targets: list[int]) -> Iterator[Finding]:
             continue
         region.add(number)
         node, role = part.nodes[number], part.roles[number]
-        yield from _broken(node)
+        yield from _broken(part, node)
         if role & (Role.INSIDE | Role.EXIT):
             waiting += [part.makers[i] for i in node.variables if i in part.makers]
             for index in set(node.variables) - part.makers.keys():
@@ -213,3 +223,29 @@ def _obstacles(part: Part, targets: list[int]) -> Iterator[Finding]:
     size = sum(node.tensors[node.inputs[1]].size for node in pointwise)
     if 3 * sum(node.nonzeros for node in pointwise) >= size > 0:
         yield Finding(part.nodes[min(targets)].place, "too_dense")
+    yield from _behind(part, region)
+
+
+def _behind(part: Part, region: set[int]) -> Iterator[Finding]:
+    """What else is in the way, once what ends a region is mended: up to where images begin, and
+    down to where they end.
+    """
+    seen, waiting = set(region), [number for number in region if not part.roles[number]]
+    while waiting:
+        number = waiting.pop()
+        node, beside = part.nodes[number], []
+        if node.name != "CONV_2D" or node.pointwise or node.place in part.links.inner:
+            for index in filter(node.is_image, node.variables):
+                if index in part.makers:
+                    beside.append(part.makers[index])
+                elif index in part.links.makers:
+                    yield Finding(part.links.makers[index], "foreign")
+                else:
+                    yield Finding(node.place, "no_stem")
+        if Role.EXIT not in part.roles[number] and all(map(node.is_image, node.outputs)):
+            beside += part.readers_of(node)
+        for other in beside:
+            if other not in seen:
+                yield from _broken(part, part.nodes[other])
+                waiting.append(other)
+        seen.update(beside)

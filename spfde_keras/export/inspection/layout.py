@@ -34,11 +34,13 @@ class Links:
         results: the tensors that are outputs of the graph.
         makers: the operator that makes a tensor.
         readers: the operators that read a tensor.
+        inner: the operators that follow a kernel larger than 1x1.
     """
 
     results: set[int]
     makers: dict[int, int]
     readers: dict[int, list[int]]
+    inner: set[int] = dataclasses.field(default_factory=set)
 
 
 @dataclasses.dataclass
@@ -161,7 +163,18 @@ def _links(graph: Graph) -> Links:
         links.makers.update(dict.fromkeys(operator.outputs, place))
         for index in dict.fromkeys(operator.inputs):
             links.readers[index].append(place)
+        makers = [links.makers[index] for index in operator.inputs if index in links.makers]
+        if any(m in links.inner or _is_larger(graph, graph.operators[m]) for m in makers):
+            links.inner.add(place)
     return links
+
+
+def _is_larger(graph: Graph, operator: Operator) -> bool:
+    """Whether it has a kernel that is larger than 1x1."""
+    if operator.name not in KERNEL_OPERATORS or len(operator.inputs) < 2 or operator.inputs[1] < 0:
+        return False
+    shape = graph.tensors[operator.inputs[1]].shape
+    return len(shape) == 4 and shape[1:3] != (1, 1)
 
 
 def _shared(graph: Graph, links: Links, part_of: Mapping[int, int]) -> set[int]:

@@ -46,6 +46,10 @@ class Node:
         """The inputs that are not constant."""
         return [index for index in self.inputs if index not in self.constants]
 
+    def is_image(self, index: int) -> bool:
+        """Whether a tensor of its graph has the dimensions of images."""
+        return len(self.tensors[index].shape) == 4
+
     @property
     def weights(self) -> Tensor | None:
         """The kernel of a convolution or a fully connected layer, as it is stored."""

@@ -51,8 +51,8 @@ def _verdict(report: "InspectReport") -> str:
         return f"NOT SAFE on {_PHONES}: wrong results, or it does not load"
     if report.sparse_on_arm64:
         return f"runs sparse on {_PHONES}"
-    kinds = len(set(_kinds(report.problems)))
-    because = f": {kinds} kind{'s' if kinds > 1 else ''} of operators in the way" if kinds else ""
+    reasons = len(set(_kinds(report.problems)))
+    because = f", for {reasons} reason{'s' if reasons > 1 else ''}" if reasons else ""
     return f"does not run sparse on {_PHONES}{because}"
 
 
@@ -64,8 +64,8 @@ def _graph(graph: "GraphReport") -> list[str]:
     share = graph.flops_sparse / graph.flops_dense if graph.flops_dense else 1
     inputs = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in graph.inputs)
     lines = [
-        f"{graph.name} (inputs: {inputs or 'none'}): {_zeros(graph)} of the weights are zero, "
-        f"FLOPs {graph.flops_dense:,} dense, {graph.flops_sparse:,} on ARM64 ({share:.2f})"
+        f"{graph.name} (inputs: {inputs or 'none'}): {_zeros(graph)} of its kernels' weights are "
+        f"zero, FLOPs {graph.flops_dense:,} dense, {graph.flops_sparse:,} on ARM64 ({share:.2f})"
     ]
     rows = [_HEADINGS] + [
         (
@@ -88,14 +88,23 @@ def _graph(graph: "GraphReport") -> list[str]:
 def _problems(problems: Sequence["Problem"]) -> Iterator[str]:
     """One entry for each kind of operator and rule, errors first."""
     for hazard, heading in ((True, "ERROR"), (False, "in the way")):
-        chosen = [problem for problem in problems if problem.hazard == hazard]
-        for kind in dict.fromkeys(_kinds(chosen)):
-            same = [p for p in chosen if (p.operator, p.rule) == kind]
-            layers = list(dict.fromkeys(problem.layer for problem in same))
-            more = ", ..." if len(layers) > _SHOWN else ""
-            named = ", ".join(layers[:_SHOWN]) + more
-            yield f"  {heading}: {len(same)} {same[0].operator} ({named}): {same[0].why}."
-            yield f"    Fix: {same[0].fix}."
+        for why, fix in reasons([problem for problem in problems if problem.hazard == hazard]):
+            yield f"  {heading}: {why}."
+            yield f"    Fix: {fix}."
+
+
+def reasons(problems: Sequence["Problem"]) -> Iterator[tuple[str, str]]:
+    """Yields, for each kind of operator and rule, where it is and why, and what to change.
+
+    Args:
+        problems: those to name.
+    """
+    for kind in dict.fromkeys(_kinds(problems)):
+        same = [p for p in problems if (p.operator, p.rule) == kind]
+        layers = list(dict.fromkeys(problem.layer for problem in same))
+        more = ", ..." if len(layers) > _SHOWN else ""
+        named = ", ".join(layers[:_SHOWN]) + more
+        yield f"{len(same)} {same[0].operator} ({named}): {same[0].why}", same[0].fix
 
 
 def _zeros(graph: "GraphReport") -> str:

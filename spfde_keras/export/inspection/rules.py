@@ -82,6 +82,14 @@ def _is_entry(node: Node) -> bool:
 RULES = (
     # What takes an operator's role.
     Rule(
+        "flatten",
+        ("RESHAPE",),
+        lambda node: len(node.tensors[node.outputs[0]].shape) != 4,
+        "it flattens images",
+        "use GlobalAveragePooling2D instead of Flatten",
+        _COMPATIBLE,
+    ),
+    Rule(
         "no_kernel",
         (),
         lambda node: node.name not in ROLES,
@@ -137,23 +145,23 @@ RULES = (
         "kernel_size",
         _CONVOLUTION,
         lambda node: not node.pointwise and node.kernel != _ENTRY_KERNEL,
-        "its kernel is neither 1x1 nor that of a stem, 3x3",
-        f"use kernel_size=3 in the stem, elsewhere {_SEPARABLE}",
+        "it is a first convolution whose kernel is not 3x3",
+        "use kernel_size=3 and strides=2",
         _COMPATIBLE,
     ),
     Rule(
         "stem_stride",
         _CONVOLUTION,
         lambda node: node.kernel == _ENTRY_KERNEL and node.strides != (2, 2),
-        "it is a 3x3 convolution without strides=2, and therefore no stem",
-        f"use strides=2 in the stem, elsewhere {_SEPARABLE}",
+        "it is a first convolution without strides=2",
+        "use strides=2",
         _COMPATIBLE,
     ),
     Rule(
         "stem_padding",
         _CONVOLUTION,
         lambda node: _is_entry(node) and node.padding != (1, 1, 1, 1),
-        "it is a stem that is not padded by 1 on every side",
+        "it is a first convolution that is not padded by 1 on every side",
         f"put ZeroPadding2D(1) before it and use padding='valid'; {_EVEN}",
         _COMPATIBLE,
     ),
@@ -161,9 +169,8 @@ RULES = (
         "stem_channels",
         _CONVOLUTION,
         lambda node: _is_entry(node) and node.channels != 3,
-        "it is a stem that does not read 3 channels",
-        "give the stem 3 channels, by a 1x1 convolution or Concatenate of one with itself; "
-        f"elsewhere use {_SEPARABLE}",
+        "it is a first convolution that does not read 3 channels",
+        "give it 3 channels, by a 1x1 convolution or Concatenate of one with itself",
         _COMPATIBLE,
     ),
     Rule(
@@ -252,6 +259,14 @@ RULES = (
     ),
     # What only the graph around an operator shows.
     Rule(
+        "inner_kernel",
+        _CONVOLUTION,
+        None,
+        "its kernel is larger than 1x1, and only that of a first convolution may be",
+        f"use {_SEPARABLE}",
+        _COMPATIBLE,
+    ),
+    Rule(
         "stored_dense",
         (),
         None,
@@ -271,7 +286,7 @@ RULES = (
         "no_stem",
         (),
         None,
-        "it reads the model's input: no stem comes first",
+        "it reads the model's input: no 3x3 convolution comes first",
         "begin with ZeroPadding2D(1) and Conv2D(..., 3, strides=2, padding='valid') on 3 channels",
         _REWRITE,
     ),
@@ -279,7 +294,7 @@ RULES = (
         "late_stem",
         _CONVOLUTION,
         None,
-        "it is a stem that follows another stem",
+        "it is a 3x3 convolution with strides=2 that follows another one",
         f"use {_SEPARABLE}",
         _REWRITE,
     ),
@@ -353,8 +368,11 @@ RULES = (
 RULE = {rule.name: rule for rule in RULES}
 """The same by name."""
 
+OF_FIRST = ("kernel_size", "stem_stride", "stem_padding", "stem_channels")
+"""Those by which a first convolution is none; of the others its kernel alone is to be said."""
+
 # Where one of these rules is broken, the others say nothing new.
-_DECISIVE = ("no_kernel", "not_float", "rank")
+_DECISIVE = ("flatten", "no_kernel", "not_float", "rank")
 
 
 def broken_rules(node: Node) -> list[Rule]:

@@ -32,8 +32,8 @@ def test_a_verdict_then_a_table_with_headings():
         "m.tflite: runs sparse on phones (ARM64, ARM, WebAssembly)",
         "1,000 bytes (weights 164, structure 836)",
         "",
-        "serving_default (inputs: x 1x4x4x4): 50.0% of the weights are zero, FLOPs 200 dense, "
-        "50 on ARM64 (0.25)",
+        "serving_default (inputs: x 1x4x4x4): 50.0% of its kernels' weights are zero, "
+        "FLOPs 200 dense, 50 on ARM64 (0.25)",
         "  layer  operator         shape    type     stored  zeros  bytes",
         "  first  CONV_2D          8x1x1x4  FLOAT32  sparse  75.0%  100",
         "  head   FULLY_CONNECTED  2x16     FLOAT16  dense   25.0%  64",
@@ -43,7 +43,7 @@ def test_a_verdict_then_a_table_with_headings():
 def test_every_kind_of_operator_in_the_way_is_one_entry_with_its_layers():
     many = [problem("odd", f"conv{index}") for index in range(6)]
     lines = str(report(*many, problem("new", "pool", operator="RESHAPE"))).splitlines()
-    assert lines[0].endswith(": 2 kinds of operators in the way")
+    assert lines[0].endswith(", for 2 reasons")
     assert lines[-4:] == [
         "  in the way: 6 CONV_2D (conv0, conv1, conv2, conv3, ...): it is odd.",
         "    Fix: mend odd.",
@@ -60,7 +60,7 @@ def test_what_goes_wrong_comes_before_what_is_slow():
 
 def test_a_file_without_kernels_has_no_table():
     lines = str(report(weights=())).splitlines()
-    assert len(lines) == 4 and "none of the weights" in lines[3]
+    assert len(lines) == 4 and "none of its kernels' weights" in lines[3]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""Trainings in which masks or samples never change although they should."""
+
+import warnings
+
+from spfde_keras.schedules import reached
+from spfde_keras.sieve.data_sieve import DataSieve
+from spfde_keras.timeline import Timeline
+from spfde_keras.updaters import Moment, Updater
+
+_DENSITY = 0.5  # any: whether masks change does not depend on it
+
+
+def warn_of_standstill(
+    timeline: Timeline, updater: Updater | None, sieve: DataSieve | None
+) -> None:
+    """Warns where masks, or the samples in training, never change before training ends.
+
+    Args:
+        timeline: of the training.
+        updater: None if there are no masks.
+        sieve: None if all samples are trained on.
+    """
+    if updater is not None and updater.stop > 0 and not _masks_change(timeline, updater):
+        _warn("Masks", timeline, f"the updater's `stop`, {updater.stop:g}")
+    # With `data_stop=0` nothing is to be exchanged.
+    exchanged = sieve is not None and sieve.queue.shape != (0,) and timeline.data_stop != 0
+    if sieve is not None and exchanged and not _data_changes(timeline, sieve):
+        own, of_masks = timeline.data_stop, f"the updater's `stop`, {timeline.masks_stop:g}"
+        stop = of_masks if own is None else f"`data_stop`, {own:g}"
+        begin = f", from {sieve.policy.begin:g} of training on" if sieve.policy.begin else ""
+        _warn("The samples in training", timeline, stop + begin)
+
+
+def _warn(what: str, timeline: Timeline, stop: str) -> None:
+    epochs, interval = timeline.epochs, timeline.interval
+    length = f"{epochs} epoch{'s' * (epochs > 1)}"
+    reason = (
+        f"none of the updates, every {interval} of {length} (`interval`), comes before {stop}"
+        if timeline.boundaries
+        else f"{length} with interval {interval} leave no update before the end"
+    )
+    shorter = "; a shorter `interval` does" if interval > 1 else ""
+    warnings.warn(f"{what} never change: {reason}{shorter}.", stacklevel=4)
+
+
+def _masks_change(timeline: Timeline, updater: Updater) -> bool:
+    at_first = updater.plan(Moment.START, 0.0, _DENSITY).density
+    return any(
+        plan.drop_to not in (None, at_first) or plan.grow_to not in (None, plan.drop_to)
+        for plan in (
+            updater.plan(Moment.UPDATE, timeline.fraction(done), _DENSITY)
+            for done in filter(timeline.masks_change, timeline.boundaries)
+        )
+    )
+
+
+def _data_changes(timeline: Timeline, sieve: DataSieve) -> bool:
+    return any(
+        timeline.data_changes(done) and reached(timeline.fraction(done), sieve.policy.begin)
+        for done in timeline.boundaries
+    )

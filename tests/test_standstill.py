@@ -1,0 +1,100 @@
+"""What never changes in a training is a line, and nothing else is."""
+
+import re
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from spfde_keras import AlternatingSparseTraining, DataSieve, SpFDE, sparsify, wrap
+from spfde_keras.sieve.policies import OneTime
+from spfde_keras.standstill import warn_of_standstill
+from spfde_keras.timeline import Timeline
+from spfde_keras.updaters import MESTEMS, SET, Magnitude, PruneAndRegrow, Static
+
+
+def said(epochs, interval, updater=None, data_stop=None, policy=None):
+    masks_stop = 0.0 if updater is None else updater.stop
+    timeline = Timeline(epochs, interval, masks_stop, data_stop)
+    sieve = policy and DataSieve((np.zeros((10, 2)), np.zeros(10)), policy=policy)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_standstill(timeline, updater, sieve)
+    return [str(warning.message) for warning in caught]
+
+
+def test_an_interval_as_long_as_training_changes_nothing():
+    assert said(4, 10, SET(), policy="circular") == [
+        "Masks never change: 4 epochs with interval 10 leave no update before the end; a shorter "
+        "`interval` does.",
+        "The samples in training never change: 4 epochs with interval 10 leave no update before "
+        "the end; a shorter `interval` does.",
+    ]
+    for updater in (MESTEMS(), Magnitude(), PruneAndRegrow()):
+        assert len(said(4, 4, updater)) == 1
+    assert said(1, 1, SET()) == [
+        "Masks never change: 1 epoch with interval 1 leave no update before the end."
+    ]
+
+
+def test_a_stop_before_the_first_update_leaves_none():
+    assert said(4, 1, SET(stop=0.2)) == [
+        "Masks never change: none of the updates, every 1 of 4 epochs (`interval`), comes before "
+        "the updater's `stop`, 0.2."
+    ]
+    assert said(8, 2, SET(), data_stop=0.1, policy="circular") == [
+        "The samples in training never change: none of the updates, every 2 of 8 epochs "
+        "(`interval`), comes before `data_stop`, 0.1; a shorter `interval` does."
+    ]
+    (line,) = said(5, 4, MESTEMS(), policy="circular")
+    assert line.startswith("The samples") and "before the updater's `stop`, 0.75; " in line
+    (line,) = said(4, 1, SET(), data_stop=0.5, policy=OneTime(at=0.6))
+    assert line.endswith("comes before `data_stop`, 0.5, from 0.6 of training on.")
+
+
+@pytest.mark.parametrize(
+    ("updater", "data_stop", "policy"),
+    [
+        (SET(stop=0.3), None, "circular"),
+        (MESTEMS(stop=0.2), None, None),  # drops what its bound has let grow
+        (Magnitude(stop=0.2), None, None),  # prunes all at once
+        (Static(), None, "circular"),
+        (None, None, "one_time"),
+        (SET(), 0.0, "circular"),
+        (SET(), 0.5, OneTime(at=0.5)),
+    ],
+)
+def test_what_changes_or_is_not_to_is_no_line(updater, data_stop, policy):
+    assert said(4, 1, updater, data_stop, policy) == []
+
+
+def model(sparsity):
+    dense = [keras.layers.Dense(8) for _ in range(3)]
+    made = keras.Sequential([keras.Input((4,)), *dense])
+    made = wrap(made) if sparsity is None else sparsify(made, sparsity)
+    made.compile("sgd", "mse")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("callback", "sparsity", "lines"),
+    [
+        (SpFDE(interval=10), 0.5, 1),
+        (AlternatingSparseTraining(interval=2), [0.5, 0.75], 1),
+        (SpFDE(), 0.5, 0),
+        (SpFDE(interval=10), None, 0),
+        (SpFDE(interval=10, updater="static"), 0.5, 0),
+    ],
+)
+def test_fit_says_it_once(callback, sparsity, lines):
+    x, y = np.zeros((8, 4)), np.zeros((8, 8))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model(sparsity).fit(x, y, epochs=2, verbose=0, callbacks=[callback])
+    found = [
+        w
+        for w in caught
+        if re.match("(Masks|The samples in training) never change", str(w.message))
+    ]
+    assert len(found) == lines
