@@ -110,7 +110,7 @@ class RunFolder:
             )
         for folder in (self._own, self._states, self._publishing):
             folder.check()
-        if self._publishing.is_marked:
+        if self._publishing.path.exists():
             self._move()
         present = [name for name in FILES if os.path.lexists(self.path / name)]
         if present and not _is_finished(self.path):
