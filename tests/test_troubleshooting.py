@@ -31,6 +31,8 @@ OURS = {
     "does not compute the same",
     "belong to both models from here on",
     "On phones this file would give wrong results",
+    "must be of one run at a time",
+    "cannot be written, so training stops",
     "not built for TensorFlow",
     "TensorFlow uses a GPU, for which there are no kernels",
 }
@@ -120,6 +122,12 @@ def unsieved():
     model.fit(X, np.arange(8) % 2, verbose=0, callbacks=[SpFDE(sieve=with_sieve())])
 
 
+def damaged(folder):
+    fit(spfde_keras.Resume(folder), epochs=1)
+    (folder / "epoch-0001" / "state.index").write_bytes(b"")
+    fit(spfde_keras.Resume(folder), epochs=2)
+
+
 EXAMPLES = {
     "must have a layer that can be made sparse": lambda _: spfde_keras.sparsify(net(), 0.5),
     "must know its input shape": lambda _: spfde_keras.sparsify(
@@ -160,6 +168,10 @@ EXAMPLES = {
     "cannot follow ... completed epochs": lambda _: fit(SpFDE(), initial_epoch=2),
     "must know the loss that a step trains": lambda _: fit(SpFDE(), own_step()),
     "when masks still": lambda _: stopped(),
+    "whose loss is NaN or infinite": lambda _: sparse().fit(
+        X * np.nan, Y, epochs=2, verbose=0, callbacks=[SpFDE()]
+    ),
+    "No state of the run is whole": damaged,
     "must not be batched": lambda _: DataSieve(DATA.batch(2)),
     "must not be shuffled": lambda _: DataSieve(DATA.shuffle(8)),
     "must be the same, in the same order, at each reading": lambda _: DataSieve(random_data()),
