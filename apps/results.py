@@ -22,9 +22,12 @@ from .config import RunConfig
 
 FILES = ("model.keras", "model.tflite", "history.csv", "training.png", "results.json")
 
+_OPTIONS = ("config.json", "config_again.json")
+"""The options of a run, twice, since one may be damaged."""
+
 # What else a run writes while it goes on, and the names under which files are written first.
-_NAMES = r"states|config\.json|dense\.tflite|\.?(model|dense|history|config)-[0-9a-f]{8}\.[a-z]+"
-_NAMES = "|".join((_NAMES, *map(re.escape, FILES)))
+_NAMES = r"states|dense\.tflite|\.?(model|dense|history|config|config_again)-[0-9a-f]{8}\.[a-z]+"
+_NAMES = "|".join((_NAMES, *map(re.escape, FILES + _OPTIONS)))
 
 COLUMNS = (
     "epoch",
@@ -85,20 +88,30 @@ class RunFolder:
         self._take()
         if not self.config.resume:
             return
-        started_with = self.unfinished / "config.json"
-        if not self._states.epochs() and not started_with.is_file():
+        kept = [self.unfinished / name for name in _OPTIONS]
+        if not self._states.epochs() and not any(path.is_file() for path in kept):
             raise ValueError(
                 f"`resume` needs an unfinished run in {self.path}. Found none; "
                 "start one without --resume"
             )
+        refusals = [refusal for path in kept if (refusal := self._differs(path))]
+        if len(refusals) == len(kept):
+            raise refusals[0]
+
+    def _differs(self, path: pathlib.Path) -> ValueError | None:
+        """Returns why a run whose options a file holds cannot go on as this one; None if it can."""
         try:
-            earlier = dict(json.loads(started_with.read_text()))
+            earlier = dict(json.loads(path.read_text()))
         except (OSError, ValueError, TypeError) as error:
-            raise ValueError(
+            return ValueError(
                 f"`resume` must continue a run of the same options, but those of the one in "
-                f"{self.path} cannot be read. Received: {started_with} ({error})"
-            ) from None
-        self.config.check_resumes(earlier)
+                f"{self.path} cannot be read. Received: {path} ({error})"
+            )
+        try:
+            self.config.check_resumes(earlier)
+        except ValueError as differences:
+            return differences
+        return None
 
     def _take(self) -> None:
         """Keeps other processes out; refuses what no run has written."""
@@ -166,8 +179,9 @@ class RunFolder:
             if not self.config.resume:
                 self._say_what_is_replaced()
                 self._own.clear()
-            with replacing(self.unfinished / "config.json") as beside:
-                beside.write_text(self.config.to_json())
+            for name in _OPTIONS:
+                with replacing(self.unfinished / name) as beside:
+                    beside.write_text(self.config.to_json())
         except OSError as error:
             raise ValueError(
                 f"`output_dir` must be a folder that can be written. "

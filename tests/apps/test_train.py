@@ -486,14 +486,26 @@ def test_a_run_begun_by_an_earlier_version_is_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize("config", [None, "", "{", "[]", '{"epochs": 4}'])
 def test_options_that_cannot_be_read_lose_nothing(unfinished, capsys, config):
-    path = unfinished / "unfinished" / "config.json"
-    path.unlink() if config is None else path.write_text(config)
+    for name in ("config.json", "config_again.json"):
+        path = unfinished / "unfinished" / name
+        path.unlink() if config is None else path.write_text(config)
     before = folder_contents(unfinished)
     flags = [f"--{name}={value}" for name, value in SHORT.items()]
     assert train.main([f"--output_dir={unfinished}", "--resume", *flags]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: `resume` must continue a run of the same options")
     assert folder_contents(unfinished) == before
+
+
+@pytest.mark.parametrize("damaged", ["config.json", "config_again.json"])
+def test_options_are_kept_twice(unfinished, damaged):
+    path = unfinished / "unfinished" / damaged
+    path.write_text(path.read_text().replace('"epochs": 4', '"epochs": 5'))
+    results.RunFolder(RunConfig(**SHORT, output_dir=str(unfinished), resume=True)).check()
+    with pytest.raises(ValueError, match="--batch_size was 32, is 16"):
+        results.RunFolder(
+            RunConfig(**SHORT | {"batch_size": 16}, output_dir=str(unfinished), resume=True)
+        ).check()
 
 
 @pytest.mark.parametrize("moved", range(len(results.FILES) + 1))
