@@ -21,7 +21,7 @@ static char folder[PATH_MAX];
 static atomic_long seen, at;
 static atomic_int mode;
 
-void strike_arm(const char *below, long when, int how) {
+void strike_arm(const char* below, long when, int how) {
   strncpy(folder, below, sizeof folder - 1);
   seen = 0;
   at = when;
@@ -30,11 +30,11 @@ void strike_arm(const char *below, long when, int how) {
 
 long strike_seen(void) { return seen; }
 
-#define REAL(name) \
-  static __typeof__(name) *real; \
-  if (!real) real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
+#define REAL(name)               \
+  static __typeof__(name)* real; \
+  if (!real) real = (__typeof__(name)*)dlsym(RTLD_NEXT, #name)
 
-static int below(const char *path) {
+static int below(const char* path) {
   size_t length = strlen(folder);
   return length && path && !strncmp(path, folder, length);
 }
@@ -48,7 +48,7 @@ static int below_fd(int fd) {
   return below(path);
 }
 
-static int below_at(int fd, const char *path) {
+static int below_at(int fd, const char* path) {
   return path && path[0] != '/' && fd != AT_FDCWD ? below_fd(fd) : below(path);
 }
 
@@ -76,42 +76,42 @@ static int need(int concerned) {
 
 static int creates(int flags) { return flags & (O_CREAT | O_TRUNC); }
 
-#define OPEN(name) \
-  int name(const char *path, int flags, ...) { \
-    REAL(name); \
-    va_list rest; \
-    va_start(rest, flags); \
-    mode_t permissions = va_arg(rest, mode_t); \
-    va_end(rest); \
+#define OPEN(name)                                      \
+  int name(const char* path, int flags, ...) {          \
+    REAL(name);                                         \
+    va_list rest;                                       \
+    va_start(rest, flags);                              \
+    mode_t permissions = va_arg(rest, mode_t);          \
+    va_end(rest);                                       \
     if (need(creates(flags) && below(path))) return -1; \
-    return real(path, flags, permissions); \
+    return real(path, flags, permissions);              \
   }
 OPEN(open)
 OPEN(open64)
 
-#define OPENAT(name) \
-  int name(int fd, const char *path, int flags, ...) { \
-    REAL(name); \
-    va_list rest; \
-    va_start(rest, flags); \
-    mode_t permissions = va_arg(rest, mode_t); \
-    va_end(rest); \
+#define OPENAT(name)                                           \
+  int name(int fd, const char* path, int flags, ...) {         \
+    REAL(name);                                                \
+    va_list rest;                                              \
+    va_start(rest, flags);                                     \
+    mode_t permissions = va_arg(rest, mode_t);                 \
+    va_end(rest);                                              \
     if (need(creates(flags) && below_at(fd, path))) return -1; \
-    return real(fd, path, flags, permissions); \
+    return real(fd, path, flags, permissions);                 \
   }
 OPENAT(openat)
 OPENAT(openat64)
 
-#define FOPEN(name) \
-  FILE *name(const char *path, const char *how) { \
-    REAL(name); \
+#define FOPEN(name)                                      \
+  FILE* name(const char* path, const char* how) {        \
+    REAL(name);                                          \
     if (need(how[0] != 'r' && below(path))) return NULL; \
-    return real(path, how); \
+    return real(path, how);                              \
   }
 FOPEN(fopen)
 FOPEN(fopen64)
 
-ssize_t write(int fd, const void *bytes, size_t count) {
+ssize_t write(int fd, const void* bytes, size_t count) {
   REAL(write);
   if (below_fd(fd) && now()) {
     if (mode == KILL) {
@@ -124,29 +124,29 @@ ssize_t write(int fd, const void *bytes, size_t count) {
   return real(fd, bytes, count);
 }
 
-#define PWRITE(name, offset_type) \
-  ssize_t name(int fd, const void *bytes, size_t count, offset_type offset) { \
-    REAL(name); \
-    if (below_fd(fd) && now()) { \
-      if (mode == KILL) { \
-        real(fd, bytes, count / 2, offset); \
-        die(); \
-      } \
-      errno = ENOSPC; \
-      return -1; \
-    } \
-    return real(fd, bytes, count, offset); \
+#define PWRITE(name, offset_type)                                             \
+  ssize_t name(int fd, const void* bytes, size_t count, offset_type offset) { \
+    REAL(name);                                                               \
+    if (below_fd(fd) && now()) {                                              \
+      if (mode == KILL) {                                                     \
+        real(fd, bytes, count / 2, offset);                                   \
+        die();                                                                \
+      }                                                                       \
+      errno = ENOSPC;                                                         \
+      return -1;                                                              \
+    }                                                                         \
+    return real(fd, bytes, count, offset);                                    \
   }
 PWRITE(pwrite, off_t)
 PWRITE(pwrite64, off64_t)
 
-ssize_t writev(int fd, const struct iovec *parts, int count) {
+ssize_t writev(int fd, const struct iovec* parts, int count) {
   REAL(writev);
   if (need(below_fd(fd))) return -1;
   return real(fd, parts, count);
 }
 
-size_t fwrite(const void *bytes, size_t size, size_t count, FILE *file) {
+size_t fwrite(const void* bytes, size_t size, size_t count, FILE* file) {
   REAL(fwrite);
   if (below_fd(fileno(file)) && now()) {
     if (mode == KILL) {
@@ -160,50 +160,50 @@ size_t fwrite(const void *bytes, size_t size, size_t count, FILE *file) {
   return real(bytes, size, count, file);
 }
 
-int fflush(FILE *file) {
+int fflush(FILE* file) {
   REAL(fflush);
   if (file && need(below_fd(fileno(file)))) return EOF;
   return real(file);
 }
 
-int fclose(FILE *file) {
+int fclose(FILE* file) {
   REAL(fclose);
   int full = need(below_fd(fileno(file)));
   int result = real(file);
   return full ? EOF : result;
 }
 
-int rename(const char *from, const char *to) {
+int rename(const char* from, const char* to) {
   REAL(rename);
   step(below(to));
   return real(from, to);
 }
 
-int unlink(const char *path) {
+int unlink(const char* path) {
   REAL(unlink);
   step(below(path));
   return real(path);
 }
 
-int remove(const char *path) {
+int remove(const char* path) {
   REAL(remove);
   step(below(path));
   return real(path);
 }
 
-int unlinkat(int fd, const char *path, int flags) {
+int unlinkat(int fd, const char* path, int flags) {
   REAL(unlinkat);
   step(below_at(fd, path));
   return real(fd, path, flags);
 }
 
-int rmdir(const char *path) {
+int rmdir(const char* path) {
   REAL(rmdir);
   step(below(path));
   return real(path);
 }
 
-int mkdir(const char *path, mode_t permissions) {
+int mkdir(const char* path, mode_t permissions) {
   REAL(mkdir);
   if (need(below(path))) return -1;
   return real(path, permissions);
