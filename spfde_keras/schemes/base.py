@@ -107,7 +107,7 @@ def _count(flat: np.ndarray, which: Callable[[np.ndarray], np.ndarray]) -> int:
     return sum(int(np.count_nonzero(which(flat[start : start + _PART]))) for start in parts)
 
 
-def _largest(flat: np.ndarray, rank: int, finite: int) -> np.floating:
+def _largest(flat: np.ndarray, rank: int, finite: int) -> float | np.floating:
     """Returns the finite entry that `rank - 1` of the `finite` ones precede, the largest first.
 
     In large arrays only those near it are copied and partitioned: a sample says where it is.
