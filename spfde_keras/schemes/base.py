@@ -107,7 +107,7 @@ def _count(flat: np.ndarray, which: Callable[[np.ndarray], np.ndarray]) -> int:
     return sum(int(np.count_nonzero(which(flat[start : start + _PART]))) for start in parts)
 
 
-def _largest(flat: np.ndarray, rank: int, finite: int) -> np.floating:
+def _largest(flat: np.ndarray, rank: int, finite: int) -> float | np.floating:
     """Returns the finite entry that `rank - 1` of the `finite` ones precede, the largest first.
 
     In large arrays only those near it are copied and partitioned: a sample says where it is.
@@ -121,15 +121,19 @@ def _largest(flat: np.ndarray, rank: int, finite: int) -> np.floating:
         margin = 1 + 8 * np.sqrt(sample.size)
         first, last = int(max(0, place - margin)), int(min(sample.size - 1, place + margin))
         if 0 <= first < last:
-            low = sample[first] if first else -np.finfo(flat.dtype).max
-            high = sample[last] if last < sample.size - 1 else np.finfo(flat.dtype).max
+            low = sample[first] if first else -np.inf
+            high = sample[last] if last < sample.size - 1 else np.inf
+
+            def is_near(part: np.ndarray) -> np.ndarray:
+                return (part >= low) & (part <= high) & np.isfinite(part)
+
             above = _count(flat, lambda part: (part > high) & (part < np.inf))
-            within = _count(flat, lambda part: (part >= low) & (part <= high))
+            within = _count(flat, is_near)
             if 0 < rank - above <= within:
                 if low == high:
                     return low
                 parts = (flat[start : start + _PART] for start in range(0, flat.size, _PART))
-                near = np.concatenate([p[(p >= low) & (p <= high)] for p in parts])
+                near = np.concatenate([part[is_near(part)] for part in parts])
                 return np.partition(near, above - rank)[above - rank]
     candidates = flat[np.isfinite(flat)]
     return np.partition(candidates, -rank)[-rank]
