@@ -38,8 +38,6 @@ OURS = {
     "does not compute the same",
     "belong to both models from here on",
     "On phones this file would give wrong results",
-    "must be of one run at a time",
-    "cannot be written, so training stops",
     "not built for TensorFlow",
     "TensorFlow uses a GPU, for which there are no kernels",
 }
