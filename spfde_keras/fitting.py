@@ -34,7 +34,7 @@ def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArg
     if share is not None and replicas.workers > 1 and not bound.arguments.get("class_weight"):
         own = share(replicas.worker, replicas.workers)
         if own is not None:
-            compat.replace_methods(own, of_one_worker=True)
+            vars(own)["of_one_worker"] = True
             bound.arguments["x"] = own
     return bound
 
