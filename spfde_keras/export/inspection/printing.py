@@ -1,5 +1,6 @@
 """The inspector's report as text: a verdict, a table of kernels, and all that is in the way."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,8 @@ if TYPE_CHECKING:
 
 _PHONES = "phones (ARM64, ARM, WebAssembly)"
 _HEADINGS = ("layer", "operator", "shape", "type", "stored", "zeros", "bytes")
+TRACED = "model"
+"""The outermost scope of names in files of `export_tflite`, in which layers have their own names."""
 _SHOWN = 4  # layers named of those with the same problem
 
 
@@ -27,13 +30,16 @@ def text(report: "InspectReport") -> str:
 def layer_of(tensor: str) -> str:
     """Returns the layer that a tensor of a file is named after, as the converter wrote it.
 
-    Of several names joined into one, that of the operator with weights counts. Keras 3 enters
-    the scope of each layer twice, which adds "_1" to its name; what a file gives out has lost it.
+    Of several names joined into one, that of the operator with weights counts. Where Keras 3 is
+    traced by others, it enters the scope of each layer twice, and TensorFlow numbers the second:
+    conv is conv_1 there and, beside it, conv_1 is conv_1_2. What is given out has lost that.
 
     Example:
 
     >>> layer_of("net_1/relu_1/Relu;net_1/conv_1/convolution")
     'conv'
+    >>> layer_of("model/net_1/conv_1/convolution")
+    'conv_1'
     >>> layer_of("StatefulPartitionedCall_1:0")
     '(output)'
     """
@@ -43,7 +49,7 @@ def layer_of(tensor: str) -> str:
     weights = ("convolution", "depthwise", "MatMul", "Tensordot", "einsum", "conv")
     chosen = next((name for name in names if name[-1].startswith(weights)), names[0])
     layer = chosen[-2] if len(chosen) > 1 else chosen[-1]
-    return layer.removesuffix("_1") if chosen[0].endswith("_1") else layer
+    return re.sub(r"_\d+$", "", layer) if chosen[0].endswith("_1") else layer
 
 
 def _verdict(report: "InspectReport") -> str:

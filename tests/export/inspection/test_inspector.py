@@ -5,6 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from keras import layers
 
 from spfde_keras.export import PRECISIONS, export_tflite, inspect_tflite
 from spfde_keras.export.inspection.rules import RULES
@@ -75,6 +77,23 @@ def test_problems_name_operator_place_and_remedy(written, name, operator, layer,
     assert problem.operator == operator
     assert layer in problem.place and "serving_default" in problem.place
     assert fix in problem.fix and problem.why in str(inspect_tflite(path))
+
+
+@pytest.mark.parametrize("model_name", ["net", "net_1"])
+@pytest.mark.parametrize("ours", [True, False])
+def test_layers_are_named_as_in_the_model(tmp_path, model_name, ours):
+    names = ["conv2d", "conv2d_1", "conv2d_2", "conv2d_1_2", "out"]
+    convolutions = [layers.Conv2D(4, 1, activation="relu", name=name) for name in names]
+    model = keras.Sequential(
+        [keras.Input((4, 4, 4)), *convolutions, layers.Softmax()], name=model_name
+    )
+    if ours:
+        export_tflite(model, tmp_path / "m.tflite", sparse=False)
+    else:
+        content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+        (tmp_path / "m.tflite").write_bytes(content)
+    found = inspect_tflite(tmp_path / "m.tflite").graphs[0].weights
+    assert [weights.layer for weights in found] == names
 
 
 def test_numbers_of_a_hand_counted_file(tmp_path):

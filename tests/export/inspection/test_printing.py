@@ -68,6 +68,8 @@ def test_a_file_without_kernels_has_no_table():
     [
         ("net_1/dense_2_1/MatMul", "dense_2"),
         ("net_1/r_1/Relu;net_1/conv_1_1/convolution", "conv_1"),
+        ("net_1/conv_1_2/convolution", "conv_1"),
+        ("model/net_1/conv_1/convolution", "conv_1"),
         ("model/block/conv/Conv2D", "conv"),
         ("model/conv_1/BiasAdd;model/conv_1/convolution", "conv_1"),
         ("logits", "logits"),
