@@ -11,8 +11,7 @@ import tensorflow as tf
 
 from spfde_keras import compat
 from spfde_keras.export.converter import PRECISIONS, Died, convert, convert_apart
-from spfde_keras.export.naming import input_names, named_outputs
-from spfde_keras.export.inspection.printing import TRACED
+from spfde_keras.export.naming import TRACED, input_names, named_outputs
 from spfde_keras.export.verification import as_structured, quiet
 
 # A Keras model that computes in half precision itself is that much further from its file.

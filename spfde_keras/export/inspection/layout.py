@@ -35,12 +35,14 @@ class Links:
         makers: the operator that makes a tensor.
         readers: the operators that read a tensor.
         inner: the operators that follow a kernel larger than 1x1.
+        foreign: the operators that XNNPACK does not run.
     """
 
     results: set[int]
     makers: dict[int, int]
     readers: dict[int, list[int]]
     inner: set[int] = dataclasses.field(default_factory=set)
+    foreign: set[int] = dataclasses.field(default_factory=set)
 
 
 @dataclasses.dataclass
@@ -132,6 +134,7 @@ def find_parts(graph: Graph) -> list[Part]:
         for place, operator in enumerate(graph.operators)
     ]
     links = _links(graph)
+    links.foreign.update(place for place, runs in enumerate(delegated) if not runs)
     partitions = list(_partitions(graph, delegated, links))
     part_of = {place: part for part, places in enumerate(partitions) for place in places}
     shared = _shared(graph, links, part_of)

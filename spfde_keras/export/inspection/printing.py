@@ -9,8 +9,6 @@ if TYPE_CHECKING:
 
 _PHONES = "phones (ARM64, ARM, WebAssembly)"
 _HEADINGS = ("layer", "operator", "shape", "type", "stored", "zeros", "bytes")
-TRACED = "model"
-"""The outermost scope of names in files of `export_tflite`, in which layers have their own names."""
 _SHOWN = 4  # layers named of those with the same problem
 
 
