@@ -220,13 +220,18 @@ RULES = (
     ),
     Rule(
         "rank",
-        (*UNARY, "FULLY_CONNECTED", "ADD", "MUL", "MEAN", "SUM"),
-        lambda node: any(
-            len(node.tensors[index].shape) != 4
-            for index in (node.inputs[:1] if node.name == "FULLY_CONNECTED" else node.inputs)
-        ),
+        (*UNARY, "ADD", "MUL", "MEAN", "SUM"),
+        lambda node: not all(map(node.is_image, node.inputs)),
         "it reads something other than images, which have 4 dimensions",
         f"keep images of 4 dimensions up to the global pooling; {_FOLD}",
+        _COMPATIBLE,
+    ),
+    Rule(
+        "dense_layer",
+        ("FULLY_CONNECTED",),
+        lambda node: not node.is_image(node.inputs[0]),
+        "it is a dense layer, and phones skip only the zeros of 1x1 convolutions of images",
+        "sparsify 1x1 convolutions between a stem and the global pooling; dense layers may follow",
         _COMPATIBLE,
     ),
     Rule(
@@ -372,7 +377,7 @@ OF_FIRST = ("kernel_size", "stem_stride", "stem_padding", "stem_channels")
 """Those by which a first convolution is none; of the others its kernel alone is to be said."""
 
 # Where one of these rules is broken, the others say nothing new.
-_DECISIVE = ("flatten", "no_kernel", "not_float", "rank")
+_DECISIVE = ("flatten", "no_kernel", "not_float", "rank", "dense_layer")
 
 
 def broken_rules(node: Node) -> list[Rule]:

@@ -17,7 +17,7 @@ from spfde_keras.export.inspection.file import read_tflite
 @pytest.fixture(scope="module")
 def contents(written):
     """Files of each kind: sparse, float16, int8, blocks, several signatures."""
-    names = ("qualifying", "qualifying float16", "not_float", "blocks", "two signatures")
+    names = ("qualifying", "qualifying float16", "not_float", "dense_layer", "two signatures")
     return [written(name)[0].read_bytes() for name in names]
 
 
