@@ -9,6 +9,12 @@ if TYPE_CHECKING:
 
 _PHONES = "phones (ARM64, ARM, WebAssembly)"
 _HEADINGS = ("layer", "operator", "shape", "type", "stored", "zeros", "bytes")
+_REWRITTEN = (
+    "By hand, or by itself where there is an exact equivalent: spfde convert --mobile, which is "
+    "export_tflite(..., mobile=True)."
+)
+OUTPUT = "(output)"
+"""Instead of a layer's name, where a file has none."""
 _SHOWN = 4  # layers named of those with the same problem
 
 
@@ -42,7 +48,7 @@ def layer_of(tensor: str) -> str:
     '(output)'
     """
     if tensor.startswith("StatefulPartitionedCall"):
-        return "(output)"
+        return OUTPUT
     names = [name.split("/") for name in tensor.split(";")]
     weights = ("convolution", "depthwise", "MatMul", "Tensordot", "einsum", "conv")
     chosen = next((name for name in names if name[-1].startswith(weights)), names[0])
@@ -90,11 +96,15 @@ def _graph(graph: "GraphReport") -> list[str]:
 
 
 def _problems(problems: Sequence["Problem"]) -> Iterator[str]:
-    """One entry for each kind of operator and rule, errors first."""
+    """One entry for each kind of operator and rule, errors first; then who else mends some."""
+    rewritten = {problem.fix for problem in problems if problem.rewritten}
     for hazard, heading in ((True, "ERROR"), (False, "in the way")):
         for why, fix in reasons([problem for problem in problems if problem.hazard == hazard]):
+            star = "*" if fix in rewritten else ""
             yield f"  {heading}: {why}."
-            yield f"    Fix: {fix}."
+            yield f"    Fix{star}: {fix}."
+    if rewritten:
+        yield f"  * {_REWRITTEN}"
 
 
 def reasons(problems: Sequence["Problem"]) -> Iterator[tuple[str, str]]:
