@@ -7,7 +7,6 @@ A file is written only if it loads and agrees with the model.
 """
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,10 @@ PRECISIONS = ("float32", "float16", "int8_dynamic", "int8_full")
 class Options(program.Options):
     """The options of the program."""
 
-    source: str | None = program.option(None, "the .keras file", positional=True)
-    target: str | None = program.option(None, "the .tflite file", positional=True)
+    source: str | None = program.option(None, "the .keras file", positional=True, read=True)
+    target: str | None = program.option(
+        None, "the .tflite file", positional=True, written=True, ending=".tflite"
+    )
     precision: str = program.option("float32", "how numbers are stored", choices=PRECISIONS)
     sparse: bool | None = program.option(
         None, "store weights sparse; if unset, where the precision allows it"
@@ -35,7 +36,7 @@ class Options(program.Options):
         False, "rewrite the model to an equal one that runs sparse on phones, or fail"
     )
     representative_data: str | None = program.option(
-        None, ".npy file of samples, which int8_full needs"
+        None, ".npy file of samples, which int8_full needs", read=True
     )
 
     def __post_init__(self) -> None:
@@ -43,6 +44,8 @@ class Options(program.Options):
         if self.target is None:
             received = self.source or "none"
             raise ValueError(f"A .keras and a .tflite file are needed. Received: {received}")
+        if self.precision == "int8_full" and self.representative_data is None:
+            raise ValueError("`representative_data` must be given with --precision=int8_full.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,13 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _convert(options: Options) -> None:
     import numpy as np
 
-    from spfde_keras.export import export_tflite
-
     arguments = dataclasses.asdict(options)
     source, target = arguments.pop("source"), arguments.pop("target")
     data = arguments["representative_data"]
     if data is not None:
         arguments["representative_data"] = _read(data, np.load, "a .npy file of numbers")
+    from spfde_keras.export import export_tflite  # with TensorFlow, which takes seconds
+
     model = _read(source, _load_model, "a .keras file of this version")
     print(export_tflite(model, target, **arguments))
 
@@ -71,8 +74,6 @@ def _load_model(path: str) -> "keras.Model":
 
 
 def _read(path: str, load: Callable[[str], Any], kind: str) -> Any:
-    if not os.path.isfile(path):
-        raise ValueError(f"{path} does not exist, or is not a file.")
     try:
         return load(path)
     except Exception as error:

@@ -17,7 +17,7 @@ from . import program
 class Options(program.Options):
     """The options of the program."""
 
-    file: str | None = program.option(None, "the .tflite file", positional=True)
+    file: str | None = program.option(None, "the .tflite file", positional=True, read=True)
     json: bool = program.option(False, "print one JSON object")
 
     def __post_init__(self) -> None:

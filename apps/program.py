@@ -24,7 +24,9 @@ def option(
     least: float | None = None,
     below: float | None = None,
     several: type | None = None,
+    read: bool = False,
     written: bool = False,
+    ending: str = "",
     positional: bool = False,
     topic: str = "",
 ) -> Any:
@@ -38,7 +40,9 @@ def option(
         below: number, all values are less than it.
         several: None, or the type of one value of a field that takes several: as a sequence, as
             text with commas between, or just one. Its value is a tuple.
+        read: bool, whether it is the path of a file to read.
         written: bool, whether it is the path of a file to write.
+        ending: str, what a path must end in; anything if empty.
         positional: bool, whether it is given without a name, behind the flags.
         topic: str, a heading in `--help` for it and the options after it.
     """
@@ -48,7 +52,9 @@ def option(
         "least": least,
         "below": below,
         "several": several,
+        "read": read,
         "written": written,
+        "ending": ending,
         "positional": positional,
         "topic": topic,
     }
@@ -171,6 +177,10 @@ def _check(name: str, value: Any, rules: Mapping) -> None:
     if below is not None and not value < below:
         percent = f"; {value:g} % is {value / 100:g}" if below == 1 < value < 100 else ""
         raise ValueError(f"`{name}` must be less than {below}. Received: {value}{percent}")
+    if rules["read"] and not os.path.isfile(value):
+        raise ValueError(f"`{name}` must be an existing file. Received: {value}")
+    if not str(value).endswith(rules["ending"]):
+        raise ValueError(f"`{name}` must end in {rules['ending']}. Received: {value}")
     if rules["written"]:
         path = Path(value)
         if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):

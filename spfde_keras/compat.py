@@ -407,6 +407,28 @@ def channels_last_bias() -> Iterator[None]:
         tf.nn.bias_add = bias_add
 
 
+@contextlib.contextmanager
+def scopes_of_layers() -> Iterator[None]:
+    """Has the operations of a graph named after the layers that make them, as these are called.
+
+    Keras enters a layer's scope once to build it and once to call it, and TensorFlow numbers a
+    scope that is there already: conv2d is traced as conv2d_1, and conv2d_1 as conv2d_1_2.
+    """
+    name_scope = tf.name_scope
+
+    def scope(name: str) -> Any:
+        if tf.executing_eagerly() or name.endswith("/"):
+            return name_scope(name)
+        outer = tf.compat.v1.get_default_graph().get_name_scope()
+        return name_scope(f"{outer}/{name}/" if outer else f"{name}/")
+
+    tf.name_scope = scope
+    try:
+        yield
+    finally:
+        tf.name_scope = name_scope
+
+
 def start_at(model: keras.Model, epoch: int) -> None:
     """Has `fit` start at an epoch, when called as training begins; 0 leaves it to `fit`."""
     model._initial_epoch = epoch or None

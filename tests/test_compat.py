@@ -304,6 +304,21 @@ def test_what_looks_like_a_bias_of_the_first_axis_is_added_plainly():
     assert "BiasAdd" in kinds(), SEEN
 
 
+def test_operations_are_named_after_their_layers():
+    """Keras: `Layer.__call__` enters `tf.name_scope` twice."""
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, L.Dense(4, name="d_1")(L.Dense(4, name="d")(inputs)), name="net")
+
+    def names():
+        graph = tf.function(model).get_concrete_function(tf.TensorSpec((1, 4))).graph
+        return [one.name for one in graph.get_operations() if one.type == "MatMul"]
+
+    assert names() == ["net_1/d_1/MatMul", "net_1/d_1_2/MatMul"], f"no longer needed; {SEEN}"
+    with compat.scopes_of_layers():
+        assert names() == ["net/d/MatMul", "net/d_1/MatMul"], SEEN
+    assert names() == ["net_1/d_1/MatMul", "net_1/d_1_2/MatMul"], SEEN
+
+
 def test_the_maker_of_a_tensor_is_its_layer():
     """Keras: `KerasTensor._keras_history`."""
     layer = L.Dense(2)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from spfde_keras import compat
 from spfde_keras.export.converter import PRECISIONS, Died, convert, convert_apart
-from spfde_keras.export.naming import input_names, named_outputs
+from spfde_keras.export.naming import TRACED, input_names, named_outputs
 from spfde_keras.export.verification import as_structured, quiet
 
 # A Keras model that computes in half precision itself is that much further from its file.
@@ -87,7 +87,7 @@ def convert_models(
         for name, array in samples.items()
     }
     with quiet(), tempfile.TemporaryDirectory() as folder:
-        with compat.channels_last_bias():
+        with compat.channels_last_bias(), compat.scopes_of_layers():
             archive = keras.export.ExportArchive()
             for name, model in models.items():
                 archive.track(model)
@@ -107,7 +107,8 @@ def convert_models(
 
 @tf.autograph.experimental.do_not_convert  # which would leave its code in the temporary folder
 def _call(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    return named_outputs(model(as_structured(model, inputs), training=False))
+    with tf.name_scope(TRACED):
+        return named_outputs(model(as_structured(model, inputs), training=False))
 
 
 def _suspects(models: Iterable[keras.Model]) -> str:

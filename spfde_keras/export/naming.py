@@ -7,6 +7,9 @@ from typing import Any
 
 import keras
 
+TRACED = "model"
+"""The outermost scope in a file: no number ends it, as of what is traced in scopes opened twice."""
+
 
 def input_names(model: keras.Model) -> list[str]:
     """Returns the names of a model's inputs in the file, in the model's order.

@@ -14,7 +14,8 @@ from apps import convert, errors
 from spfde_keras.export import PRECISIONS, run_tflite
 from spfde_keras.sparsify import sparsify
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "tflite" / "convert.py"
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / "tflite" / "convert.py"
 
 
 def run(*arguments):
@@ -83,16 +84,39 @@ def test_a_file_for_phones_or_none(source, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        "{here}/missing.keras a.tflite",
+        "{here} a.h5",
+        "{here} {folder}/no/a.tflite",
+        "{here} a.tflite --precision=int8_full",
+        "{here} a.tflite --representative_data={here}/missing.npy",
+    ],
+)
+def test_what_needs_no_tensorflow_is_checked_without_it(arguments, tmp_path):
+    options = arguments.format(here=__file__, folder=tmp_path).split()
+    code = (
+        f"import sys; from apps import convert; status = convert.main({options}); "
+        "sys.exit(99 if 'tensorflow' in sys.modules else status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=False)
+    assert done.returncode == errors.MISUSED, done.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("{folder}/missing.keras {target}", "missing.keras does not exist"),
+        ("{folder}/missing.keras {target}", "`source` must be an existing file. Received: "),
         ("{folder}/text.keras {target}", "text.keras is not a .keras file"),
-        ("{source} {folder}/no/model.tflite", "existing, writable folder"),
+        ("{source} {folder}/no/model.tflite", "in a folder that can be written"),
         ("{source} {folder}/model.bin", "must end in .tflite"),
         ("{source} {target} --precision=int4", "`precision` must be one of"),
         ("{source} {target} --precision=int8_dynamic --sparse", "sparse int8"),
         ("{source} {target} --precision=int8_full", "`representative_data`"),
-        ("{source} {target} --representative_data=missing.npy", "missing.npy does not exist"),
+        (
+            "{source} {target} --representative_data=missing.npy",
+            "must be an existing file. Received: missing.npy",
+        ),
         (
             "{source} {target} --representative_data={folder}/text.keras",
             "text.keras is not a .npy file",

@@ -45,7 +45,11 @@ def test_json_is_one_object(file, capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "error: `path` must be a .tflite file"), (b"no model", "error: ")],
+    [
+        (None, "error: `file` must be an existing file"),
+        (b"no model", "error: "),
+        (b"PK\x03\x04 and more", "error: {path} must be a .tflite file, not a saved model"),
+    ],
 )
 def test_missing_and_bad_files_are_one_line(tmp_path, capsys, content, message):
     path = tmp_path / "model.tflite"
@@ -53,7 +57,7 @@ def test_missing_and_bad_files_are_one_line(tmp_path, capsys, content, message):
         path.write_bytes(content)
     assert inspect_tflite.main([str(path), "--json"]) == errors.MISUSED
     printed = capsys.readouterr()
-    assert printed.err.startswith(message) and printed.err.count("\n") == 1
+    assert printed.err.startswith(message.format(path=path)) and printed.err.count("\n") == 1
     assert not printed.out
 
 

@@ -126,6 +126,15 @@ def usual():
     return keras.Model(image, layers.Dense(10)(layers.Flatten()(x)))
 
 
+def convolutions():
+    """Whose dense layers alone are stored sparse."""
+    image = layers.Input(IMAGE)
+    x = layers.MaxPooling2D()(layers.Conv2D(3, 3, activation="relu")(image))
+    x = layers.Flatten()(layers.Conv2D(4, 3, activation="relu")(x))
+    x = layers.Dense(40, activation="relu", name="blocks")(x)
+    return keras.Model(image, layers.Dense(32)(x))
+
+
 def dense_layer(inputs):
     def build():
         x = layers.Input((inputs,))
@@ -138,7 +147,7 @@ def dense_layer(inputs):
 RULE_NETS = {
     "flatten": Net(net(last=lambda x: layers.Dense(10)(layers.Flatten()(x))), ("flatten",)),
     "no_kernel": Net(between(lambda x: layers.MaxPooling2D(2)(x)), ("no_kernel",), hazard=True),
-    "not_float": Net(net(), ("not_float",), precision="int8_full", encoded=False),
+    "not_float": Net(net(), ("not_float", "stored_dense"), precision="int8_full", encoded=False),
     "groups": Net(between(lambda x: layers.Conv2D(32, 1, groups=4)(x)), ("groups",), hazard=True),
     "dilation": Net(
         depthwise(kernel_size=3, padding="same", dilation_rate=2), ("dilation",), hazard=True
@@ -182,6 +191,7 @@ RULE_NETS = {
     ),
     "depthwise_padding": Net(depthwise(kernel_size=3), ("depthwise_padding",), hazard=True),
     "rank": Net(between(lambda x: layers.Rescaling(2.0, 1.0)(x)), ("rank",), hazard=True),
+    "dense_layer": Net(dense_layer(64), ("dense_layer",)),
     "constant_operand": Net(
         between(lambda x: x + np.linspace(-1, 1, 8 * 8 * 32, dtype="f").reshape(1, 8, 8, 32)),
         ("constant_operand",),
@@ -209,7 +219,7 @@ RULE_NETS = {
     "sparse_int8": Net(net(), ("sparse_int8",), hazard=True, precision="int8_dynamic"),
     "sparse_blocks": Net(dense_layer(63), ("sparse_blocks",), hazard=True),
     "sparse_reader": Net(
-        dense_layer(64), ("sparse_reader", "rank"), hazard=True, precision="float16"
+        dense_layer(64), ("sparse_reader", "dense_layer"), hazard=True, precision="float16"
     ),
 }
 
@@ -231,15 +241,28 @@ OTHER_NETS = {
         ("not_float",),
         precision="int8_full",
     ),
-    "int8 dynamic": Net(net(), ("not_float",), precision="int8_dynamic", encoded=False),
+    "int8 dynamic": Net(
+        net(), ("not_float", "stored_dense"), precision="int8_dynamic", encoded=False
+    ),
     "usual": Net(usual, ("stem_stride", "no_kernel", "inner_kernel", "depthwise_same", "flatten")),
     "usual, stored dense": Net(
         usual,
         ("stored_dense", "stem_stride", "no_kernel", "inner_kernel", "depthwise_same", "flatten"),
         encoded=False,
     ),
+    "usual, int8": Net(
+        usual,
+        (
+            *("not_float", "stored_dense"),
+            *("stem_stride", "no_kernel", "inner_kernel", "depthwise_same", "flatten"),
+        ),
+        precision="int8_full",
+        encoded=False,
+    ),
+    "dense layers after convolutions": Net(
+        convolutions, ("dense_layer", "stem_stride", "no_kernel", "inner_kernel", "flatten")
+    ),
     "odd images": Net(net(shape=(15, 15, 3)), ("stem_padding",)),
-    "blocks": Net(dense_layer(64), ("rank",)),
     "two signatures": Net(lambda: {"light": net()(), "heavy": net()()}, sparse=True),
 }
 NETS = RULE_NETS | OTHER_NETS

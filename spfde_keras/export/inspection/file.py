@@ -2,6 +2,7 @@
 
 import collections
 import os
+import pathlib
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from spfde_keras.export.inspection.graph import Graph, Operator, Sparsity, Tenso
 from spfde_keras.export.litert import flatbuffers, schema
 
 _IDENTIFIER = b"TFL3"
+_KERAS_BEGINNINGS = (b"PK\x03\x04", b"\x89HDF")  # of .keras and .h5 files
 _MOST_TABLES = 1_000_000  # more tables than any model has, read in seconds
 _MOST_DIMENSIONS = 64  # as many as NumPy has
 
@@ -92,6 +94,12 @@ def read_tflite(path: str | os.PathLike[str]) -> TFLiteFile:
             content = file.read()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    if content.startswith(_KERAS_BEGINNINGS):
+        target = pathlib.Path(path).with_suffix(".tflite")
+        raise ValueError(
+            f"{path} must be a .tflite file, not a saved model; convert it first: "
+            f"spfde convert {path} {target}"
+        )
     if content[4:8] != _IDENTIFIER:
         raise ValueError(f"{path} is not a .tflite file: bytes 4 to 7 must be {_IDENTIFIER!r}.")
     try:

@@ -1,12 +1,14 @@
 """What keeps a graph from running sparse, or from running correctly, and where it is."""
 
+import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
+from spfde_keras.export.inspection.floating import in_float
 from spfde_keras.export.inspection.graph import Graph, Operator, Sparsity, Tensor
-from spfde_keras.export.inspection.layout import Part, find_parts, unpacked_constants
+from spfde_keras.export.inspection.layout import Links, Part, find_parts, unpacked_constants
 from spfde_keras.export.inspection.node import KERNEL_OPERATORS, Node
-from spfde_keras.export.inspection.rules import OF_FIRST, Role, broken_rules
+from spfde_keras.export.inspection.rules import OF_FIRST, Role, broken_rules, role
 
 _HEIGHT, _WIDTH, _HEIGHT_WIDTH, _ALL = (1,), (2,), (1, 2), (1, 2, 3)
 # The blocks that LiteRT multiplies as they are stored. Source: LiteRT fully_connected.cc.
@@ -101,7 +103,7 @@ def _leaks(part: Part) -> Iterator[Finding]:
             yield Finding(node.place, "pooled_head", hazard=True)
             continue
         for reader in part.readers_of(node):
-            yield from _broken(part, part.nodes[reader], hazard=True)
+            yield from _broken(part.links, part.nodes[reader], hazard=True)
             if Role.ENTRY in part.roles[reader]:
                 yield Finding(part.nodes[reader].place, "late_stem", hazard=True)
         yield from _outside_reads(part, node, hazard=True)
@@ -113,14 +115,20 @@ def _outside_reads(part: Part, node: Node, hazard: bool = False) -> Iterator[Fin
     for index in part.externals.intersection(node.outputs):
         if index in part.links.results:
             yield Finding(node.place, "also_output", hazard)
-        for place in part.links.readers.get(index, ()):
-            if place not in inside:
-                yield Finding(place, "foreign", hazard)
+        outside = [place for place in part.links.readers.get(index, ()) if place not in inside]
+        readers = [part.links.nodes[place] for place in outside if place in part.links.nodes]
+        found = [finding for one in readers for finding in _broken(part.links, one, hazard)]
+        # Another part that reads it and breaks no rule is cut off by what does.
+        yield from found or (Finding(place, "foreign", hazard) for place in outside)
 
 
-def _broken(part: Part, node: Node, hazard: bool = False) -> Iterator[Finding]:
+def _broken(links: Links, node: Node, hazard: bool = False) -> Iterator[Finding]:
+    if node.place in links.foreign:
+        if node.name != "SHAPE":  # which goes with what uses the size
+            yield Finding(node.place, "foreign", hazard)
+        return
     for rule in broken_rules(node):
-        inner = rule.name in OF_FIRST and node.place in part.links.inner
+        inner = rule.name in OF_FIRST and node.place in links.inner
         yield Finding(node.place, "inner_kernel" if inner else rule.name, hazard)
 
 
@@ -137,35 +145,38 @@ def _wrong_sums(part: Part) -> Iterator[Finding]:
 
 
 def _not_sparse(graph: Graph, parts: list[Part]) -> Iterator[Finding]:
-    """Why operators whose weights are stored sparse are computed densely."""
-    kernels = [[n for n, node in enumerate(p.nodes) if node.weights is not None] for p in parts]
-    stored_sparse = [
-        [n for n in numbers if part.nodes[n].stores_sparse]
-        for part, numbers in zip(parts, kernels, strict=True)
-    ]
-    direct = [
+    """Why operators with weights, of those stored sparse if there are any, are computed densely."""
+    kernels = [node for part in parts for node in part.nodes if node.weights is not None]
+    stored = [node for node in kernels if node.stores_sparse]
+    direct = {
         place
         for place, operator in enumerate(graph.operators)
         if operator.name == "FULLY_CONNECTED"
         and any(i >= 0 and graph.tensors[i].sparsity is not None for i in operator.inputs)
+    }
+    none_sparse = not stored and not direct
+    wanted = {node.place for node in (kernels if none_sparse else stored)}
+    not_float = [
+        finding
+        for node in kernels
+        if node.place in wanted
+        for finding in _broken(parts[0].links, node)
+        if finding.rule == "not_float"
     ]
-    if any(stored_sparse) or direct:
-        yield from (Finding(place, "rank") for place in direct if not any(stored_sparse))
-        for part, targets in zip(parts, _most_wanted(parts, stored_sparse), strict=True):
-            yield from _obstacles(part, targets)
-    elif any(kernels):
-        not_float = [
-            finding
-            for part, numbers in zip(parts, kernels, strict=True)
-            for number in numbers
-            for finding in _broken(part, part.nodes[number])
-            if finding.rule == "not_float"
-        ]
-        yield from not_float
-        for part, targets in zip(parts, _most_wanted(parts, kernels), strict=True):
-            if not not_float:
-                yield from (Finding(part.nodes[n].place, "stored_dense") for n in targets)
-                yield from _obstacles(part, targets)
+    yield from not_float
+    if not_float:
+        parts = find_parts(in_float(graph))
+    region = set()
+    if all(node.name == "FULLY_CONNECTED" for node in stored):
+        yield from (Finding(place, "dense_layer") for place in direct)
+        region |= direct
+    numbers = [[n for n, node in enumerate(p.nodes) if node.place in wanted] for p in parts]
+    for part, targets in zip(parts, _most_wanted(parts, numbers), strict=True):
+        if none_sparse:
+            yield from (Finding(part.nodes[n].place, "stored_dense") for n in targets)
+        region |= yield from _obstacles(part, targets)
+    if parts:
+        yield from _behind(parts[0].links, region)
 
 
 def _most_wanted(parts: list[Part], kernels: list[list[int]]) -> list[list[int]]:
@@ -192,19 +203,19 @@ def _feeds_stem(part: Part, number: int) -> bool:
     return bool(readers) and all(Role.ENTRY in part.roles[reader] for reader in readers)
 
 
-def _obstacles(part: Part, targets: list[int]) -> Iterator[Finding]:
-    """What keeps nodes from running sparse: in the region around them, and at its edges."""
-    if not targets:
-        return
+def _obstacles(part: Part, targets: list[int]) -> Generator[Finding, None, set[int]]:
+    """What keeps nodes from running sparse, in the region around them and at its edges; returns
+    the places of the region.
+    """
     region, waiting = set(), list(targets)
     while waiting:
         number = waiting.pop()
         if number in region:
             continue
         region.add(number)
-        node, role = part.nodes[number], part.roles[number]
-        yield from _broken(part, node)
-        if role & (Role.INSIDE | Role.EXIT):
+        node, kind = part.nodes[number], part.roles[number]
+        yield from _broken(part.links, node)
+        if kind & (Role.INSIDE | Role.EXIT):
             waiting += [part.makers[i] for i in node.variables if i in part.makers]
             for index in set(node.variables) - part.makers.keys():
                 maker = part.links.makers.get(index)
@@ -214,38 +225,47 @@ def _obstacles(part: Part, targets: list[int]) -> Iterator[Finding]:
                     yield Finding(maker, "foreign")
             if len(set(node.variables)) < len(node.variables):
                 yield Finding(node.place, "same_operand")
-        if role and Role.EXIT not in role:
+        if kind and Role.EXIT not in kind:
             waiting += [n for n in part.readers_of(node) if Role.ENTRY not in part.roles[n]]
             yield from _outside_reads(part, node)
-        elif role:  # what follows an exit may be anything, or part of the region
+        elif kind:  # what follows an exit may be anything, or part of the region
             waiting += [n for n in part.readers_of(node) if Role.INSIDE in part.roles[n]]
     pointwise = [part.nodes[n] for n in region if part.nodes[n].pointwise]
     size = sum(node.tensors[node.inputs[1]].size for node in pointwise)
     if 3 * sum(node.nonzeros for node in pointwise) >= size > 0:
         yield Finding(part.nodes[min(targets)].place, "too_dense")
-    yield from _behind(part, region)
+    return {part.nodes[number].place for number in region}
 
 
-def _behind(part: Part, region: set[int]) -> Iterator[Finding]:
+def _behind(links: Links, region: set[int]) -> Iterator[Finding]:
     """What else is in the way, once what ends a region is mended: up to where images begin, and
-    down to where they end.
+    down to where they end, whoever runs it.
     """
-    seen, waiting = set(region), [number for number in region if not part.roles[number]]
+    readers = collections.defaultdict(list)
+    for node in links.nodes.values():
+        for index in dict.fromkeys(node.variables):
+            readers[index].append(node.place)
+    seen, waiting = set(region), [place for place in region if not _role(links, place)]
     while waiting:
-        number = waiting.pop()
-        node, beside = part.nodes[number], []
-        if node.name != "CONV_2D" or node.pointwise or node.place in part.links.inner:
-            for index in filter(node.is_image, node.variables):
-                if index in part.makers:
-                    beside.append(part.makers[index])
-                elif index in part.links.makers:
-                    yield Finding(part.links.makers[index], "foreign")
-                else:
+        node, beside = links.nodes[waiting.pop()], []
+        images = [index for index in (*node.variables, *node.outputs) if node.is_image(index)]
+        if node.name != "CONV_2D" or node.pointwise or node.place in links.inner:
+            # From a dense layer up to the images that were flattened for it.
+            for index in filter(node.is_image, node.variables) if images else node.variables:
+                if links.makers.get(index) in links.nodes:
+                    beside.append(links.makers[index])
+                elif images and index not in links.makers:
                     yield Finding(node.place, "no_stem")
-        if Role.EXIT not in part.roles[number] and all(map(node.is_image, node.outputs)):
-            beside += part.readers_of(node)
-        for other in beside:
-            if other not in seen:
-                yield from _broken(part, part.nodes[other])
-                waiting.append(other)
+        if Role.EXIT not in _role(links, node.place) and all(map(node.is_image, node.outputs)):
+            beside += [place for index in node.outputs for place in readers[index]]
+        for place in beside:
+            if place not in seen:
+                other = links.nodes[place]
+                if any(map(other.is_image, (*other.variables, *other.outputs))):
+                    yield from _broken(links, other)
+                waiting.append(place)
         seen.update(beside)
+
+
+def _role(links: Links, place: int) -> Role:
+    return Role.NONE if place in links.foreign else role(links.nodes[place])

@@ -8,7 +8,7 @@ from spfde_keras.export.inspection.findings import find_problems
 from spfde_keras.export.inspection.graph import Graph, Operator, Tensor, TFLiteFile
 from spfde_keras.export.inspection.layout import unpacked_constants
 from spfde_keras.export.inspection.node import KERNEL_OPERATORS
-from spfde_keras.export.inspection.printing import layer_of
+from spfde_keras.export.inspection.printing import OUTPUT, layer_of
 from spfde_keras.export.inspection.report import (
     GraphReport,
     InspectReport,
@@ -41,7 +41,7 @@ def inspect_tflite(path: str | os.PathLike[str]) -> InspectReport:
     >>> _ = spfde_keras.export_tflite(model, "model.tflite")
     >>> report = inspect_tflite("model.tflite")
     >>> report.safe_on_arm64, report.sparse_on_arm64, report.problems[0].rule
-    (True, False, 'rank')
+    (True, False, 'dense_layer')
     """
     from spfde_keras.export.inspection.file import read_tflite  # needs the extra "export"
 
@@ -110,14 +110,23 @@ def _problem(graph: Graph, place: int, rule: str, hazard: bool) -> Problem:
     operator = graph.operators[place]
     made = _made(graph, operator)
     where = f"operator {place} of {graph.name}" + (f" ({made.split(';')[0]})" if made else "")
-    return Problem(
-        operator.name, where, RULE[rule].why, RULE[rule].fix, hazard, rule, layer_of(made)
-    )
+    told = RULE[rule]
+    layer = _layer(graph, operator)
+    return Problem(operator.name, where, told.why, told.fix, hazard, rule, layer, told.rewritten)
 
 
 def _made(graph: Graph, operator: Operator) -> str:
     """The name of what an operator makes, which contains the layer's."""
     return graph.tensors[operator.outputs[0]].name if operator.outputs else ""
+
+
+def _layer(graph: Graph, operator: Operator) -> str:
+    """The layer of an operator; where what it makes is called an output, as its kernel says."""
+    layer = layer_of(_made(graph, operator))
+    if layer == OUTPUT and operator.name in KERNEL_OPERATORS and len(operator.inputs) > 1:
+        kernel = graph.tensors[operator.inputs[1]].name
+        return layer_of(kernel) if "/" in kernel else layer
+    return layer
 
 
 def _weight_report(graph: Graph, operator: Operator, weights: Tensor) -> WeightReport:
@@ -128,7 +137,7 @@ def _weight_report(graph: Graph, operator: Operator, weights: Tensor) -> WeightR
         size += weights.sparsity.index_bytes
     nonzeros = weights.nonzeros
     share = None if nonzeros is None else 1 - nonzeros / max(1, weights.size)
-    layer = layer_of(_made(graph, operator))
+    layer = _layer(graph, operator)
     return WeightReport(
         weights.name, weights.shape, weights.type, stored, share, size, layer, operator.name
     )

@@ -35,12 +35,16 @@ class Links:
         makers: the operator that makes a tensor.
         readers: the operators that read a tensor.
         inner: the operators that follow a kernel larger than 1x1.
+        foreign: the operators that XNNPACK does not run.
+        nodes: the operators, as XNNPACK sees them, without those that it takes into others.
     """
 
     results: set[int]
     makers: dict[int, int]
     readers: dict[int, list[int]]
     inner: set[int] = dataclasses.field(default_factory=set)
+    foreign: set[int] = dataclasses.field(default_factory=set)
+    nodes: dict[int, Node] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -132,6 +136,12 @@ def find_parts(graph: Graph) -> list[Part]:
         for place, operator in enumerate(graph.operators)
     ]
     links = _links(graph)
+    for place, operator in enumerate(graph.operators):
+        if not delegated[place]:
+            inputs = tuple(index for index in operator.inputs if index >= 0)
+            node = Node(place, operator, inputs, operator.outputs, graph.tensors, constants)
+            links.foreign.add(place)
+            links.nodes[place] = node
     partitions = list(_partitions(graph, delegated, links))
     part_of = {place: part for part, places in enumerate(partitions) for place in places}
     shared = _shared(graph, links, part_of)
@@ -153,6 +163,7 @@ def find_parts(graph: Graph) -> list[Part]:
             ),
         )
         _lay_out(part)
+        links.nodes.update((node.place, node) for node in nodes)
         result.append(part)
     return result
 

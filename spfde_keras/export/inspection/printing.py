@@ -1,5 +1,6 @@
 """The inspector's report as text: a verdict, a table of kernels, and all that is in the way."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,12 @@ if TYPE_CHECKING:
 
 _PHONES = "phones (ARM64, ARM, WebAssembly)"
 _HEADINGS = ("layer", "operator", "shape", "type", "stored", "zeros", "bytes")
+_REWRITTEN = (
+    "By hand, or by itself where there is an exact equivalent: spfde convert --mobile, which is "
+    "export_tflite(..., mobile=True)."
+)
+OUTPUT = "(output)"
+"""Instead of a layer's name, where a file has none."""
 _SHOWN = 4  # layers named of those with the same problem
 
 
@@ -27,23 +34,26 @@ def text(report: "InspectReport") -> str:
 def layer_of(tensor: str) -> str:
     """Returns the layer that a tensor of a file is named after, as the converter wrote it.
 
-    Of several names joined into one, that of the operator with weights counts. Keras 3 enters
-    the scope of each layer twice, which adds "_1" to its name; what a file gives out has lost it.
+    Of several names joined into one, that of the operator with weights counts. Where Keras 3 is
+    traced by others, it enters the scope of each layer twice, and TensorFlow numbers the second:
+    conv is conv_1 there and, beside it, conv_1 is conv_1_2. What is given out has lost that.
 
     Example:
 
     >>> layer_of("net_1/relu_1/Relu;net_1/conv_1/convolution")
     'conv'
+    >>> layer_of("model/net_1/conv_1/convolution")
+    'conv_1'
     >>> layer_of("StatefulPartitionedCall_1:0")
     '(output)'
     """
     if tensor.startswith("StatefulPartitionedCall"):
-        return "(output)"
+        return OUTPUT
     names = [name.split("/") for name in tensor.split(";")]
     weights = ("convolution", "depthwise", "MatMul", "Tensordot", "einsum", "conv")
     chosen = next((name for name in names if name[-1].startswith(weights)), names[0])
     layer = chosen[-2] if len(chosen) > 1 else chosen[-1]
-    return layer.removesuffix("_1") if chosen[0].endswith("_1") else layer
+    return re.sub(r"_\d+$", "", layer) if chosen[0].endswith("_1") else layer
 
 
 def _verdict(report: "InspectReport") -> str:
@@ -86,11 +96,15 @@ def _graph(graph: "GraphReport") -> list[str]:
 
 
 def _problems(problems: Sequence["Problem"]) -> Iterator[str]:
-    """One entry for each kind of operator and rule, errors first."""
+    """One entry for each kind of operator and rule, errors first; then who else mends some."""
+    rewritten = {problem.fix for problem in problems if problem.rewritten}
     for hazard, heading in ((True, "ERROR"), (False, "in the way")):
         for why, fix in reasons([problem for problem in problems if problem.hazard == hazard]):
+            star = "*" if fix in rewritten else ""
             yield f"  {heading}: {why}."
-            yield f"    Fix: {fix}."
+            yield f"    Fix{star}: {fix}."
+    if rewritten:
+        yield f"  * {_REWRITTEN}"
 
 
 def reasons(problems: Sequence["Problem"]) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,8 @@ class Problem:
         hazard: bool, whether it makes outputs wrong, or the file fail to load.
         rule: str, its name in `spfde_keras.export.inspection.rules.RULES`.
         layer: str, the name of the layer, as the converter wrote it.
+        rewritten: bool, whether `export_tflite` with mobile=True mends it by itself, where an
+            exact equivalent exists.
     """
 
     operator: str
@@ -28,6 +30,7 @@ class Problem:
     hazard: bool
     rule: str
     layer: str = ""
+    rewritten: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,6 +53,7 @@ class Rule:
         why: str, what is wrong with the operator.
         fix: str, what to change in the Keras model or its export.
         source: str, the function that decides it.
+        rewritten: bool, whether `make_mobile_ready` mends it where an exact equivalent exists.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Rule:
     why: str
     fix: str
     source: str
+    rewritten: bool = False
 
 
 _COMPATIBLE = "XNNPACK subgraph.c, xnn_check_nchw_compatibility"
@@ -116,6 +118,7 @@ RULES = (
         "it is a grouped convolution",
         "use groups=1",
         _COMPATIBLE,
+        rewritten=True,
     ),
     Rule(
         "dilation",
@@ -124,6 +127,7 @@ RULES = (
         "it is dilated",
         "use dilation_rate=1",
         _COMPATIBLE,
+        rewritten=True,
     ),
     Rule(
         "pointwise_stride",
@@ -132,6 +136,7 @@ RULES = (
         "it is a 1x1 convolution with strides",
         "use strides=1 here, and strides=2 in a depthwise convolution before it",
         _COMPATIBLE,
+        rewritten=True,
     ),
     Rule(
         "pointwise_padding",
@@ -164,6 +169,7 @@ RULES = (
         "it is a first convolution that is not padded by 1 on every side",
         f"put ZeroPadding2D(1) before it and use padding='valid'; {_EVEN}",
         _COMPATIBLE,
+        rewritten=True,
     ),
     Rule(
         "stem_channels",
@@ -172,6 +178,7 @@ RULES = (
         "it is a first convolution that does not read 3 channels",
         "give it 3 channels, by a 1x1 convolution or Concatenate of one with itself",
         _COMPATIBLE,
+        rewritten=True,
     ),
     Rule(
         "depthwise_same",
@@ -180,6 +187,7 @@ RULES = (
         "it has strides and padding='same'",
         f"put ZeroPadding2D(kernel_size // 2) before it and use padding='valid'; {_EVEN}",
         _COMPATIBLE,
+        rewritten=True,
     ),
     Rule(
         "depthwise_multiplier",
@@ -188,6 +196,7 @@ RULES = (
         "it makes several channels of one",
         "use depth_multiplier=1",
         _COMPATIBLE,
+        rewritten=True,
     ),
     Rule(
         "depthwise_stride",
@@ -220,13 +229,19 @@ RULES = (
     ),
     Rule(
         "rank",
-        (*UNARY, "FULLY_CONNECTED", "ADD", "MUL", "MEAN", "SUM"),
-        lambda node: any(
-            len(node.tensors[index].shape) != 4
-            for index in (node.inputs[:1] if node.name == "FULLY_CONNECTED" else node.inputs)
-        ),
+        (*UNARY, "ADD", "MUL", "MEAN", "SUM"),
+        lambda node: not all(map(node.is_image, node.inputs)),
         "it reads something other than images, which have 4 dimensions",
         f"keep images of 4 dimensions up to the global pooling; {_FOLD}",
+        _COMPATIBLE,
+        rewritten=True,
+    ),
+    Rule(
+        "dense_layer",
+        ("FULLY_CONNECTED",),
+        lambda node: not node.is_image(node.inputs[0]),
+        "it is a dense layer, and phones skip only the zeros of 1x1 convolutions of images",
+        "sparsify 1x1 convolutions between a stem and the global pooling; dense layers may follow",
         _COMPATIBLE,
     ),
     Rule(
@@ -313,6 +328,7 @@ RULES = (
         "it is a 1x1 convolution after a global pooling with keepdims, at the end of the model",
         "use GlobalAveragePooling2D() without keepdims, and Dense",
         _REWRITE,
+        rewritten=True,
     ),
     Rule(
         "same_operand",
@@ -321,6 +337,7 @@ RULES = (
         "it adds an image to itself",
         "multiply the weights of the convolution before it by 2",
         _REWRITE,
+        rewritten=True,
     ),
     Rule(
         "foreign",
@@ -372,7 +389,7 @@ OF_FIRST = ("kernel_size", "stem_stride", "stem_padding", "stem_channels")
 """Those by which a first convolution is none; of the others its kernel alone is to be said."""
 
 # Where one of these rules is broken, the others say nothing new.
-_DECISIVE = ("flatten", "no_kernel", "not_float", "rank")
+_DECISIVE = ("flatten", "no_kernel", "not_float", "rank", "dense_layer")
 
 
 def broken_rules(node: Node) -> list[Rule]:

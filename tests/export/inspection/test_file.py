@@ -17,7 +17,7 @@ from spfde_keras.export.inspection.file import read_tflite
 @pytest.fixture(scope="module")
 def contents(written):
     """Files of each kind: sparse, float16, int8, blocks, several signatures."""
-    names = ("qualifying", "qualifying float16", "not_float", "blocks", "two signatures")
+    names = ("qualifying", "qualifying float16", "not_float", "dense_layer", "two signatures")
     return [written(name)[0].read_bytes() for name in names]
 
 
@@ -89,7 +89,8 @@ def claim(field):
     ("content", "message"),
     [
         (b"", "is not a .tflite file"),
-        (b"PK\3\4 not a model", "is not a .tflite file"),
+        (b"PK\3\4 a Keras model", "convert it first: spfde convert"),
+        (b"text", "is not a .tflite file"),
         (b"\x1c\0\0\0TFL3", "points outside it"),
         (b"\xff\xff\xff\x7fTFL3" + bytes(64), "points outside it"),
         (claim("Subgraphs"), "claims more Subgraphs than it has room for"),

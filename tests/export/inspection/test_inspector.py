@@ -5,6 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from keras import layers
 
 from spfde_keras.export import PRECISIONS, export_tflite, inspect_tflite
 from spfde_keras.export.inspection.rules import RULES
@@ -77,6 +79,47 @@ def test_problems_name_operator_place_and_remedy(written, name, operator, layer,
     assert fix in problem.fix and problem.why in str(inspect_tflite(path))
 
 
+@pytest.mark.parametrize("model_name", ["net", "net_1"])
+@pytest.mark.parametrize("ours", [True, False])
+def test_layers_are_named_as_in_the_model(tmp_path, model_name, ours):
+    names = ["conv2d", "conv2d_1", "conv2d_2", "conv2d_1_2", "out"]
+    convolutions = [layers.Conv2D(4, 1, activation="relu", name=name) for name in names]
+    model = keras.Sequential([keras.Input((4, 4, 4)), *convolutions], name=model_name)
+    if ours:
+        export_tflite(model, tmp_path / "m.tflite", sparse=False)
+    else:
+        content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+        (tmp_path / "m.tflite").write_bytes(content)
+    found = inspect_tflite(tmp_path / "m.tflite").graphs[0].weights
+    assert [weights.layer for weights in found] == names
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_file_of_the_plain_converter_is_read_beyond_what_runs_together(tmp_path, int8):
+    # It leaves the batch open, and LiteRT itself computes the sizes that Flatten needs.
+    net = [layers.Conv2D(8, 3, strides=2), layers.Flatten(), layers.Dense(10)]
+    converter = tf.lite.TFLiteConverter.from_keras_model(
+        keras.Sequential([keras.Input((9, 9, 1)), *net])
+    )
+    if int8:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: [[np.ones((1, 9, 9, 1), "float32")]]
+    (tmp_path / "m.tflite").write_bytes(converter.convert())
+    found = {(p.operator, p.rule) for p in inspect_tflite(tmp_path / "m.tflite").problems}
+    expected = [("CONV_2D", rule) for rule in ("stem_padding", "stem_channels", "stored_dense")]
+    if int8:
+        expected += [("CONV_2D", "not_float"), ("FULLY_CONNECTED", "not_float")]
+    assert found == {*expected, ("RESHAPE", "flatten")}
+
+
+def test_flatten_is_named_where_only_dense_layers_are_sparse(written):
+    report = inspect_tflite(written("dense layers after convolutions")[0])
+    problems = report.problems
+    flatten, dense, _ = (p for p in problems if p.rule in ("flatten", "dense_layer"))
+    assert flatten.layer == "flatten" and "GlobalAveragePooling2D" in flatten.fix
+    assert dense.layer == "blocks" and "sparsify 1x1 convolutions" in dense.fix
+
+
 def test_numbers_of_a_hand_counted_file(tmp_path):
     # 6x4 image -> 1x1 convolution of 2 to 4 channels, with 3 of its 8 weights, and a bias.
     model = keras.Sequential([keras.Input((6, 4, 2)), keras.layers.Conv2D(4, 1, name="mix")])
@@ -117,7 +160,7 @@ def test_storage_of_weights(written):
 
     assert stored("qualifying float16") == {("FLOAT16", "dense"), ("FLOAT16", "sparse")}
     assert stored("not_float") == {("INT8", "dense")}
-    assert stored("blocks") == {("FLOAT32", "sparse 1x4")}
+    assert stored("dense_layer") == {("FLOAT32", "sparse 1x4")}
 
 
 def test_each_signature_is_reported(written):

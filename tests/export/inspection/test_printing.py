@@ -1,5 +1,7 @@
 """The inspector's report, line by line."""
 
+import dataclasses
+
 import pytest
 
 from spfde_keras.export.inspection.printing import layer_of
@@ -52,6 +54,20 @@ def test_every_kind_of_operator_in_the_way_is_one_entry_with_its_layers():
     ]
 
 
+def test_what_a_rewrite_mends_is_marked_and_said_once():
+    mended = [
+        dataclasses.replace(problem(rule, "a", hazard=hazard), rewritten=True)
+        for rule, hazard in (("odd", False), ("bad", True))
+    ]
+    lines = str(report(*mended, problem("new", "b"))).splitlines()
+    assert [line.split(":")[0].strip() for line in lines[-7:]] == [
+        *("ERROR", "Fix*", "in the way", "Fix*", "in the way", "Fix"),
+        "* By hand, or by itself where there is an exact equivalent",
+    ]
+    assert "spfde convert --mobile" in lines[-1]
+    assert "--mobile" not in str(report(problem("new", "b")))
+
+
 def test_what_goes_wrong_comes_before_what_is_slow():
     lines = str(report(problem("odd", "a"), problem("bad", "b", hazard=True))).splitlines()
     assert lines[0].startswith("m.tflite: NOT SAFE on phones")
@@ -68,6 +84,8 @@ def test_a_file_without_kernels_has_no_table():
     [
         ("net_1/dense_2_1/MatMul", "dense_2"),
         ("net_1/r_1/Relu;net_1/conv_1_1/convolution", "conv_1"),
+        ("net_1/conv_1_2/convolution", "conv_1"),
+        ("model/net_1/conv_1/convolution", "conv_1"),
         ("model/block/conv/Conv2D", "conv"),
         ("model/conv_1/BiasAdd;model/conv_1/convolution", "conv_1"),
         ("logits", "logits"),

@@ -7,10 +7,13 @@ from keras import layers
 
 from spfde_keras.export import inspect_tflite, make_mobile_ready
 from spfde_keras.export.conversion import convert_models
+from spfde_keras.export.inspection.rules import RULES
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode
 from spfde_keras.export.verification import reference
 from spfde_keras.sparsify import densify, sparsify
+from tests.export import sparse_nets
 from tests.export.sparse_nets import (
+    RULE_NETS,
     block,
     keepdims_head,
     net,
@@ -20,6 +23,16 @@ from tests.export.sparse_nets import (
 )
 
 SHAPE = (16, 16, 3)
+REWRITTEN = [rule.name for rule in RULES if rule.rewritten]
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_what_the_inspector_says_is_rewritten_is(written, tmp_path, name):
+    model = make_mobile_ready(written(name)[1]["serving_default"])
+    sparse_nets.write(RULE_NETS[name], {"serving_default": model}, tmp_path / "m.tflite")
+    before, after = inspect_tflite(written(name)[0]), inspect_tflite(tmp_path / "m.tflite")
+    assert name in {problem.rule for problem in before.problems if problem.rewritten}
+    assert name not in {problem.rule for problem in after.problems}
 
 
 def same_stem(x):
