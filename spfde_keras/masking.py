@@ -9,9 +9,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from spfde_keras import compat, schemes
+from spfde_keras import checks, compat, schemes
 from spfde_keras.layout import KernelLayout
-from spfde_keras.percent import percent_hint
 from spfde_keras.subnets import SubnetSwitch
 
 SchemeLike = schemes.Scheme | str
@@ -203,13 +202,7 @@ class Subnet:
 
 def check_sparsity(sparsity: float) -> float:
     """Returns `sparsity` if it is in [0, 1), raises ValueError otherwise."""
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, np.floating)):
-        raise ValueError(f"`sparsity` must be a number in [0, 1). Received: {sparsity!r}")
-    if not 0 <= sparsity < 1:
-        raise ValueError(
-            f"`sparsity` must be in [0, 1). Received: {sparsity}{percent_hint(sparsity)}"
-        )
-    return float(sparsity)
+    return checks.number("sparsity", sparsity, least=0, below=1)
 
 
 def subnet_targets(
@@ -255,6 +248,7 @@ def find_masks(model: keras.Model) -> list[Mask]:
     Returns:
         A list of `Mask`, empty for a model without sparsity.
     """
+    checks.instance("model", model, keras.layers.Layer, "a keras.Model")
     # Keras' own traversal visits the layers inside a layer in reverse.
     masks: list[Mask] = []
     seen, stack = set(), [model]

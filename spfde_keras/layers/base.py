@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from spfde_keras import compat, schemes
+from spfde_keras import checks, compat, schemes
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import Mask, SchemeLike, subnet_targets
 from spfde_keras.registry import make_serializable
@@ -170,6 +170,10 @@ def register_masked(layer_class: type) -> Callable[[type], type]:
     ...         return KernelLayout(tuple(self.w.shape), (), (0,), (1,))
     """
 
+    rule = "a class of Keras layers"
+    if not issubclass(checks.instance("layer_class", layer_class, type, rule), keras.layers.Layer):
+        checks.refuse("layer_class", rule, layer_class)
+
     def register(masked_class: type) -> type:
         _MASKED[layer_class] = masked_class
         # Version 0.1.0 saved all masked classes as ours.
@@ -182,9 +186,11 @@ def register_masked(layer_class: type) -> Callable[[type], type]:
 
 def masked_class(layer: keras.layers.Layer) -> type[keras.layers.Layer] | None:
     """Returns the masked class for a layer, None if it has none."""
+    checks.instance("layer", layer, keras.layers.Layer, "a Keras layer")
     return _MASKED.get(type(layer))
 
 
 def plain_class(layer: keras.layers.Layer) -> type[keras.layers.Layer] | None:
     """Returns the Keras class of a masked layer, None if it is not masked."""
+    checks.instance("layer", layer, keras.layers.Layer, "a Keras layer")
     return next((plain for plain, masked in _MASKED.items() if masked is type(layer)), None)

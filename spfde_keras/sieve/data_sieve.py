@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras.percent import percent_hint
-from spfde_keras.randomness import check_seed, generator
+from spfde_keras import checks
+from spfde_keras.randomness import generator
 from spfde_keras.sieve import correctness, labels, mapping, policies
 from spfde_keras.sieve.directory import image_files
 from spfde_keras.sieve.inputs import Samples, as_dataset, carries_ids, numbered
@@ -75,14 +75,10 @@ class DataSieve(SavedState):
         size: int | None = None,
     ):
         super().__init__(dtype="float32")
-        if isinstance(fraction, bool) or not 0 <= fraction < 1:
-            raise ValueError(
-                f"`fraction` must be in [0, 1). Received: {fraction!r}{percent_hint(fraction)}"
-            )
-        if correct is not None and not callable(correct):
-            raise ValueError(f"`correct` must be None or a function. Received: {correct!r}")
+        fraction = checks.number("fraction", fraction, least=0, below=1)
+        correct = checks.optional(checks.function, "correct", correct)
         self.policy = policies.get(policy)
-        self.seed = check_seed(seed)
+        self.seed = checks.seed(seed)
         self._correct = correct
         dataset = as_dataset(samples, size)
         in_memory = isinstance(samples, tuple)
@@ -236,10 +232,11 @@ class DataSieve(SavedState):
         Raises:
             ValueError: on arguments out of range.
         """
-        for name, value in {"batch_size": batch_size, "shuffle": shuffle}.items():
-            switch = name == "shuffle" and isinstance(value, bool)
-            if not switch and (isinstance(value, bool) or value != int(value) or value < 1):
-                raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")
+        batch_size = checks.whole("batch_size", batch_size)
+        preprocess = checks.optional(checks.function, "preprocess", preprocess)
+        whole = not isinstance(shuffle, bool | np.bool_)
+        buffer = checks.whole("shuffle", shuffle) if whole else self._buffer * bool(shuffle)
+        drop_remainder = checks.switch("drop_remainder", drop_remainder)
         steps = self.steps(batch_size, drop_remainder)
         if steps == 0:
             raise ValueError(
@@ -248,7 +245,7 @@ class DataSieve(SavedState):
             )
         self._batching = (batch_size, drop_remainder)
         self._preprocessed = preprocess is not None
-        dataset = self._epochs(self._buffer if shuffle is True else int(shuffle))
+        dataset = self._epochs(buffer)
         for function in (self._read, preprocess):
             if function is not None:
                 dataset = dataset.map(
@@ -271,7 +268,7 @@ class DataSieve(SavedState):
         def epoch(_: tf.Tensor) -> tf.data.Dataset:
             # The seed of this function's graph only, which TensorFlow combines with that of
             # the shuffle. It must not be 0: TensorFlow would test the other, a tensor, for 0.
-            tf.random.set_seed(self.seed + 1)
+            tf.random.set_seed(self.seed % (2**63 - 1) + 1)
             iteration = self.iteration.value.read_value()
             with tf.control_dependencies([iteration]):
                 self.iteration.value.assign_add(1)

@@ -355,7 +355,7 @@ WRONG = [
         ["--sparsity=0.9,0.8", "--scheme=block,block,block", "--method=ast"],
         "`scheme` and `sparsity` must each be a single value, or one for each sub-net",
     ),
-    (["--initial_density=0", "--method=ast"], "`initial_density` must be in (0, 1]"),
+    (["--initial_density=0", "--method=ast"], "`initial_density` must be a number in (0, 1]"),
     (["--scheme=3:7"], "`scheme`|3:7|divide"),
     (["--freeze_reduction=0.9"], " with --freeze_scheme=single_shot, 4 epochs and interval 1. "),
     (
