@@ -37,6 +37,7 @@ from spfde_keras.sparsity_summary import mask_overlap, target_sparsities
 from . import datasets, evaluation, models, plots, progress, results, strategies
 from .augment import augment, mirrors
 from .config import ALTERNATING, RunConfig
+from .program import called
 from .progress import say
 from .provenance import provenance
 
@@ -105,12 +106,13 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
     dataset = datasets.load(config.dataset, config.data_dir, config.train_samples)
     with replicas.strategy.scope():
         model = _model(config, dataset)
-    sieve = DataSieve(
-        (dataset.train_x, dataset.train_y),
-        config.sieve_fraction,
-        config.sieve_policy,
-        seed=config.seed,
-    )
+    with called(fraction="sieve_fraction", policy="sieve_policy"):
+        sieve = DataSieve(
+            (dataset.train_x, dataset.train_y),
+            config.sieve_fraction,
+            config.sieve_policy,
+            seed=config.seed,
+        )
     steps = sieve.steps(config.batch_size)
     with replicas.strategy.scope():
         model.compile(

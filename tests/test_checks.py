@@ -106,9 +106,6 @@ def test_a_file_is_no_folder(tmp_path):
 
 
 def test_it_needs_nothing_but_the_standard_library():
-    path = checks.__file__
-    code = (
-        f"import sys; sys.path.insert(0, {str(path.parent)!r}); import checks; print(*sys.modules)"
-    )
+    code = f"import runpy, sys; runpy.run_path({checks.__file__!r}); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
     assert loaded.returncode == 0 and not {"numpy", "keras"} & set(loaded.stdout.split())

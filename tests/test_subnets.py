@@ -121,7 +121,7 @@ def test_models_of_one_sub_net_and_of_none_have_no_switch():
         model.activate(0)
         with model.at(0):
             assert model(data()[0]).shape == (12, 3)
-        with pytest.raises(ValueError, match="less than 1, the number of sub-nets. Received: 1"):
+        with pytest.raises(ValueError, match="less than 1. Received: 1"):
             model.activate(1)
 
 
