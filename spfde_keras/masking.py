@@ -51,6 +51,7 @@ class Mask(keras.layers.Layer):
 
     switch: SubnetSwitch | None = None
     """Says which sub-net runs; without it the first one does."""
+    _misfit = ""
 
     def __init__(
         self,
@@ -83,6 +84,37 @@ class Mask(keras.layers.Layer):
             trainable=False,
         )
         self.built = True
+
+    def load_own_variables(self, store: Any) -> None:
+        """Takes masks from a file, if they are such as training leaves.
+
+        Raises:
+            ValueError: if they are not made of units of their scheme, or one keeps nothing.
+        """
+        # Keras asks again, with nothing, where it also finds the mask in a list of layers.
+        if "0" in store:
+            self._misfit = self._why_not(np.asarray(store["0"]))
+        if self._misfit:
+            raise ValueError(f"A file must hold {self._misfit}")
+        super().load_own_variables(store)
+
+    def _why_not(self, stored: np.ndarray) -> str:
+        """Says what stored masks must be, and are not; "" for those that can be."""
+        shape = self.values.shape
+        if stored.dtype != bool or stored.shape != shape:
+            return (
+                f"masks of {self.kernel_path!r} as bool of shape {shape}. "
+                f"Received: {stored.dtype} of shape {stored.shape}"
+            )
+        for subnet in self.subnets:
+            mask = self.layout.to_canonical(stored[subnet.index])
+            whole = subnet.scheme.expand(subnet.scheme.reduce(mask), mask.shape)
+            if not mask.any() or not np.array_equal(whole, mask):
+                return (
+                    f"a mask of {self.kernel_path!r} that keeps whole units of {subnet.scheme}. "
+                    f"Received: one that keeps {np.count_nonzero(mask)} of {mask.size} weights"
+                )
+        return ""
 
     @property
     def kernel(self) -> keras.Variable:

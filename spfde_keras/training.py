@@ -316,6 +316,8 @@ class SparseModel(keras.Model):
         config = dict(config)
         left_dense = config.pop("left_dense", {})
         described, subnets = config.pop("inside", {}), config.pop("subnets", 1)
+        checks.instance("left_dense", left_dense, dict, "a dictionary from layers to reasons")
+        checks.whole("subnets", subnets, least=0)
         model = super().from_config(config, custom_objects=custom_objects)
         if described:
             graph = inside.restore(model, described, subnets)

@@ -48,24 +48,37 @@ class MaskArguments(MixinBase):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.scheme = _each(schemes.get, scheme)
-        if not isinstance(sparsity, dict):
-            sparsity = dict.fromkeys(self.masked_weights, sparsity)
-        unknown = set(sparsity) - set(self.masked_weights)
-        if unknown:
-            raise ValueError(
-                f"`sparsity` must name weights among {self.masked_weights}. "
-                f"Received: {sorted(unknown)}"
-            )
-        self.sparsity = {w: sparsity[w] for w in self.masked_weights if w in sparsity}
-        for share in self.sparsity.values():
-            subnet_targets(self.scheme, share)
+        self.scheme, self.sparsity = _arguments(type(self), scheme, sparsity)
+
+    @classmethod
+    def from_config(cls, config: dict) -> Any:
+        try:
+            _arguments(cls, config.get("scheme"), config.get("sparsity", 0.0))
+        except ValueError as error:
+            raise ValueError(f"Layer {config.get('name')!r}: {error}") from None
+        return super().from_config(config)
 
     def get_config(self) -> dict:
         config = super().get_config()
         config["scheme"] = _each(keras.saving.serialize_keras_object, self.scheme)
         config["sparsity"] = dict(self.sparsity)
         return config
+
+
+def _arguments(cls: type[MaskArguments], scheme: Any, sparsity: Any) -> tuple[Any, dict[str, Any]]:
+    """Schemes, and the sparsities of a layer's weights by name."""
+    scheme = _each(schemes.get, scheme)
+    if not isinstance(sparsity, dict):
+        sparsity = dict.fromkeys(cls.masked_weights, sparsity)
+    unknown = set(sparsity) - set(cls.masked_weights)
+    if unknown:
+        raise ValueError(
+            f"`sparsity` must name weights among {cls.masked_weights}. Received: {sorted(unknown)}"
+        )
+    shares = {weight: sparsity[weight] for weight in cls.masked_weights if weight in sparsity}
+    for share in shares.values():
+        subnet_targets(scheme, share)
+    return scheme, shares
 
 
 def _each(function: Callable, one_or_several: Any) -> Any:
