@@ -44,26 +44,19 @@ def run_tflite(
     >>> run_tflite("model.tflite", np.zeros((5, 8, 8, 1))).shape
     (5, 10)
     """
-    return run_file(path, x, signature, "x")
-
-
-def run_file(
-    path: str | os.PathLike[str], x: Any, signature: str | None, argument: str
-) -> np.ndarray | dict[str, np.ndarray]:
-    """Does what `run_tflite` does, for a caller that calls `x` by another name, `argument`."""
     runner = _load(path, signature)
     details = runner.get_input_details()
     inputs = x if isinstance(x, dict) else dict.fromkeys(details, x) if len(details) == 1 else {}
     if inputs.keys() != details.keys():
         raise ValueError(
-            f"`{argument}` must be a dictionary with the inputs {sorted(details)} of {path}. "
+            f"`x` must be a dictionary with the inputs {sorted(details)} of {path}. "
             f"Received: {sorted(inputs) or type(x).__name__}"
         )
     inputs = {
-        name: _fitted(x, details[name]["shape"][1:], details[name]["dtype"], name, argument)
+        name: _fitted(x, details[name]["shape"][1:], details[name]["dtype"], name, "x")
         for name, x in inputs.items()
     }
-    _check_counts(inputs, argument)
+    _check_counts(inputs, "x")
     results = [runner(**one) for one in each_sample(inputs)]
     outputs = {name: np.concatenate([r[name] for r in results]) for name in results[0]}
     return outputs if len(outputs) > 1 else next(iter(outputs.values()))
