@@ -48,12 +48,14 @@ class MaskArguments(MixinBase):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.scheme, self.sparsity = _arguments(type(self), scheme, sparsity)
+        self.scheme, self.sparsity = _arguments(self.masked_weights, scheme, sparsity)
 
     @classmethod
     def from_config(cls, config: dict) -> Any:
         try:
-            _arguments(cls, config.get("scheme"), config.get("sparsity", 0.0))
+            # What attention masks depends on the layer's other arguments.
+            weights = cls.masked_weights if isinstance(cls.masked_weights, tuple) else None
+            _arguments(weights, config.get("scheme"), config.get("sparsity", 0.0))
         except ValueError as error:
             raise ValueError(f"Layer {config.get('name')!r}: {error}") from None
         return super().from_config(config)
@@ -65,17 +67,21 @@ class MaskArguments(MixinBase):
         return config
 
 
-def _arguments(cls: type[MaskArguments], scheme: Any, sparsity: Any) -> tuple[Any, dict[str, Any]]:
-    """Schemes, and the sparsities of a layer's weights by name."""
+def _arguments(
+    weights: tuple[str, ...] | None, scheme: Any, sparsity: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Schemes, and the sparsities of weights by name; of any weights where it is not known."""
     scheme = _each(schemes.get, scheme)
+    if weights is None:
+        weights = tuple(sparsity) if isinstance(sparsity, dict) else ("kernel",)
     if not isinstance(sparsity, dict):
-        sparsity = dict.fromkeys(cls.masked_weights, sparsity)
-    unknown = set(sparsity) - set(cls.masked_weights)
+        sparsity = dict.fromkeys(weights, sparsity)
+    unknown = set(sparsity) - set(weights)
     if unknown:
         raise ValueError(
-            f"`sparsity` must name weights among {cls.masked_weights}. Received: {sorted(unknown)}"
+            f"`sparsity` must name weights among {weights}. Received: {sorted(unknown)}"
         )
-    shares = {weight: sparsity[weight] for weight in cls.masked_weights if weight in sparsity}
+    shares = {weight: sparsity[weight] for weight in weights if weight in sparsity}
     for share in shares.values():
         subnet_targets(scheme, share)
     return scheme, shares
