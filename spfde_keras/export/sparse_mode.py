@@ -137,6 +137,7 @@ def check_sparse_mode(
     checks.number("tolerance", tolerance, above=0)
     checks.instance("expected", expected, Mapping, "a dictionary of arrays by names of outputs")
     outputs = run_sparse_mode(path, inputs, signature, runtime)
+    runtime = _chosen(runtime)
     error = largest_error(outputs, expected)
     if not error <= tolerance:
         of_which = "" if signature is None else f" of {signature}"
