@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from . import families, models
 from .program import Options, option, text
@@ -54,7 +54,7 @@ class RunConfig(Options):
         False, "shift and mirror the training images at random; crop those that are resized"
     )
     model: str = option("tiny_cnn", "the net", choices=models.names, topic="model")
-    width: float = option(1.0, "factor on its channels")
+    width: float = option(1.0, "factor on its channels", above=0)
     method: str = option(
         "mest_ems",
         "how masks change; dense has none (freezing and sieve stay on unless their flags are 0), "
@@ -88,7 +88,9 @@ class RunConfig(Options):
         "epochs between two updates of masks and samples; if unset it follows the epochs: 5 of 160",
         least=1,
     )
-    initial_density: float = option(0.5, "ast and joint: share of weights trained with at first")
+    initial_density: float = option(
+        0.5, "ast and joint: share of weights trained with at first", above=0, most=1
+    )
     gradient_correction: bool = option(
         True, "ast: correct gradients that conflict with the previous sub-net's"
     )
@@ -101,7 +103,7 @@ class RunConfig(Options):
         topic="freezing",
     )
     freeze_share: float | None = option(
-        None, "share of the kernels that may be frozen; 2/3 if unset", below=1
+        None, "share of the kernels that may be frozen; 2/3 if unset", above=0, below=1
     )
     freeze_scheme: str = option(
         "single_shot", "when blocks freeze", choices=lambda: families.names("freezing.schemes")
@@ -113,11 +115,14 @@ class RunConfig(Options):
         "circular", "do samples come back?", choices=lambda: families.names("sieve.policies")
     )
     data_stop: float | None = option(
-        None, "share of training after which samples are not exchanged; with the masks if unset"
+        None,
+        "share of training after which samples are not exchanged; with the masks if unset",
+        least=0,
+        most=1,
     )
     epochs: int = option(60, "epochs", least=1, topic="training")
     batch_size: int = option(32, "samples in a batch", least=1)
-    learning_rate: float = option(0.1, "rate of SGD with momentum 0.9, at its highest")
+    learning_rate: float = option(0.1, "rate of SGD with momentum 0.9, at its highest", above=0)
     warmup_epochs: int | None = option(
         None, "epochs of linear warm-up, before the cosine; epochs // 20 if unset", least=0
     )
@@ -136,7 +141,7 @@ class RunConfig(Options):
         "processes in the environment variable TF_CONFIG",
         choices=("none", "mirrored", "multiworker"),
     )
-    seed: int = option(0, "seed of everything random", least=0)
+    seed: int = option(0, "seed of everything random", least=0, below=2**32)
     output_dir: str | None = option(
         None, "results; runs/DATASET-MODEL-METHOD if unset", topic="output"
     )
@@ -151,16 +156,46 @@ class RunConfig(Options):
                     f"`{name}` must be one value with method {self.method}; several are for "
                     f"{' and '.join(ALTERNATING)}. Received: {text(values)}"
                 )
-        if self.freeze_share is not None and not self.freeze_share > 0:
-            raise ValueError(f"`freeze_share` must be positive. Received: {self.freeze_share}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"`learning_rate` must be positive. Received: {self.learning_rate}")
+        if not self.dataset or any(part in ("", "..") for part in self.dataset.split("/")):
+            raise ValueError(
+                "`dataset` must be the name of a data set, which is part of that of the output "
+                f"folder. Received: {self.dataset!r}"
+            )
         warmup = self.epochs // 20 if self.warmup_epochs is None else self.warmup_epochs
         object.__setattr__(self, "warmup_epochs", warmup)
         if warmup >= self.epochs:
             raise ValueError(
                 f"`warmup_epochs` must be less than `epochs`, {self.epochs}. Received: {warmup}"
             )
+
+    def check_given(self, names: Collection[str]) -> None:
+        for name, because in self._without_effect():
+            if name in names:
+                raise ValueError(
+                    f"`{name}` must be left out with {because}, which does not use it. "
+                    f"Received: {text(getattr(self, name))}"
+                )
+
+    def _without_effect(self) -> Iterator[tuple[str, str]]:
+        """Gives the options that this run does not use, each with the one that makes it so."""
+        method = f"--method={self.method}"
+        if self.method not in ALTERNATING:
+            yield "initial_density", method
+        if self.method != "ast":
+            yield "gradient_correction", method
+        if self.method == "dense":
+            yield from ((name, method) for name in ("sparsity", "scheme", "distribution"))
+        if not self.freezes:
+            yield from (
+                (name, "--freeze_reduction=0") for name in ("freeze_share", "freeze_scheme")
+            )
+        if self.sieve_fraction == 0:
+            yield "sieve_policy", "--sieve_fraction=0"
+            yield "data_stop", "--sieve_fraction=0"
+        if self.method == "dense" and not self.freezes and self.sieve_fraction == 0:
+            yield "interval", f"{method}, --freeze_reduction=0 and --sieve_fraction=0"
+        if self.dataset == "digits":
+            yield "data_dir", "--dataset=digits"
 
     @property
     def freezes(self) -> bool:

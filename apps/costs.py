@@ -17,7 +17,7 @@ class Options(program.Options):
     """The options of the program; those of `costs`, and where to write its table."""
 
     model: str = program.option("resnet32", "the model", choices=models.names())
-    width: float = program.option(1.0, "factor on the model's channels")
+    width: float = program.option(1.0, "factor on the model's channels", above=0)
     classes: int = program.option(10, "number of classes", least=2)
     epochs: int = program.option(160, "length of training", least=1)
     input_shape: tuple[int, ...] = program.option(

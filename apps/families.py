@@ -25,12 +25,17 @@ def names(family: str) -> list[str]:
     return sorted(_registered(family)) if module is None else module.names()
 
 
-def _registered(family: str) -> Iterator[str]:
-    """The names by which classes are registered that can be made without arguments."""
+def source(*parts: str) -> Path:
+    """Returns where a file of the library is, without importing anything of it."""
     library = importlib.util.find_spec("spfde_keras")
     if library is None or library.origin is None:
         raise ModuleNotFoundError("spfde_keras is not installed", name="spfde_keras")
-    path = Path(library.origin).parent.joinpath(*family.split("."))
+    return Path(library.origin).parent.joinpath(*parts)
+
+
+def _registered(family: str) -> Iterator[str]:
+    """The names by which classes are registered that can be made without arguments."""
+    path = source(*family.split("."))
     for file in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.ClassDef) and not _needs_arguments(node):

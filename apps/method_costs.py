@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from spfde_keras import checks
 from spfde_keras.cost.model import ModelCost, profile
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.freezing.plan import Freezing
@@ -78,11 +79,9 @@ def costs(
     interval = usual_interval(epochs) if interval is None else interval
     config = {name: value for name, value in locals().items()}
     for name in ("epochs", "samples", "batch_size", "interval"):
-        if config[name] < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {config[name]}")
-    for sparsity in sparsities:
-        if not 0 < sparsity < 1:
-            raise ValueError(f"`sparsities` must be in (0, 1). Received: {sparsity}")
+        checks.whole(name, config[name])
+    rule = "a list of numbers in (0, 1)"
+    sparsities = checks.each(checks.number, "sparsities", sparsities, rule, above=0, below=1)
 
     dense_model = models.build(model, input_shape, classes, width)
     sparse_model = sparsify(dense_model, 0.9, dense=models.dense_layers(model))

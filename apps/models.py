@@ -36,10 +36,9 @@ def build(
         raise ValueError(
             f"`input_shape` must be (height, width, channels). Received: {input_shape}"
         )
-    if classes < 2:
-        raise ValueError(f"`classes` must be at least 2. Received: {classes}")
-    if width <= 0:
-        raise ValueError(f"`width` must be positive. Received: {width}")
+    from spfde_keras import checks  # with TensorFlow, for which `--help` need not wait
+
+    classes, width = checks.whole("classes", classes, 2), checks.number("width", width, above=0)
 
     def channels(count: int) -> int:
         return max(8, 8 * round(count * width / 8))

@@ -1,17 +1,23 @@
 """What all programs share: options that are flags, and one way to say what is wrong."""
 
+import contextlib
 import dataclasses
+import functools
+import importlib.util
 import json
 import os
+import re
 import sys
+import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import flags
 
+from . import families
 from .errors import Stopped, on_one_line, report
 from .flag_help import flag_help, now
 
@@ -22,6 +28,8 @@ def option(
     *,
     choices: Sequence[str] | Callable[[], Sequence[str]] = (),
     least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
     below: float | None = None,
     several: type | None = None,
     read: bool = False,
@@ -37,6 +45,8 @@ def option(
         help: str, what `--help` says of it, or a function that returns it.
         choices: the values there are, or a function that returns them; any if empty.
         least: number, the smallest value there is.
+        above: number, all values are greater than it.
+        most: number, the largest value there is.
         below: number, all values are less than it.
         several: None, or the type of one value of a field that takes several: as a sequence, as
             text with commas between, or just one. Its value is a tuple.
@@ -50,6 +60,8 @@ def option(
         "help": help,
         "choices": choices,
         "least": least,
+        "above": above,
+        "most": most,
         "below": below,
         "several": several,
         "read": read,
@@ -85,8 +97,16 @@ class Options:
             if rules["several"]:
                 value = _several(field.name, value, rules["several"])
                 object.__setattr__(self, field.name, value)
-            for one in value if rules["several"] else [value]:
-                _check(field.name, one, rules)
+            several = bool(rules["several"])
+            checked = [_checked(field, one) for one in (value if several else [value])]
+            object.__setattr__(self, field.name, tuple(checked) if several else checked[0])
+
+    def check_given(self, names: Collection[str]) -> None:
+        """Raises `ValueError` for options without an effect, if they were given nevertheless.
+
+        Args:
+            names: the options that were given, by flag or in a file of flags, whatever the value.
+        """
 
 
 def text(value: Any) -> str:
@@ -160,6 +180,8 @@ def _several(name: str, given: Any, kind: type) -> tuple:
     parts = given.split(",") if isinstance(given, str) else given
     parts = parts if isinstance(parts, (list, tuple)) else [parts]
     try:
+        if kind is not str:
+            parts = [_plain(part) for part in parts]
         return tuple(kind(part.strip() if isinstance(part, str) else part) for part in parts)
     except ValueError:
         raise ValueError(
@@ -167,16 +189,53 @@ def _several(name: str, given: Any, kind: type) -> tuple:
         ) from None
 
 
-def _check(name: str, value: Any, rules: Mapping) -> None:
-    """Raises `ValueError` if an option must not have this value."""
-    least, below, choices = rules["least"], rules["below"], now(rules["choices"])
+def _plain(text: Any) -> Any:
+    """A number as text, which Python would also read with underscores and in other digits."""
+    if isinstance(text, str) and ("_" in text or not text.isascii()):
+        raise ValueError("a number is written in the digits 0 to 9")
+    return text
+
+
+class _Integer(flags.IntegerParser):
+    def convert(self, argument: Any) -> int:
+        return super().convert(_plain(argument))
+
+
+class _Float(flags.FloatParser):
+    def convert(self, argument: Any) -> float:
+        return super().convert(_plain(argument))
+
+
+@functools.cache
+def _checks() -> types.ModuleType:
+    """The library's checks of values, without TensorFlow, which the library itself imports."""
+    spec = importlib.util.spec_from_file_location("checks", families.source("checks.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _kind(field: dataclasses.Field) -> type:
+    """The type of one value of an option."""
+    rules = field.metadata
+    kinds = (rules["several"],) if rules["several"] else typing.get_args(field.type)
+    return next(kind for kind in kinds or (field.type,) if kind is not type(None))
+
+
+def _checked(field: dataclasses.Field, value: Any) -> Any:
+    """Returns one value of an option; raises `ValueError` if it must not have that."""
+    name, rules, kind = field.name, field.metadata, _kind(field)
+    if kind is bool:
+        return _checks().switch(name, value)
+    if kind in (int, float):
+        limits = {limit: rules[limit] for limit in ("least", "above", "most", "below")}
+        given = {limit: value for limit, value in limits.items() if value is not None}
+        check = _checks().whole if kind is int else _checks().number
+        return check(name, value, **given)
+    choices = now(rules["choices"])
     if choices and value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(choices)}. Received: {value}")
-    if least is not None and not value >= least:
-        raise ValueError(f"`{name}` must be at least {least}. Received: {value}")
-    if below is not None and not value < below:
-        percent = f"; {value:g} % is {value / 100:g}" if below == 1 < value < 100 else ""
-        raise ValueError(f"`{name}` must be less than {below}. Received: {value}{percent}")
     if rules["read"] and not os.path.isfile(value):
         raise ValueError(f"`{name}` must be an existing file. Received: {value}")
     if not str(value).endswith(rules["ending"]):
@@ -187,6 +246,7 @@ def _check(name: str, value: Any, rules: Mapping) -> None:
             raise ValueError(
                 f"`{name}` must be a file in a folder that can be written. Received: {value}"
             )
+    return value
 
 
 def _read(kind: type[Options], arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
@@ -208,16 +268,14 @@ def _read(kind: type[Options], arguments: Sequence[str]) -> tuple[flags.FlagValu
 
 def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
     rules = field.metadata
-    types = (str,) if rules["several"] else typing.get_args(field.type) or (field.type,)
-    kind = next(t for t in types if t is not type(None))
-    define = {
-        bool: flags.DEFINE_boolean,
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-        str: flags.DEFINE_string,
-    }[kind]
+    kind = str if rules["several"] else _kind(field)
     default = field.default if kind is not str or field.default is None else text(field.default)
-    define(field.name, default, "", flag_values=values)
+    if kind is bool:
+        flags.DEFINE_boolean(field.name, default, "", flag_values=values)
+        return
+    parser = {int: _Integer, float: _Float, str: flags.ArgumentParser}[kind]()
+    serializer = flags.ArgumentSerializer()
+    flags.DEFINE(parser, field.name, default, "", flag_values=values, serializer=serializer)
 
 
 def _options(kind: type[Kind], values: flags.FlagValues, rest: list[str]) -> Kind:
@@ -231,4 +289,27 @@ def _options(kind: type[Kind], values: flags.FlagValues, rest: list[str]) -> Kin
             given[field.name], *rest = rest
     if rest:
         raise ValueError(f"arguments must be flags, as --name=value. Received: {' '.join(rest)}")
-    return kind(**given)
+    options = kind(**given)
+    options.check_given({name for name in given if name in values and values[name].present})
+    return options
+
+
+@contextlib.contextmanager
+def called(**names: str) -> Iterator[None]:
+    """Has errors about arguments of the library name the flags that these were given by.
+
+    Args:
+        **names: the flag's name for an argument's.
+
+    Example:
+
+    >>> with called(fraction="sieve_fraction"):
+    ...     raise ValueError("`fraction` must be a share")
+    Traceback (most recent call last):
+    ValueError: `sieve_fraction` must be a share
+    """
+    try:
+        yield
+    except ValueError as error:
+        said = re.sub(r"`(\w+)`", lambda found: f"`{names.get(found[1], found[1])}`", str(error))
+        raise ValueError(said) from None

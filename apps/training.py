@@ -34,6 +34,7 @@ from spfde_keras.sparsity_summary import mask_overlap, target_sparsities
 
 from . import datasets, evaluation, models, plots, progress, results, strategies
 from .config import ALTERNATING, RunConfig
+from .program import called
 from .progress import say
 from .provenance import provenance
 from .streamed import Streamed
@@ -104,12 +105,13 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
     )
     with replicas.strategy.scope():
         model = _model(config, dataset)
-    sieve = DataSieve(
-        dataset.samples,
-        config.sieve_fraction,
-        config.sieve_policy,
-        seed=config.seed,
-    )
+    with called(fraction="sieve_fraction", policy="sieve_policy"):
+        sieve = DataSieve(
+            dataset.samples,
+            config.sieve_fraction,
+            config.sieve_policy,
+            seed=config.seed,
+        )
     steps = sieve.steps(config.batch_size)
     with replicas.strategy.scope():
         model.compile(

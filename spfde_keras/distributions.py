@@ -1,13 +1,14 @@
 """How much each layer keeps."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from spfde_keras import checks
 from spfde_keras.configurable import Configurable
 from spfde_keras.layout import KernelLayout
-from spfde_keras.masking import check_sparsity
 from spfde_keras.registry import Registry
 
 
@@ -23,7 +24,9 @@ class Distribution(Configurable):
 
 
 def _per_layer(identifier: Any) -> Distribution | None:
-    return PerLayer(identifier) if isinstance(identifier, dict) else None
+    if not isinstance(identifier, Mapping):
+        return None
+    return PerLayer(_checked("distribution", identifier))
 
 
 REGISTRY = Registry(
@@ -98,10 +101,7 @@ class PerLayer(Distribution):
     """
 
     def __init__(self, sparsities: dict[str, float]):
-        self.sparsities = {
-            _checked_pattern(pattern): check_sparsity(sparsity)
-            for pattern, sparsity in sparsities.items()
-        }
+        self.sparsities = _checked("sparsities", sparsities)
 
     def __call__(self, layouts: dict[str, KernelLayout], sparsity: float) -> dict[str, float]:
         for pattern in self.sparsities:
@@ -122,11 +122,14 @@ class PerLayer(Distribution):
         return {"sparsities": dict(self.sparsities)}
 
 
-def _checked_pattern(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise ValueError(
-            f"`distribution` must have regular expressions as keys. Received: {pattern!r} ({error})"
-        ) from None
-    return pattern
+def _checked(name: str, sparsities: Any) -> dict[str, float]:
+    rule = "a dictionary from regular expressions to sparsities"
+    for pattern in checks.instance(name, sparsities, Mapping, rule):
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            checks.refuse(name, rule, pattern, f" ({error})")
+    return {
+        pattern: checks.number(name, share, least=0, below=1)
+        for pattern, share in sparsities.items()
+    }

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from spfde_keras import compat
+from spfde_keras import checks, compat
 from spfde_keras.layers.base import MASK_ARGUMENTS, MaskArguments
 from spfde_keras.masking import find_masks
 from spfde_keras.places import places
@@ -42,8 +42,14 @@ def restore(model: keras.Model, inside: Inside, subnets: int) -> keras.Model:
         inside: what `describe` returned.
         subnets: int, the number of sub-nets.
     """
+    found = places(model)
+    rule = f"a dictionary from layers, 0 to {len(found) - 1}, to the arguments of their masks"
+    for key, arguments in checks.instance("inside", inside, dict, rule).items():
+        known = {str(index) for index in range(len(found))}
+        if key not in known or not (arguments == {} or _is_whole(arguments)):
+            checks.refuse("inside", rule, {key: arguments})
     replacements: Replacements = {}
-    for index, place in enumerate(places(model)):
+    for index, place in enumerate(found):
         wanted = inside.get(str(index))
         if wanted and not isinstance(place.layer, MaskArguments):
             arguments = {name: wanted[name] for name in MASK_ARGUMENTS}
@@ -52,6 +58,10 @@ def restore(model: keras.Model, inside: Inside, subnets: int) -> keras.Model:
     within = fused(model, max(1, subnets))
     replacements |= {layer: new for layer, new in within.items() if layer not in outer}
     return rebuild(model, replacements)
+
+
+def _is_whole(arguments: Any) -> bool:
+    return isinstance(arguments, dict) and all(name in arguments for name in MASK_ARGUMENTS)
 
 
 def name_kernels(model: keras.Model, inside: Inside) -> None:

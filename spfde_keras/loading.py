@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from spfde_keras import checks
+
 
 def load_model(
     filepath: str | os.PathLike[str],
@@ -40,4 +42,8 @@ def load_model(
     >>> np.array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
     True
     """
+    checks.path("filepath", filepath, "the path of a .keras file")
+    if custom_objects is not None:
+        checks.instance("custom_objects", custom_objects, Mapping, "None or a dictionary")
+    compile, safe_mode = checks.switch("compile", compile), checks.switch("safe_mode", safe_mode)
     return keras.saving.load_model(filepath, custom_objects, compile, safe_mode)

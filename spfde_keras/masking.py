@@ -10,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from spfde_keras import compat, schemes
+from spfde_keras import checks, compat, schemes
 from spfde_keras.layout import KernelLayout
-from spfde_keras.percent import percent_hint
 from spfde_keras.subnets import SubnetSwitch
 
 SchemeLike = schemes.Scheme | str
@@ -53,6 +52,7 @@ class Mask(keras.layers.Layer):
 
     switch: SubnetSwitch | None = None
     """Says which sub-net runs; without it the first one does."""
+    _misfit = ""
 
     def __init__(
         self,
@@ -85,6 +85,24 @@ class Mask(keras.layers.Layer):
             trainable=False,
         )
         self.built = True
+
+    def _why_not(self, stored: np.ndarray) -> str:
+        """Says what stored masks must be, and are not; "" for those that can be."""
+        shape = self.values.shape
+        if stored.dtype != bool or stored.shape != shape:
+            return (
+                f"masks of {self.kernel_path!r} as bool of shape {shape}. "
+                f"Received: {stored.dtype} of shape {stored.shape}"
+            )
+        for subnet in self.subnets:
+            mask = self.layout.to_canonical(stored[subnet.index])
+            whole = subnet.scheme.expand(subnet.scheme.reduce(mask), mask.shape)
+            if not mask.any() or not np.array_equal(whole, mask):
+                return (
+                    f"a mask of {self.kernel_path!r} that keeps whole units of {subnet.scheme}. "
+                    f"Received: one that keeps {np.count_nonzero(mask)} of {mask.size} weights"
+                )
+        return ""
 
     @property
     def kernel(self) -> keras.Variable:
@@ -139,18 +157,34 @@ class Mask(keras.layers.Layer):
         store["bits"] = np.packbits(self.read()[1])
 
     def load_own_variables(self, store: Any) -> None:
-        """Loads masks as bits, or, from files of version 0.1, as bytes."""
-        if "bits" not in store:
+        """Takes masks from a file, as bits, or, of version 0.1, as bytes.
+
+        Raises:
+            ValueError: if they are not made of units of their scheme, or one keeps nothing.
+        """
+        # Keras asks again, with nothing, where it also finds the mask in a list of layers.
+        if "bits" in store:
+            self._misfit = self._take(self._of_bits(np.asarray(store["bits"])))
+        elif "0" in store:
+            self._misfit = self._take(np.asarray(store["0"]))
+        elif not self._misfit:
             super().load_own_variables(store)
-            return
-        bits, shape = np.asarray(store["bits"]), tuple(self.values.shape)
+        if self._misfit:
+            raise ValueError(f"A file must hold {self._misfit}")
+
+    def _take(self, stored: np.ndarray) -> str:
+        """Takes stored masks, or says why not."""
+        misfit = self._why_not(stored)
+        if not misfit:
+            self.values.assign(stored)
+        return misfit
+
+    def _of_bits(self, bits: np.ndarray) -> np.ndarray:
+        shape = tuple(self.values.shape)
         count = math.prod(shape)
         if bits.shape != (-(-count // 8),):
-            raise ValueError(
-                f"The masks of '{self.kernel_path}' must be {shape}, {-(-count // 8)} bytes. "
-                f"Received: {bits.size}, of another model"
-            )
-        self.values.assign(np.unpackbits(bits, count=count).view(bool).reshape(shape))
+            return bits
+        return np.unpackbits(bits, count=count).view(bool).reshape(shape)
 
     @property
     def density(self) -> float:
@@ -243,13 +277,7 @@ def _view(variable: keras.Variable) -> np.ndarray:
 
 def check_sparsity(sparsity: float) -> float:
     """Returns `sparsity` if it is in [0, 1), raises ValueError otherwise."""
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, np.floating)):
-        raise ValueError(f"`sparsity` must be a number in [0, 1). Received: {sparsity!r}")
-    if not 0 <= sparsity < 1:
-        raise ValueError(
-            f"`sparsity` must be in [0, 1). Received: {sparsity}{percent_hint(sparsity)}"
-        )
-    return float(sparsity)
+    return checks.number("sparsity", sparsity, least=0, below=1)
 
 
 def subnet_targets(
@@ -295,6 +323,7 @@ def find_masks(model: keras.Model) -> list[Mask]:
     Returns:
         A list of `Mask`, empty for a model without sparsity.
     """
+    checks.instance("model", model, keras.layers.Layer, "a keras.Model")
     # Keras' own traversal visits the layers inside a layer in reverse.
     masks: list[Mask] = []
     seen, stack = set(), [model]

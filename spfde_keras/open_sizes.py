@@ -7,13 +7,34 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras import compat
+from spfde_keras import checks, compat
 
 Shape = Sequence[int | None]
 """Of a tensor; None is an open size."""
 
 InputShape = Shape | Sequence[Shape] | Mapping[str, Shape]
 """Of one sample, as for `keras.Input`; of several inputs a list, or a dictionary by name."""
+
+
+_LISTS = (list, tuple, tf.TensorShape)
+
+
+def check_shape(name: str, given: Any) -> InputShape:
+    """Returns shapes of one sample if any model could take them, raises ValueError otherwise."""
+    if isinstance(given, Mapping):
+        shapes = list(given.values())
+    else:
+        nested = isinstance(given, _LISTS) and any(isinstance(part, _LISTS) for part in given)
+        shapes = list(given) if nested else [given]
+    if not all(isinstance(shape, _LISTS) and all(map(_is_size, shape)) for shape in shapes):
+        rule = "the shape of one sample, or a list or dictionary of such of several inputs"
+        checks.refuse(name, rule, given)
+    return given
+
+
+def _is_size(size: Any) -> bool:
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    return size is None or (whole and size > 0)
 
 
 def input_shapes(model: keras.Model, given: InputShape) -> list[tuple[int | None, ...]]:
@@ -33,11 +54,12 @@ def input_shapes(model: keras.Model, given: InputShape) -> list[tuple[int | None
     >>> input_shapes(model, (32, 24, 3))
     [(None, 32, 24, 3)]
     """
+    check_shape("input_shape", given)
     names = [x.name for x in model.inputs]
     shapes: Any = given
     if isinstance(given, Mapping):
         shapes = [given.get(name) for name in names] if set(given) == set(names) else None
-    elif len(names) == 1 and not any(isinstance(part, Sequence) for part in given):
+    elif len(names) == 1 and not any(isinstance(part, _LISTS) for part in given):
         shapes = [given]
     if shapes is None or len(shapes) != len(names) or not all(map(_fits, shapes, model.inputs)):
         expected = {x.name: tuple(x.shape[1:]) for x in model.inputs}
@@ -51,7 +73,7 @@ def input_shapes(model: keras.Model, given: InputShape) -> list[tuple[int | None
 
 def _fits(shape: Any, x: keras.KerasTensor) -> bool:
     return len(shape) == len(x.shape) - 1 and all(
-        isinstance(size, int | np.integer) and size > 0 and expected in (None, size)
+        size is not None and expected in (None, size)
         for size, expected in zip(shape, x.shape[1:], strict=True)
     )
 

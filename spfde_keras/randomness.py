@@ -24,10 +24,3 @@ def generator(seed: int, event: int, path: str) -> np.random.Generator:
     True
     """
     return np.random.default_rng([seed, event, zlib.crc32(path.encode())])
-
-
-def check_seed(seed: int) -> int:
-    """Returns `seed` if it is an integer >= 0, raises ValueError otherwise."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"`seed` must be an integer >= 0. Received: {seed!r}")
-    return int(seed)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from spfde_keras import checks
 from spfde_keras.configurable import Configurable
 from spfde_keras.registry import Registry
 
@@ -23,8 +24,10 @@ ScheduleLike = Schedule | float | str | dict
 
 
 def _constant(identifier: Any) -> Schedule | None:
-    number = isinstance(identifier, (int, float)) and not isinstance(identifier, bool)
-    return Constant(float(identifier)) if number else None
+    try:
+        return Constant(identifier)
+    except ValueError:
+        return None
 
 
 REGISTRY = Registry("schedule", Schedule, parse=_constant, also="a number")
@@ -42,7 +45,7 @@ class Constant(Schedule):
     """
 
     def __init__(self, value: float):
-        self.value = value
+        self.value = checks.number("value", value)
 
     def __call__(self, t: float) -> float:
         return self.value
@@ -66,7 +69,10 @@ class Step(Schedule):
     """
 
     def __init__(self, values: Sequence[float], boundaries: Sequence[float]):
-        self.values, self.boundaries = list(values), list(boundaries)
+        self.values = checks.each(checks.number, "values", values, "a list of numbers")
+        self.boundaries = checks.each(
+            checks.number, "boundaries", boundaries, "a list of numbers in [0, 1]", least=0, most=1
+        )
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
                 "`values` must have one entry more than `boundaries`. Received: "
@@ -107,11 +113,10 @@ class Polynomial(Schedule):
         begin: float = 0.0,
         end: float = 1.0,
     ):
-        _check_span(begin, end)
-        if power <= 0:
-            raise ValueError(f"`power` must be positive. Received: {power}")
-        self.initial, self.final, self.power = initial, final, power
-        self.begin, self.end = begin, end
+        self.initial = checks.number("initial", initial)
+        self.final = checks.number("final", final)
+        self.power = checks.number("power", power, above=0)
+        self.begin, self.end = _span(begin, end)
 
     def __call__(self, t: float) -> float:
         left = 1 - _progress(t, self.begin, self.end)
@@ -157,8 +162,9 @@ class Cosine(Schedule):
     """
 
     def __init__(self, initial: float, final: float = 0.0, begin: float = 0.0, end: float = 1.0):
-        _check_span(begin, end)
-        self.initial, self.final, self.begin, self.end = initial, final, begin, end
+        self.initial = checks.number("initial", initial)
+        self.final = checks.number("final", final)
+        self.begin, self.end = _span(begin, end)
 
     def __call__(self, t: float) -> float:
         wave = (1 + math.cos(math.pi * _progress(t, self.begin, self.end))) / 2
@@ -186,7 +192,7 @@ def share(name: str, identifier: ScheduleLike) -> Schedule:
     """
     schedule = get(identifier, argument=name)
     values = [schedule(percent / 100) for percent in range(101)]
-    if min(values) < 0 or max(values) > 1:
+    if not all(0 <= value <= 1 for value in values):  # NaN neither
         raise ValueError(
             f"`{name}` must be in [0, 1] throughout training. Received: values from "
             f"{min(values):g} to {max(values):g}"
@@ -194,9 +200,11 @@ def share(name: str, identifier: ScheduleLike) -> Schedule:
     return schedule
 
 
-def _check_span(begin: float, end: float) -> None:
-    if not begin < end:
+def _span(begin: float, end: float) -> tuple[float, float]:
+    first, last = checks.number("begin", begin), checks.number("end", end)
+    if not first < last:
         raise ValueError(f"`begin` must be before `end`. Received: begin={begin}, end={end}")
+    return first, last
 
 
 def _progress(t: float, begin: float, end: float) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 
 from spfde_keras import compat
 from spfde_keras.graph import trace
@@ -42,8 +43,8 @@ def layers_left_dense(
             why = f"inside {leaf.name}, which cannot be copied: {sealed[leaf]}"
         if why:
             reasons[name] = why
-    several = isinstance(dense, Iterable) and not isinstance(dense, str)
-    selectors: Any = dense if several else [dense]
+    alone = isinstance(dense, (str, keras.layers.Layer)) or callable(dense)
+    selectors: Any = [dense] if alone or not np.iterable(dense) else list(dense)
     for selector in selectors:
         chosen, reason = _select(model, found, selector)
         for name in chosen:
@@ -72,7 +73,7 @@ def _select(model: keras.Model, found: Places, selector: Selector) -> tuple[list
                 f"{selector.name!r}, a {type(selector).__name__}"
             )
         return chosen, "given in `dense`"
-    if callable(selector):
+    if callable(selector) and not isinstance(selector, type):
         chosen = [name for name, place in found.items() if selector(place.layer)]
         return chosen, "chosen by a callable in `dense`"
     if selector == "first":
@@ -102,7 +103,7 @@ def _depthwise(found: Places) -> list[str]:
     return chosen
 
 
-def _matches(selector: str, place: Place) -> bool:
+def _matches(selector: Any, place: Place) -> bool:
     """Whether a selector is, or matches, a layer's name, its path, or that of what is around it."""
     parts = place.path.split("/")
     around = ("/".join(parts[: end + 1]) for end in range(len(parts)))

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from spfde_keras import compat, cost, own_classes, updaters
+from spfde_keras import checks, compat, cost, own_classes, updaters
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.event_log import EventLog
 from spfde_keras.finite import check_epoch
@@ -19,7 +19,7 @@ from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.kernel_gradients import kernel_gradients
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.open_sizes import OpenSizes
-from spfde_keras.randomness import check_seed, generator
+from spfde_keras.randomness import generator
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.suitable import check_model
@@ -67,7 +67,7 @@ class SparseTraining(keras.callbacks.Callback):
         data_stop: float | None = None,
     ):
         super().__init__()
-        self.updater = updaters.get(updater)
+        self.updater = updaters.get(updater, argument="updater")
         self._of_fit = epochs is None
         self._interval = interval
         # Checked now; where `fit` says how long training is, it is made again.
@@ -76,10 +76,12 @@ class SparseTraining(keras.callbacks.Callback):
         if epochs is not None:
             self._lasts(epochs)
         self._state: tuple[keras.Model, Monitor, Any] | None = None
-        self.seed = check_seed(seed)
+        self.seed = checks.seed(seed)
         self.freezing = Freezing.get(freeze)
-        self.sieve = sieve
-        self.log_dir = log_dir
+        self.sieve = checks.optional(
+            checks.instance, "sieve", sieve, DataSieve, "None or a DataSieve"
+        )
+        self.log_dir = checks.optional(checks.folder, "log_dir", log_dir)
         EventLog.check(log_dir)
 
     @property

@@ -7,18 +7,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from spfde_keras import distributions, own_classes, schemes
+from spfde_keras import checks, distributions, own_classes, schemes
 from spfde_keras.equality import check_same_outputs, check_sparse
 from spfde_keras.layers import masked_class
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import Mask, SchemeLike, check_sparsity, find_masks, subnet_targets
 from spfde_keras.places import kernel_places, name_masks, sealed_leaves
-from spfde_keras.randomness import check_seed, generator
+from spfde_keras.randomness import generator
 from spfde_keras.rebuilding import as_functional
 from spfde_keras.replacements import Replacements, fused, masked, plain, rebuild
 from spfde_keras.schemes.base import DoesNotFit
 from spfde_keras.selection import Selector, layers_left_dense
-from spfde_keras.subnets import check_subnet
 from spfde_keras.training import SparseModel
 
 _INITIAL = ("random", "magnitude", "dense")
@@ -82,9 +81,8 @@ def sparsify(
     Source: MEST (Yuan et al., NeurIPS 2021), section 3; ERK from RigL; sub-nets: AST (Yang et
     al., NeurIPS 2022).
     """
-    if initial not in _INITIAL:
-        raise ValueError(f"`initial` must be one of {_INITIAL}. Received: {initial!r}")
-    check_seed(seed)
+    checks.one_of("initial", initial, _INITIAL)
+    seed, strict = checks.seed(seed), checks.switch("strict", strict)
     targets = _targets(sparsity, scheme)
     distribute = distributions.get(distribution)
     functional = as_functional(model)
@@ -191,7 +189,8 @@ def densify(model: keras.Model, subnet: int | None = None) -> keras.Model:
     functional = as_functional(model)
     own_classes.check_class(model)
     if subnet is not None:
-        check_subnet(subnet, max(1, len(getattr(model, "subnets", []))))
+        count = max(1, len(getattr(model, "subnets", [])))
+        subnet = checks.whole("subnet", subnet, least=0, below=count)
     chosen = subnet is not None and isinstance(model, SparseModel)
     with model.at(subnet) if chosen else contextlib.nullcontext():
         graph = rebuild(functional, plain(functional))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
-from spfde_keras import compat
+from spfde_keras import checks, compat
 from spfde_keras.masking import Mask, Subnet, find_masks
 
 _DEAD = ("dead inputs", "dead outputs")
@@ -47,6 +47,7 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
     dense: head, classifier (last layer)
     zeros skipped: not known before the model has run
     """
+    checks.function("print_fn", print_fn)
     masks = find_masks(model)
     names = getattr(model, "subnets", [])
     rows: list[tuple[str, ...]] = [

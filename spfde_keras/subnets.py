@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 # By switch, and for each thread on its own: each replica of a strategy has one.
@@ -57,14 +56,3 @@ def subnet_name(sparsity: float) -> str:
     ('subnet_90', 'subnet_87_5')
     """
     return f"subnet_{round(100 * sparsity, 1):g}".replace(".", "_")
-
-
-def check_subnet(subnet: int, count: int) -> int:
-    """Returns `subnet` if it is an index among `count` sub-nets, raises ValueError otherwise."""
-    whole = isinstance(subnet, (int, np.integer)) and not isinstance(subnet, bool)
-    if not whole or not 0 <= subnet < count:
-        raise ValueError(
-            f"`subnet` must be an integer of at least 0 and less than {count}, the number of "
-            f"sub-nets. Received: {subnet!r}"
-        )
-    return int(subnet)

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-import numpy as np
-
+from spfde_keras import checks
 from spfde_keras.schedules import reached
 
 _INTERVALS = 32  # 160 epochs in intervals of 5, as in the paper
@@ -58,13 +57,10 @@ class Timeline:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "interval"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")
+            object.__setattr__(self, name, checks.whole(name, getattr(self, name)))
         for name in ("masks_stop", "data_stop"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"`{name}` must be in [0, 1]. Received: {value!r}")
+            value = checks.optional(checks.number, name, getattr(self, name), least=0, most=1)
+            object.__setattr__(self, name, value)
 
     def fraction(self, done: float) -> float:
         """Returns how much of training is over after `done` epochs, from 0 to 1."""

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from spfde_keras import (
+    checks,
     compat,
     compat_replicas,
     fitting,
@@ -31,7 +32,7 @@ from spfde_keras.replicas import Replicas, distributed_loss, never_empty
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified, strip_ids
 from spfde_keras.state import SavedState
-from spfde_keras.subnets import SubnetSwitch, check_subnet, subnet_name
+from spfde_keras.subnets import SubnetSwitch, subnet_name
 
 # Each replica of a strategy is a thread, in a step of its own.
 _in_step = contextvars.ContextVar("in_step", default=False)
@@ -132,7 +133,7 @@ class SparseModel(keras.Model):
 
         Source: AST (Yang et al., NeurIPS 2022).
         """
-        check_subnet(subnet, max(1, len(self.subnets)))
+        subnet = checks.whole("subnet", subnet, least=0, below=max(1, len(self.subnets)))
         if self.switch is not None:
             self.switch.active.assign(subnet)
 
@@ -315,6 +316,8 @@ class SparseModel(keras.Model):
         config = dict(config)
         left_dense = config.pop("left_dense", {})
         described, subnets = config.pop("inside", {}), config.pop("subnets", 1)
+        checks.instance("left_dense", left_dense, dict, "a dictionary from layers to reasons")
+        checks.whole("subnets", subnets, least=0)
         model = super().from_config(config, custom_objects=custom_objects)
         if described:
             graph = inside.restore(model, described, subnets)

@@ -385,7 +385,7 @@ def test_tensorboard_scalars_and_overlaps(data, tmp_path):
         ({"epochs": 0}, "`epochs` must be"),
         ({"epochs": 4, "interval": 0}, "`interval` must be"),
         ({"epochs": 4, "updater": "adam"}, "`updater` must be an Updater"),
-        ({"epochs": 4, "freeze": 1.5}, "`freeze` must be in"),
+        ({"epochs": 4, "freeze": 1.5}, "`freeze` must be a number in"),
         ({"epochs": 4, "freeze": "much"}, "`freeze` must be"),
     ],
 )

@@ -122,7 +122,7 @@ def test_per_layer_refuses_patterns_that_match_nothing():
 
 @pytest.mark.parametrize("sparsity", [1.0, -0.1, "0.5", True])
 def test_per_layer_refuses_sparsities_out_of_range(sparsity):
-    with pytest.raises(ValueError, match=r"`sparsity` must be .*\[0, 1\)"):
+    with pytest.raises(ValueError, match=r"`sparsities` must be .*\[0, 1\)"):
         PerLayer({"a": sparsity})
 
 

@@ -227,7 +227,7 @@ def test_sub_nets_must_be_as_many_as_schemes_and_sparsities(scheme, sparsity):
 @pytest.mark.parametrize(
     "scheme, sparsity, message",
     [
-        ("unstructured", [0.5, 1.2], r"`sparsity` must be in \[0, 1\). Received: 1.2"),
+        ("unstructured", [0.5, 1.2], r"`sparsity` must be a number in \[0, 1\). Received: 1.2"),
         ("unstructured", [0.5, [0.5]], r"`sparsity` must be a number .* Received: \[0.5\]"),
         (["unstructured", "blocks"], 0.5, "`scheme` must be .* Received: 'blocks'"),
     ],

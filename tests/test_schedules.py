@@ -77,7 +77,10 @@ def test_a_share_stays_in_0_to_1():
         (lambda: Step((1, 2), ()), "`values` must have one entry more than `boundaries`"),
         (lambda: Step((1, 2, 3), (0.5, 0.5)), r"`boundaries` must increase. .*\[0.5, 0.5\]"),
         (lambda: Step((1, 2, 3), (0.5, 0.2)), "`boundaries` must increase"),
-        (lambda: Polynomial(1, 0, power=0), "`power` must be positive. Received: 0"),
+        (
+            lambda: Polynomial(1, 0, power=0),
+            "`power` must be a .* greater than 0. Received: 0",
+        ),
         (lambda: Polynomial(1, 0, begin=0.5, end=0.5), "`begin` must be before `end`"),
         (lambda: Cubic(1, 0, 0.6, 0.5), "`begin` must be before `end`. Received: begin=0.6"),
         (lambda: Cosine(1, begin=1.0), "`begin` must be before `end`"),

@@ -195,7 +195,7 @@ def test_a_list_of_one_is_one_sub_net():
         ([0.5, 0.75], ["block"] * 3, "`scheme` and `sparsity` must each be a single value"),
         ([0.5], ["block"] * 2, "`scheme` and `sparsity` must each be a single value"),
         ([], "block", "`scheme` and `sparsity` must each be a single value"),
-        ([0.5, 1.0], "block", r"`sparsity` must be in \[0, 1\). Received: 1.0"),
+        ([0.5, 1.0], "block", r"`sparsity` must be a number in \[0, 1\). Received: 1.0"),
         ([0.5, None], "block", r"`sparsity` must be a number .* Received: None"),
         ([0.5, 0.875], ["block", "1:7"], "`sparsity` must be 0.857"),
         (None, ["block", "1:7"], "layers that NM.* cannot divide, .*8 inputs"),
@@ -302,7 +302,7 @@ def test_a_sub_net_taken_out_keeps_what_is_frozen():
 
 @pytest.mark.parametrize("subnet", [-1, 3, True, 0.0, "subnet_50"])
 def test_a_sub_net_that_is_not_there_is_refused(subnet):
-    with pytest.raises(ValueError, match="`subnet` must be .* less than 3, .* Received: "):
+    with pytest.raises(ValueError, match="`subnet` must be .* less than 3. Received: "):
         densify(sparsify(mlp(), SPARSITIES), subnet)
 
 
@@ -311,7 +311,7 @@ def test_models_of_no_or_one_sub_net_have_the_first(build):
     model = randomize(build())
     assert_same_outputs(densify(model, 0), densify(model), rtol=0, atol=0)
     assert_same_outputs(densify(model, 0), model)
-    with pytest.raises(ValueError, match="`subnet` must be .* less than 1, .* Received: 1"):
+    with pytest.raises(ValueError, match="`subnet` must be .* less than 1. Received: 1"):
         densify(model, 1)
 
 

@@ -103,8 +103,8 @@ def test_each_sub_net_has_one_turn_an_interval_until_masks_rest(epochs, interval
         ({"epochs": 0}, "`epochs` must be an integer of at least 1. Received: 0"),
         ({"epochs": True}, "`epochs` must be an integer"),
         ({"interval": 1.5}, "`interval` must be an integer of at least 1. Received: 1.5"),
-        ({"masks_stop": 1.5}, r"`masks_stop` must be in \[0, 1\]. Received: 1.5"),
-        ({"data_stop": -1}, r"`data_stop` must be in \[0, 1\]. Received: -1"),
+        ({"masks_stop": 1.5}, r"`masks_stop` must be a number in \[0, 1\]. Received: 1.5"),
+        ({"data_stop": -1}, r"`data_stop` must be a number in \[0, 1\]. Received: -1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

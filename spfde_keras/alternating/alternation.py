@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from spfde_keras import checks
 from spfde_keras.alternating.correction import correct
 from spfde_keras.alternating.gradients import intercepted
 from spfde_keras.masking import find_masks
@@ -25,6 +26,9 @@ class Alternation(SavedState):
 
     def __init__(self, model: keras.Model, correction: bool = True):
         super().__init__(name="alternation")
+        if not hasattr(model, "subnets"):
+            checks.refuse("model", "a SparseModel", model)
+        correction = checks.switch("correction", correction)
         self._subnets = max(1, len(model.subnets))
         self._replicas = model.replicas.count
         with model.replicas.strategy.scope():

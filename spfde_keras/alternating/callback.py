@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from spfde_keras import checks
 from spfde_keras.alternating.alternation import Alternation
 from spfde_keras.freezing.plan import Freezing
 from spfde_keras.sieve.data_sieve import DataSieve
@@ -71,7 +72,7 @@ class AlternatingSparseTraining(SparseTraining):
         data_stop: float | None = None,
     ):
         super().__init__(epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop)
-        self.gradient_correction = bool(gradient_correction)
+        self.gradient_correction = checks.switch("gradient_correction", gradient_correction)
         self._batch = 0
 
     def _check(self, model: keras.Model) -> None:

@@ -1,5 +1,6 @@
 """What a run has spent on training so far."""
 
+from spfde_keras import checks
 from spfde_keras.cost.model import Densities, ModelCost
 
 
@@ -21,7 +22,7 @@ class Ledger:
     """
 
     def __init__(self, costs: ModelCost):
-        self.costs = costs
+        self.costs = checks.instance("costs", costs, ModelCost, "a ModelCost, as of `profile`")
         self.spent = 0.0
         self.dense = 0.0
 

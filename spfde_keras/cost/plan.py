@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from spfde_keras import checks
 from spfde_keras.cost.model import Densities, ModelCost
 from spfde_keras.freezing.plan import FreezePlan
 from spfde_keras.timeline import Timeline
@@ -70,6 +71,18 @@ class TrainingPlan:
     samples: float
     batch_size: int = 64
     passes: int = 1
+
+    def __post_init__(self) -> None:
+        checks.instance("model", self.model, ModelCost, "a ModelCost, as of `profile`")
+        rule = "a dictionary from kernel paths to densities, or a list of such"
+        several = isinstance(self.densities, (list, tuple))
+        for densities in self.densities if several else [self.densities]:
+            for density in checks.instance("densities", densities, Mapping, rule).values():
+                checks.number("densities", density, least=0, most=1)
+        checks.optional(checks.instance, "updater", self.updater, Updater, "None or an Updater")
+        for name in ("epochs", "interval", "batch_size", "passes"):
+            checks.whole(name, getattr(self, name))
+        checks.number("samples", self.samples, least=0)
 
     def flops(self, epoch: int, frozen: int) -> float:
         """Returns FLOPs of training one epoch with `frozen` front blocks, mask updates left out.

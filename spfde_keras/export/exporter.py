@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from spfde_keras import checks
 from spfde_keras.export import acceptance, exportable
 from spfde_keras.export.conversion import (
     DEFAULT_SIGNATURE,
@@ -151,13 +152,10 @@ class _Options:
     tolerance: float | None
 
     def __post_init__(self) -> None:
-        if self.tolerance is not None and not self.tolerance > 0:
-            raise ValueError(f"`tolerance` must be greater than 0. Received: {self.tolerance}")
-        precision, sparse = self.precision, self.sparse
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f"`precision` must be one of {list(PRECISIONS)}. Received: {precision!r}"
-            )
+        checks.optional(checks.number, "tolerance", self.tolerance, above=0)
+        checks.optional(checks.switch, "sparse", self.sparse)
+        checks.switch("mobile", self.mobile)
+        precision, sparse = checks.one_of("precision", self.precision, PRECISIONS), self.sparse
         if self.mobile and not PRECISIONS[precision].sparse:
             raise ValueError(
                 "`precision` must be 'float32' or 'float16' with mobile=True: phones skip zeros in "
@@ -274,7 +272,7 @@ class _Checked(NamedTuple):
 
 def _checked_path(path: str | os.PathLike[str]) -> pathlib.Path:
     """Returns the path if it can be written, so that nothing is converted in vain."""
-    path = pathlib.Path(path)
+    path = pathlib.Path(checks.path("path", path, "the path of a .tflite file"))
     if path.suffix != ".tflite":
         raise ValueError(f"`path` must end in .tflite. Received: {path}")
     if path.is_dir():

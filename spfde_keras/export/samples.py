@@ -57,7 +57,7 @@ def collect(model: keras.Model, data: Any) -> dict[str, np.ndarray]:
     for batch in batches:
         x = batch[0] if isinstance(batch, tuple) and not _is_x(model, batch) else batch
         with np.errstate(over="ignore", invalid="ignore"):  # refused in the next line
-            collected.append(named_inputs(model, x))
+            collected.append(named_inputs(model, x, "representative_data"))
         given = [array for array in keras.tree.flatten(x) if array is not None]
         _check_finite([*given, *collected[-1].values()], len(collected) - 1)
         count += len(next(iter(collected[-1].values())))

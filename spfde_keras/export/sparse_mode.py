@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spfde_keras import checks
 from spfde_keras.export.verification import largest_error
 
 
@@ -133,8 +134,10 @@ def check_sparse_mode(
     >>> for runtime in available_runtimes()[:1]:
     ...     assert check_sparse_mode("model.tflite", inputs, expected, 1e-4) <= 1e-4
     """
-    runtime = _chosen(runtime)
+    checks.number("tolerance", tolerance, above=0)
+    checks.instance("expected", expected, Mapping, "a dictionary of arrays by names of outputs")
     outputs = run_sparse_mode(path, inputs, signature, runtime)
+    runtime = _chosen(runtime)
     error = largest_error(outputs, expected)
     if not error <= tolerance:
         of_which = "" if signature is None else f" of {signature}"
@@ -196,17 +199,19 @@ def write_job(
         ValueError: if a file does not exist, or samples are missing, or `runtime` is unknown.
         RuntimeError: if no runtime is installed.
     """
-    command = _commands()[_chosen(runtime)]
     for path in files:
-        if not os.path.isfile(path):
-            raise ValueError(f"`path` must be a .tflite file. Received: {path}")
+        checks.file("path", path, "a .tflite file")
+    checks.instance("inputs", inputs, Mapping, "a dictionary of arrays by the names of inputs")
     arrays = {name: np.asarray(array) for name, array in inputs.items()}
+    checks.optional(checks.instance, "signature", signature, str, "None or a name")
+    checks.optional(checks.instance, "runtime", runtime, str, "None or a name")
     counts = {len(array) if array.ndim else 0 for array in arrays.values()}
     if len(counts) != 1 or counts == {0}:
         raise ValueError(
             "`inputs` must hold the same number of samples for every input, at least one. "
             f"Received: { ({name: array.shape for name, array in arrays.items()}) }"
         )
+    command = _commands()[_chosen(runtime)]
     described = {}
     for i, (name, array) in enumerate(arrays.items()):
         dtype = "float32" if np.issubdtype(array.dtype, np.floating) else "int32"

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from spfde_keras import checks
 from spfde_keras.export.naming import input_names, named_outputs
 from spfde_keras.training import SparseModel
 
@@ -52,10 +53,10 @@ def run_tflite(
             f"Received: {sorted(inputs) or type(x).__name__}"
         )
     inputs = {
-        name: _fitted(x, details[name]["shape"][1:], details[name]["dtype"], name)
+        name: _fitted(x, details[name]["shape"][1:], details[name]["dtype"], name, "x")
         for name, x in inputs.items()
     }
-    _check_counts(inputs)
+    _check_counts(inputs, "x")
     results = [runner(**one) for one in each_sample(inputs)]
     outputs = {name: np.concatenate([r[name] for r in results]) for name in results[0]}
     return outputs if len(outputs) > 1 else next(iter(outputs.values()))
@@ -95,7 +96,10 @@ def verify_tflite(
     >>> verify_tflite("model.tflite", model, np.ones((5, 8, 8, 1)), tolerance=1e-4) <= 1e-4
     True
     """
-    inputs = named_inputs(model, samples)
+    checks.instance("model", model, keras.Model, "a keras.Model")
+    checks.number("tolerance", tolerance, above=0)
+    checks.optional(checks.instance, "signature", signature, str, "None or a name")
+    inputs = named_inputs(model, samples, "samples")
     return compare(path, inputs, reference(model, inputs, signature), tolerance, signature)
 
 
@@ -136,13 +140,14 @@ def evaluate_tflite(
     return float(np.mean(predictions == y.reshape(predictions.shape)))
 
 
-def named_inputs(model: keras.Model, x: Any) -> dict[str, np.ndarray]:
+def named_inputs(model: keras.Model, x: Any, argument: str = "x") -> dict[str, np.ndarray]:
     """Returns a batch by the names that the model's inputs have in a file.
 
     Args:
         model: the functional or Sequential model.
         x: an array, or a list or dictionary of them, as the model takes it. Of an optional input
             it may be None, or missing from the dictionary.
+        argument: str, what messages call `x`.
 
     Returns:
         Arrays (samples, *input shape), in the inputs' dtypes, of all inputs that are given.
@@ -150,17 +155,17 @@ def named_inputs(model: keras.Model, x: Any) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if the number of inputs, a name or a shape does not fit.
     """
-    given = _in_order(model, x)
+    given = _in_order(model, x, argument)
     inputs = {
-        name: _fitted(array, tensor.shape[1:], tensor.dtype, tensor.name)
+        name: _fitted(array, tensor.shape[1:], tensor.dtype, tensor.name, argument)
         for name, tensor, array in zip(input_names(model), model.inputs, given, strict=True)
         if not (array is None and tensor.name in _optional(model))
     }
-    _check_counts(inputs)
+    _check_counts(inputs, argument)
     return inputs
 
 
-def _in_order(model: keras.Model, x: Any) -> list[Any]:
+def _in_order(model: keras.Model, x: Any, argument: str) -> list[Any]:
     """Returns an array for each input of the model; None where an optional one is left out."""
     own = [tensor.name for tensor in model.inputs]
     if isinstance(x, dict):
@@ -170,10 +175,12 @@ def _in_order(model: keras.Model, x: Any) -> list[Any]:
                 return [x.get(name) for name in names]
         structure = None if isinstance(model, keras.Sequential) else model.input
         if not (isinstance(structure, dict) and structure.keys() == x.keys()):
-            raise ValueError(f"Samples must be of the inputs {own}. Received: {sorted(x)}")
+            raise ValueError(f"`{argument}` must be of the inputs {own}. Received: {sorted(x)}")
     arrays = keras.tree.flatten(x)
     if len(arrays) != len(own):
-        raise ValueError(f"Samples must have {len(own)} inputs, {own}. Received: {len(arrays)}")
+        raise ValueError(
+            f"`{argument}` must have {len(own)} inputs, {own}. Received: {len(arrays)}"
+        )
     return arrays
 
 
@@ -303,8 +310,8 @@ def quiet() -> Iterator[None]:
 
 
 def _load(path: str | os.PathLike[str], signature: str | None) -> Any:
-    if not os.path.isfile(path):
-        raise ValueError(f"`path` must be a .tflite file. Received: {path}")
+    checks.file("path", path, "a .tflite file")
+    checks.optional(checks.instance, "signature", signature, str, "None or a name")
     from spfde_keras.export.litert import Interpreter
 
     try:
@@ -322,21 +329,27 @@ def _load(path: str | os.PathLike[str], signature: str | None) -> Any:
     return interpreter.get_signature_runner(chosen)
 
 
-def _fitted(array: Any, shape: Sequence[int | None], dtype: Any, name: str) -> np.ndarray:
+def _fitted(
+    array: Any, shape: Sequence[int | None], dtype: Any, name: str, argument: str
+) -> np.ndarray:
     array = np.asarray(array)
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        checks.refuse(argument, f"numbers for input {name!r}", array)
     if array.ndim != len(shape) + 1 or any(
         size not in (None, given) for size, given in zip(shape, array.shape[1:], strict=True)
     ):
         expected = ", ".join(str(size) for size in ("samples", *shape))
-        raise ValueError(f"Input {name!r} must be ({expected}). Received: shape {array.shape}")
+        raise ValueError(
+            f"`{argument}` must be ({expected}) for input {name!r}. Received: shape {array.shape}"
+        )
     return array.astype(dtype)
 
 
-def _check_counts(inputs: Mapping[str, np.ndarray]) -> None:
+def _check_counts(inputs: Mapping[str, np.ndarray], argument: str) -> None:
     counts = {len(array) for array in inputs.values()}
     if len(counts) > 1 or counts == {0}:
         raise ValueError(
-            "Every input must hold the same number of samples, at least one. "
+            f"`{argument}` must hold the same number of samples for every input, at least one. "
             f"Received: {sorted(counts)}"
         )
 

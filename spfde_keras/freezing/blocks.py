@@ -1,12 +1,13 @@
 """A model as a sequence of blocks that can be frozen from the front."""
 
+import itertools
 import re
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 
-from spfde_keras import compat
+from spfde_keras import checks, compat
 from spfde_keras.freezing.automatic import automatic_blocks, owns_weights
 from spfde_keras.freezing.parts import OwnWeights, parts
 from spfde_keras.graph import Call, Graph, trace
@@ -68,6 +69,7 @@ def find_blocks(
     if blocks is None:
         indices = automatic_blocks(graph)
     else:
+        check_blocks("blocks", blocks)
         units = [unit for call in owners for unit in _units(call, _entries(blocks))]
         indices = _by_patterns(graph, units, blocks)
     found: list[list[keras.layers.Layer]] = [[] for _ in range(max(indices.values()) + 1)]
@@ -85,11 +87,26 @@ def find_blocks(
     return found
 
 
+def check_blocks(name: str, blocks: Any) -> Sequence[Pattern]:
+    """Returns `blocks` if they are a list as `find_blocks` takes it, raises ValueError otherwise.
+
+    Whether they fit a model is another question.
+    """
+    if not isinstance(blocks, (list, tuple)) or not blocks:
+        checks.refuse(name, "a list with an entry per block", blocks)
+    for selector in itertools.chain.from_iterable(_entries(blocks)):
+        if isinstance(selector, keras.layers.Layer):
+            continue
+        try:
+            re.compile(selector)
+        except (re.error, TypeError):
+            checks.refuse(name, "made of layers, names and regular expressions", selector)
+    return blocks
+
+
 def _entries(blocks: Sequence[Pattern]) -> list[list[Selector]]:
-    if isinstance(blocks, str) or not blocks:
-        raise ValueError(f"`blocks` must be a list with an entry per block. Received: {blocks!r}")
-    single = (str, keras.layers.Layer)
-    return [[entry] if isinstance(entry, single) else list(entry) for entry in blocks]
+    several = (list, tuple)
+    return [list(entry) if isinstance(entry, several) else [entry] for entry in blocks]
 
 
 def _units(call: Call, entries: list[list[Selector]]) -> list[Unit]:

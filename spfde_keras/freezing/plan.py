@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
+from spfde_keras import checks
 from spfde_keras.configurable import Configurable
 from spfde_keras.freezing import schemes
+from spfde_keras.freezing.blocks import check_blocks
 from spfde_keras.freezing.schemes import FreezingScheme, Horizon
-from spfde_keras.open_sizes import InputShape
-from spfde_keras.percent import percent_hint
+from spfde_keras.open_sizes import InputShape, check_shape
 from spfde_keras.timeline import Timeline
 
 AUTOMATIC = "auto"
@@ -48,12 +49,10 @@ class FreezePlan:
     blocks: int
 
     def __post_init__(self) -> None:
-        frozen = np.array(self.frozen, dtype=int)
-        if frozen.ndim != 1 or np.any((frozen < 0) | (frozen > self.blocks)):
-            raise ValueError(
-                f"`frozen` must have an entry in [0, {self.blocks}] per epoch. "
-                f"Received: {frozen.tolist()}"
-            )
+        blocks = checks.whole("blocks", self.blocks)
+        rule = f"a list with an integer from 0 to {blocks} for each epoch"
+        entries = checks.each(checks.whole, "frozen", self.frozen, rule, least=0, below=blocks + 1)
+        frozen = np.array(entries, dtype=int)
         frozen.flags.writeable = False
         object.__setattr__(self, "frozen", frozen)
 
@@ -140,19 +139,15 @@ class Freezing(Configurable):
         self.scheme = schemes.get(scheme)
         if reduction is None and self.scheme.needs_reduction:
             raise ValueError(f"`reduction` must be a number with scheme={scheme!r}. Received: None")
-        if reduction == AUTOMATIC:
-            reduction = AUTOMATIC
-        elif reduction is not None and (isinstance(reduction, str) or not 0 < reduction < 1):
-            raise ValueError(
-                f"`reduction` must be in (0, 1), or {AUTOMATIC!r}. Received: {reduction}"
-                f"{percent_hint(reduction)}"
-            )
-        if not 0 < share < 1:
-            raise ValueError(f"`share` must be in (0, 1). Received: {share}")
+        if isinstance(reduction, str) and reduction == AUTOMATIC:
+            reduction = AUTOMATIC  # that of a file is another object
+        elif reduction is not None:
+            instead = f", or {AUTOMATIC!r}"
+            reduction = checks.number("reduction", reduction, above=0, below=1, otherwise=instead)
         self.reduction = reduction
-        self.blocks = blocks
-        self.share = share
-        self.input_shape = input_shape
+        self.blocks = checks.optional(check_blocks, "blocks", blocks)
+        self.share = checks.number("share", share, above=0, below=1)
+        self.input_shape = checks.optional(check_shape, "input_shape", input_shape)
 
     @classmethod
     def get(cls, identifier: "float | bool | Freezing | None") -> "Freezing | None":
@@ -165,20 +160,15 @@ class Freezing(Configurable):
         Raises:
             ValueError: if it is anything else.
         """
-        if identifier is None or identifier is False:
-            return None
         if isinstance(identifier, cls):
             return identifier
-        if not isinstance(identifier, bool | int | float | np.number):
-            raise ValueError(
-                "`freeze` must be None, True, a number in (0, 1) or a Freezing. "
-                f"Received: {identifier!r}"
-            )
-        if identifier is not True and not 0 < identifier < 1:
-            raise ValueError(
-                f"`freeze` must be in (0, 1). Received: {identifier}{percent_hint(identifier)}"
-            )
-        made = cls(AUTOMATIC if identifier is True else float(identifier))
+        if identifier is None or (isinstance(identifier, bool | np.bool_) and not identifier):
+            return None
+        if isinstance(identifier, bool | np.bool_):
+            made = cls(AUTOMATIC)
+        else:
+            instead = ", None, True or a Freezing"
+            made = cls(checks.number("freeze", identifier, above=0, below=1, otherwise=instead))
         made.argument = "freeze"
         return made
 

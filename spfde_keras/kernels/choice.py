@@ -10,11 +10,12 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
+from spfde_keras import checks
 from spfde_keras.kernels.library import status
 from spfde_keras.kernels.ops import sparse_conv2d
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # be what was chosen, since a net is traced once for all sizes.
 DEFAULT_BATCH = 64
 DEFAULT_SIZE = 32  # of images in each direction, of sequences in steps, or rows where dilated
+_PADDINGS = ("valid", "same")
 _HIGHEST_DENSITY = 0.6  # above, no shape was seen to gain
 _ROUNDS = 5
 _WORTH = 1.05  # what sparse has to gain, so that noise does not choose it
@@ -80,7 +82,11 @@ def convolution_of(
         stride: int.
         padding: "valid" or "same".
     """
-    rows, columns = kernel
+    rows, columns = _sizes("kernel", kernel, 2)
+    _sizes("sizes", sizes, 3)
+    if not hasattr(mask, "layout"):
+        checks.refuse("mask", "the Mask of a kernel", mask)
+    stride, padding = checks.whole("stride", stride), checks.one_of("padding", padding, _PADDINGS)
     batch, height, width = _assumed(sizes, least=(1, rows, columns))
     _, inputs, outputs = mask.layout.canonical_shape
     # As when training ends: what a layer chooses must not depend on when it was traced.
@@ -104,7 +110,9 @@ def convolution_of_sequences(
         sizes: (batch, length); as in `convolution_of`, None where a size is not known.
         mask, kernel, stride, padding, dilation: as for `sparse_conv1d`.
     """
-    batch, length = sizes
+    batch, length = _sizes("sizes", sizes, 2)
+    kernel, dilation = checks.whole("kernel", kernel), checks.whole("dilation", dilation)
+    checks.one_of("padding", padding, (*_PADDINGS, "causal"))
     rows = None if length is None else -(-length // dilation)
     if padding == "causal":
         padding = "same"  # as many rows, elsewhere
@@ -119,8 +127,22 @@ def product_of(sizes: Sequence[int | None], mask: "Mask") -> Convolution:
             size is not known. The first one is the batch's.
         mask: the `Mask` of the matrix.
     """
+    _sizes("sizes", sizes)
     batch = math.prod(_assumed(sizes, least=[1] * len(sizes)))
     return convolution_of((batch, 1, 1), mask)
+
+
+def _sizes(name: str, sizes: Any, count: int | None = None) -> list[Any]:
+    """Sizes, None where they are not known; of as many axes as `count` says."""
+    rule = f"a list of {count or 'as many'} sizes{'' if count else ' as there are axes'}"
+    found = checks.each(_size, name, sizes, rule)
+    if len(found) != (count or max(1, len(found))):
+        checks.refuse(name, rule, sizes)
+    return found
+
+
+def _size(name: str, size: Any) -> int | None:
+    return checks.optional(checks.whole, name, size, least=0)
 
 
 def _assumed(sizes: Sequence[int | None], least: Sequence[int]) -> list[int]:
@@ -192,6 +214,7 @@ def choose(convolution: Convolution) -> Choice:
     >>> choose(Convolution(64, 8, 8, 64, 64, (3, 3), 1, "same", density=0.9)).sparse
     False
     """
+    checks.instance("convolution", convolution, Convolution, "a Convolution")
     if are_disabled():
         return Choice(False, None, "disabled")
     now = status()

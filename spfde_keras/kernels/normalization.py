@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from spfde_keras import checks
 from spfde_keras.kernels.library import operators
 
 _INPUTS = ("x", "mean", "variance", "gamma", "beta")
@@ -53,6 +54,8 @@ def normalize(
 
     Source: Ioffe and Szegedy, "Batch Normalization", 2015, algorithms 1 and 2.
     """
+    checks.number("epsilon", epsilon, least=0)
+    checks.switch("of_batch", of_batch)
     return operators().spfde_normalize(
         x=inputs,
         mean=mean,
@@ -81,6 +84,7 @@ def relu(inputs: tf.Tensor, used_once: bool = False) -> tf.Tensor:
     Returns:
         Tensor of the inputs' shape.
     """
+    used_once = checks.switch("used_once", used_once)
     if not tf.is_symbolic_tensor(inputs):
         return tf.nn.relu(inputs)
     if _is_bare_normalization(inputs):

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from spfde_keras import checks
 from spfde_keras.kernels import normalization
 from spfde_keras.kernels.library import operators
 
@@ -102,7 +103,7 @@ def sparse_conv1d(
     ...     assert sparse_conv1d(sequences, kernel, kernel != 0, dilation=3).shape == (2, 3, 8)
     """
     _check(stride, padding, ("valid", "same", "causal"))
-    if dilation < 1 or (dilation > 1 and stride > 1):
+    if checks.whole("dilation", dilation) > 1 and stride > 1:
         raise ValueError(
             "`dilation` must be at least 1, and 1 with a stride of 2. "
             f"Received: dilation={dilation}, stride={stride}"
@@ -159,6 +160,7 @@ def sparse_matmul(
     """
     inputs = tf.convert_to_tensor(inputs, tf.float32)
     kernel = tf.convert_to_tensor(kernel, tf.float32)
+    axes = checks.whole("axes", axes, below=max(2, len(kernel.shape)))
     given = kernel.shape[axes:]
     matrix = (1, 1, math.prod(kernel.shape[:axes]), math.prod(given))
     rows = tf.reshape(inputs, (-1, 1, 1, matrix[2]))
@@ -304,12 +306,9 @@ def _attributes(op: tf.Operation) -> dict[str, Any]:
 
 
 def _check(stride: int, padding: str, paddings: Sequence[str]) -> None:
-    if stride not in _STRIDES:
-        raise ValueError(f"`stride` must be 1 or 2. Received: {stride}")
-    if padding not in paddings:
-        known = [f'"{name}"' for name in paddings]
-        names = f"{', '.join(known[:-1])} or {known[-1]}"
-        raise ValueError(f"`padding` must be {names}. Received: {padding!r}")
+    if checks.whole("stride", stride) not in _STRIDES:
+        checks.refuse("stride", "1 or 2", stride)
+    checks.one_of("padding", padding, paddings)
 
 
 def _size(tensor: tf.Tensor, axis: int) -> Size:

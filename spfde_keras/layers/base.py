@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from spfde_keras import compat, schemes
+from spfde_keras import checks, compat, schemes
 from spfde_keras.layout import KernelLayout
 from spfde_keras.masking import Mask, SchemeLike, subnet_targets
 from spfde_keras.registry import make_serializable
@@ -48,24 +48,43 @@ class MaskArguments(MixinBase):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.scheme = _each(schemes.get, scheme)
-        if not isinstance(sparsity, dict):
-            sparsity = dict.fromkeys(self.masked_weights, sparsity)
-        unknown = set(sparsity) - set(self.masked_weights)
-        if unknown:
-            raise ValueError(
-                f"`sparsity` must name weights among {self.masked_weights}. "
-                f"Received: {sorted(unknown)}"
-            )
-        self.sparsity = {w: sparsity[w] for w in self.masked_weights if w in sparsity}
-        for share in self.sparsity.values():
-            subnet_targets(self.scheme, share)
+        self.scheme, self.sparsity = _arguments(self.masked_weights, scheme, sparsity)
+
+    @classmethod
+    def from_config(cls, config: dict) -> Any:
+        try:
+            # What attention masks depends on the layer's other arguments.
+            weights = cls.masked_weights if isinstance(cls.masked_weights, tuple) else None
+            _arguments(weights, config.get("scheme"), config.get("sparsity", 0.0))
+        except ValueError as error:
+            raise ValueError(f"Layer {config.get('name')!r}: {error}") from None
+        return super().from_config(config)
 
     def get_config(self) -> dict:
         config = super().get_config()
         config["scheme"] = _each(keras.saving.serialize_keras_object, self.scheme)
         config["sparsity"] = dict(self.sparsity)
         return config
+
+
+def _arguments(
+    weights: tuple[str, ...] | None, scheme: Any, sparsity: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Schemes, and the sparsities of weights by name; of any weights where it is not known."""
+    scheme = _each(schemes.get, scheme)
+    if weights is None:
+        weights = tuple(sparsity) if isinstance(sparsity, dict) else ("kernel",)
+    if not isinstance(sparsity, dict):
+        sparsity = dict.fromkeys(weights, sparsity)
+    unknown = set(sparsity) - set(weights)
+    if unknown:
+        raise ValueError(
+            f"`sparsity` must name weights among {weights}. Received: {sorted(unknown)}"
+        )
+    shares = {weight: sparsity[weight] for weight in weights if weight in sparsity}
+    for share in shares.values():
+        subnet_targets(scheme, share)
+    return scheme, shares
 
 
 def _each(function: Callable, one_or_several: Any) -> Any:
@@ -170,6 +189,10 @@ def register_masked(layer_class: type) -> Callable[[type], type]:
     ...         return KernelLayout(tuple(self.w.shape), (), (0,), (1,))
     """
 
+    rule = "a class of Keras layers"
+    if not issubclass(checks.instance("layer_class", layer_class, type, rule), keras.layers.Layer):
+        checks.refuse("layer_class", rule, layer_class)
+
     def register(masked_class: type) -> type:
         _MASKED[layer_class] = masked_class
         # Version 0.1.0 saved all masked classes as ours.
@@ -182,9 +205,11 @@ def register_masked(layer_class: type) -> Callable[[type], type]:
 
 def masked_class(layer: keras.layers.Layer) -> type[keras.layers.Layer] | None:
     """Returns the masked class for a layer, None if it has none."""
+    checks.instance("layer", layer, keras.layers.Layer, "a Keras layer")
     return _MASKED.get(type(layer))
 
 
 def plain_class(layer: keras.layers.Layer) -> type[keras.layers.Layer] | None:
     """Returns the Keras class of a masked layer, None if it is not masked."""
+    checks.instance("layer", layer, keras.layers.Layer, "a Keras layer")
     return next((plain for plain, masked in _MASKED.items() if masked is type(layer)), None)

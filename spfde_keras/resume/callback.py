@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from spfde_keras import compat
+from spfde_keras import checks, compat
 from spfde_keras.finite import check_epoch
 from spfde_keras.kernels import choice, status
 from spfde_keras.replicas import ALONE
@@ -64,10 +64,9 @@ class Resume(keras.callbacks.Callback):
 
     def __init__(self, folder: str | os.PathLike):
         super().__init__()
-        if not isinstance(folder, (str, os.PathLike)) or not str(folder) or "://" in str(folder):
-            raise ValueError(
-                f"`folder` must be the path of a folder on this machine. Received: {folder!r}"
-            )
+        path, rule = folder, "the path of a folder on this machine"
+        if "://" in checks.path("folder", folder, rule):
+            checks.refuse("folder", rule, path)
         self._states = States(folder)
         self._writes = True
         self.history: list[dict[str, float]] = []

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from spfde_keras import checks
+
 MARK = "spfde.lock"
 """The file that marks a folder as a run's; the run that works in it holds a lock on it."""
 
@@ -37,7 +39,7 @@ class OwnFolder:
     """
 
     def __init__(self, path: str | os.PathLike, names: str, argument: str = "folder"):
-        self.path = Path(path)
+        self.path = Path(checks.path(argument, path, "the path of a folder"))
         self._names = re.compile(f"(?:{names})|{re.escape(MARK)}")
         self._argument = argument
         self._lock: int | None = None

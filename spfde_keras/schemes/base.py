@@ -1,7 +1,6 @@
 """What every sparsity scheme offers: units that are kept or dropped as a whole."""
 
 import math
-import numbers
 from collections.abc import Callable
 
 import numpy as np
@@ -211,13 +210,6 @@ def top_within(scores: np.ndarray, count: int, least: int, axis: int) -> np.ndar
 def l2_norm(elements: np.ndarray, axis: tuple[int, ...]) -> np.ndarray:
     """Returns the L2 norm of `elements` over `axis`."""
     return np.sqrt(np.square(elements).sum(axis=axis))
-
-
-def positive_int(name: str, value: object) -> int:
-    """Returns `value` as an int, or raises ValueError unless it is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {value!r}")
-    return int(value)
 
 
 class DoesNotFit(ValueError):

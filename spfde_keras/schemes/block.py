@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from spfde_keras import checks
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import DoesNotFit, Scheme, Shape, positive_int, register
+from spfde_keras.schemes.base import DoesNotFit, Scheme, Shape, register
 
 
 @register("block", pattern="block:([0-9]+)")
@@ -30,8 +31,8 @@ class Block(Scheme):
     """
 
     def __init__(self, outputs: int = 4, inputs: int = 1):
-        self.outputs = positive_int("outputs", outputs)
-        self.inputs = positive_int("inputs", inputs)
+        self.outputs = checks.whole("outputs", outputs)
+        self.inputs = checks.whole("inputs", inputs)
 
     def validate(self, layout: KernelLayout, path: str, density: float) -> None:
         _, inputs, outputs = layout.canonical_shape

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from spfde_keras import checks
 from spfde_keras.layout import KernelLayout
 from spfde_keras.schemes.base import (
     DoesNotFit,
     Shape,
-    positive_int,
     register,
     top_along,
     top_within,
@@ -43,8 +43,8 @@ class NM(Unstructured):
     """The share of weights kept, N/M."""
 
     def __init__(self, n: int, m: int):
-        self.n = positive_int("n", n)
-        self.m = positive_int("m", m)
+        self.n = checks.whole("n", n)
+        self.m = checks.whole("m", m)
         if self.n >= self.m:
             raise ValueError(f"`n` must be smaller than `m`. Received: {self.n}:{self.m}")
         self.density = self.n / self.m

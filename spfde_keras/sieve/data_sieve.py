@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras.percent import percent_hint
-from spfde_keras.randomness import check_seed, generator
+from spfde_keras import checks
+from spfde_keras.randomness import generator
 from spfde_keras.sieve import correctness, labels, mapping, policies
 from spfde_keras.sieve.directory import image_files
 from spfde_keras.sieve.inputs import Samples, as_tensors
@@ -74,14 +74,10 @@ class DataSieve(SavedState):
         size: int | None = None,
     ):
         super().__init__(dtype="float32")
-        if isinstance(fraction, bool) or not 0 <= fraction < 1:
-            raise ValueError(
-                f"`fraction` must be in [0, 1). Received: {fraction!r}{percent_hint(fraction)}"
-            )
-        if correct is not None and not callable(correct):
-            raise ValueError(f"`correct` must be None or a function. Received: {correct!r}")
+        fraction = checks.number("fraction", fraction, least=0, below=1)
+        correct = checks.optional(checks.function, "correct", correct)
         self.policy = policies.get(policy)
-        self.seed = check_seed(seed)
+        self.seed = checks.seed(seed)
         self._correct = correct
         self._source = samples if isinstance(samples, Source) else as_source(samples, size)
         self._labels = None if correct else labels.look_at(self._source.in_order())
@@ -229,10 +225,13 @@ class DataSieve(SavedState):
         Raises:
             ValueError: on arguments out of range.
         """
-        for name, value in {"batch_size": batch_size, "shuffle": shuffle}.items():
-            switch = name == "shuffle" and isinstance(value, bool)
-            if not switch and (isinstance(value, bool) or value != int(value) or value < 1):
-                raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")
+        batch_size = checks.whole("batch_size", batch_size)
+        preprocess = checks.optional(checks.function, "preprocess", preprocess)
+        if isinstance(shuffle, bool | np.bool_):
+            shuffle = checks.switch("shuffle", shuffle)
+        else:
+            shuffle = checks.whole("shuffle", shuffle)
+        drop_remainder = checks.switch("drop_remainder", drop_remainder)
         steps = self.steps(batch_size, drop_remainder)
         if steps == 0:
             raise ValueError(
@@ -294,7 +293,7 @@ class DataSieve(SavedState):
         """Returns two numbers that no other sample, and no other epoch, has."""
         # It was counted up when the iteration began.
         epoch = self.iteration.value.read_value() - 1
-        return tf.stack([epoch + self.seed * 2**32, sample_id])
+        return tf.stack([epoch + self.seed * 2**32 % 2**63, sample_id])
 
     def _epochs(self, read: Callable, shuffle: bool | int) -> tf.data.Dataset:
         def epoch(_: tf.Tensor) -> tf.data.Dataset:

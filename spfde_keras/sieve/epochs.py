@@ -2,7 +2,7 @@
 
 import keras
 
-from spfde_keras import compat
+from spfde_keras import checks, compat
 from spfde_keras.replicas import ALONE
 from spfde_keras.sieve.counts import WorkerCounts
 from spfde_keras.sieve.data_sieve import DataSieve
@@ -36,8 +36,8 @@ class SieveEpochs(keras.callbacks.Callback):
 
     def __init__(self, sieve: DataSieve, most_steps: int | None = None):
         super().__init__()
-        self.sieve = sieve
-        self.most_steps = most_steps
+        self.sieve = checks.instance("sieve", sieve, DataSieve, "a DataSieve")
+        self.most_steps = checks.optional(checks.whole, "most_steps", most_steps)
         self._last_start: int | None = None
         self._counts: WorkerCounts | None = None
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras import compat
+from spfde_keras import checks, compat
 from spfde_keras.sieve.identified import Identified
 
 _PROBED = 64
@@ -37,8 +37,7 @@ def as_dataset(samples: Samples, size: int | None = None) -> tf.data.Dataset:
     >>> int(as_dataset((np.zeros((4, 2)), np.array([0, 1, 1, 0]))).cardinality())
     4
     """
-    if size is not None and (isinstance(size, bool) or size != int(size) or size < 1):
-        raise ValueError(f"`size` must be None or an integer of at least 1. Received: {size!r}")
+    size = checks.optional(checks.whole, "size", size)
     if isinstance(samples, tuple):
         return _of_size(_of_arrays(samples), size)
     if isinstance(samples, keras.utils.PyDataset):
@@ -91,6 +90,7 @@ def with_ids(dataset: tf.data.Dataset) -> tf.data.Dataset:
     >>> sorted(int(x.sample_id) for x, y in shuffled)
     [0, 1, 2, 3]
     """
+    checks.instance("dataset", dataset, tf.data.Dataset, "a tf.data.Dataset")
     return dataset.enumerate().map(
         lambda sample_id, sample: (Identified(sample[0], sample_id), *sample[1:])
     )

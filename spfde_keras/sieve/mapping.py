@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from spfde_keras import compat
+from spfde_keras import checks, compat
 from spfde_keras.sieve.identified import Identified
 
 
@@ -24,6 +24,7 @@ def without_ids(dataset: tf.data.Dataset) -> tf.data.Dataset:
     >>> tuple(x.shape), tuple(y.shape)
     ((2, 2), (2,))
     """
+    checks.instance("dataset", dataset, tf.data.Dataset, "what `DataSieve.batches` returned")
     return type(dataset).map(dataset, lambda x, *rest: (x.inputs, *rest))
 
 

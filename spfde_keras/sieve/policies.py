@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from spfde_keras import checks
 from spfde_keras.configurable import Configurable
 from spfde_keras.registry import Registry
 
@@ -90,9 +91,7 @@ class Circular(SievePolicy):
     restarts = True
 
     def __init__(self, exchange: float = 1.0):
-        if not 0 < exchange <= 1:
-            raise ValueError(f"`exchange` must be in (0, 1]. Received: {exchange!r}")
-        self.share = float(exchange)
+        self.share = checks.number("exchange", exchange, above=0, most=1)
 
     def start(self, removed: np.ndarray) -> np.ndarray:
         return removed
@@ -138,9 +137,7 @@ class OneTime(SievePolicy):
     restarts = False
 
     def __init__(self, at: float = 70 / 160):
-        if not 0 <= at <= 1:
-            raise ValueError(f"`at` must be in [0, 1]. Received: {at!r}")
-        self.at = self.begin = float(at)
+        self.at = self.begin = checks.number("at", at, least=0, most=1)
 
     def start(self, removed: np.ndarray) -> np.ndarray:
         return np.full_like(removed, -1)

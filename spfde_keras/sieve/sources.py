@@ -35,7 +35,7 @@ class Order:
 
     def shuffled(self, values: tf.Tensor) -> tf.Tensor:
         """Returns all of a tensor's entries, shuffled."""
-        seed = tf.stack([tf.cast(self.seed, tf.int64), self.iteration])
+        seed = tf.stack([tf.constant(self.seed % 2**63, tf.int64), self.iteration])
         return tf.random.experimental.stateless_shuffle(values, seed)
 
     def buffered(self, dataset: tf.data.Dataset, usual: int) -> tf.data.Dataset:
@@ -45,7 +45,7 @@ class Order:
             return dataset
         # The seed of this function's graph only, which TensorFlow combines with that of the
         # shuffle. It must not be 0: TensorFlow would test the other, a tensor, for 0.
-        tf.random.set_seed(self.seed + 1)
+        tf.random.set_seed(self.seed % (2**63 - 1) + 1)
         return dataset.shuffle(size, seed=self.iteration, reshuffle_each_iteration=False)
 
 

@@ -76,13 +76,6 @@ class Updater(Configurable):
         return rng.random(kernel.shape, np.float32)
 
 
-def check_stop(stop: float) -> float:
-    """Returns `stop` if it is in (0, 1], raises ValueError otherwise."""
-    if not 0 < stop <= 1:
-        raise ValueError(f"`stop` must be in (0, 1]. Received: {stop}")
-    return stop
-
-
 UpdaterLike = Updater | str | dict | None
 """An updater, the name of one, a configuration, or None for "static"."""
 

@@ -1,7 +1,7 @@
 """Gradual magnitude pruning."""
 
-from spfde_keras import schedules
-from spfde_keras.updaters.base import Updater, check_stop, register
+from spfde_keras import checks, schedules
+from spfde_keras.updaters.base import Updater, register
 
 
 @register("magnitude")
@@ -26,8 +26,9 @@ class Magnitude(Updater):
     initial = "dense"
 
     def __init__(self, begin: float = 0.0, stop: float = 0.75):
-        self.begin, self.stop = begin, check_stop(stop)
-        self._ramp = schedules.Cubic(1.0, 0.0, begin, stop)
+        self.stop = checks.number("stop", stop, above=0, most=1)
+        self.begin = checks.number("begin", begin, least=0, below=self.stop)
+        self._ramp = schedules.Cubic(1.0, 0.0, self.begin, self.stop)
 
     def densities(self, t: float, density: float) -> tuple[float, float]:
         kept = density + (1 - density) * self._ramp(t)

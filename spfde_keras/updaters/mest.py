@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from spfde_keras import schedules
-from spfde_keras.updaters.base import Updater, check_stop, register
+from spfde_keras import checks, schedules
+from spfde_keras.updaters.base import Updater, register
 
 # The papers' runs of 160 epochs change their ratios at epochs 90 and 120.
 _BOUNDARIES = (90 / 160, 120 / 160)
@@ -19,9 +19,8 @@ class _ElasticMutation(Updater):
     gradient = "masked"
 
     def __init__(self, lam: float, stop: float):
-        if lam < 0:
-            raise ValueError(f"`lam` must be at least 0. Received: {lam}")
-        self.lam, self.stop = lam, check_stop(stop)
+        self.lam = checks.number("lam", lam, least=0)
+        self.stop = checks.number("stop", stop, above=0, most=1)
 
     def drop_scores(self, kernel: np.ndarray, gradient: np.ndarray | None) -> np.ndarray:
         assert gradient is not None  # `self.gradient` asks for it

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spfde_keras import schedules
+from spfde_keras import checks, schedules
 from spfde_keras.updaters.base import register
 from spfde_keras.updaters.rigl import RigL
 
@@ -44,12 +44,10 @@ class PruneAndRegrow(RigL):
         stop: float = 1.0,
     ):
         super().__init__(schedules.Cosine(0.5, 0.005) if fraction is None else fraction, stop)
-        for name, value in {"initial_density": initial_density, "end": end}.items():
-            if not 0 < value <= 1:
-                raise ValueError(f"`{name}` must be in (0, 1]. Received: {value}")
-        if stop < end:
-            raise ValueError(f"`stop` must be at least `end`, {end:g}. Received: {stop}")
-        self.initial_density, self.end = initial_density, end
+        self.initial_density = checks.number("initial_density", initial_density, above=0, most=1)
+        self.end = checks.number("end", end, above=0, most=1)
+        if self.stop < self.end:
+            checks.refuse("stop", f"at least `end`, {self.end:g}", stop)
 
     def densities(self, t: float, density: float) -> tuple[float, float]:
         ramp = schedules.Cubic(max(self.initial_density, density), density, end=self.end)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from spfde_keras import schedules
-from spfde_keras.updaters.base import check_stop, register
+from spfde_keras import checks, schedules
+from spfde_keras.updaters.base import register
 from spfde_keras.updaters.set import SET
 
 
@@ -31,7 +31,8 @@ class RigL(SET):
     gradient = "dense"
 
     def __init__(self, fraction: schedules.ScheduleLike | None = None, stop: float = 0.75):
-        default = schedules.Cosine(0.3, end=check_stop(stop))
+        stop = checks.number("stop", stop, above=0, most=1)
+        default = schedules.Cosine(0.3, end=stop)
         super().__init__(default if fraction is None else fraction, stop)
 
     def grow_scores(

@@ -2,8 +2,8 @@
 
 import keras
 
-from spfde_keras import schedules
-from spfde_keras.updaters.base import Updater, check_stop, register
+from spfde_keras import checks, schedules
+from spfde_keras.updaters.base import Updater, register
 
 
 @register("set")
@@ -27,7 +27,7 @@ class SET(Updater):
 
     def __init__(self, fraction: schedules.ScheduleLike = 0.3, stop: float = 0.75):
         self.fraction = schedules.share("fraction", fraction)
-        self.stop = check_stop(stop)
+        self.stop = checks.number("stop", stop, above=0, most=1)
 
     def densities(self, t: float, density: float) -> tuple[float, float]:
         return density * (1 - self.fraction(t)), density

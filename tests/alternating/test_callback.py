@@ -349,7 +349,7 @@ def test_models_that_cannot_alternate_are_refused():
         ({"epochs": 0}, "`epochs` must be"),
         ({"epochs": 4, "interval": 0}, "`interval` must be"),
         ({"epochs": 4, "updater": "adam"}, "`updater` must be an Updater"),
-        ({"epochs": 4, "freeze": 1.5}, "`freeze` must be in"),
+        ({"epochs": 4, "freeze": 1.5}, "`freeze` must be a number in"),
     ],
 )
 def test_wrong_arguments(arguments, message):

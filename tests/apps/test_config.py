@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from apps import train
+from apps import program, train
 from apps.config import RunConfig
 from apps.program import parse
 
@@ -54,3 +54,53 @@ def test_help_lists_every_flag(capsys):
     printed = capsys.readouterr().out
     for name in RunConfig.__dataclass_fields__:
         assert name in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method=set", "--gradient_correction"], "`gradient_correction` .*--method=set"),
+        (["--method=joint", "--nogradient_correction"], "`gradient_correction` .*--method=joint"),
+        (["--method=rigl", "--initial_density=0.5"], "`initial_density` .*--method=rigl"),
+        (["--method=dense", "--sparsity=0.9"], "`sparsity` .*--method=dense"),
+        (["--method=dense", "--scheme=block"], "`scheme` .*--method=dense"),
+        (["--method=dense", "--distribution=erk"], "`distribution` .*--method=dense"),
+        (["--freeze_reduction=0", "--freeze_share=0.5"], "`freeze_share` .*freeze_reduction=0"),
+        (["--freeze_reduction=0", "--freeze_scheme=periodic"], "`freeze_scheme` .*reduction=0"),
+        (["--sieve_fraction=0", "--sieve_policy=one_time"], "`sieve_policy` .*sieve_fraction=0"),
+        (["--sieve_fraction=0", "--data_stop=0.5"], "`data_stop` .*--sieve_fraction=0"),
+        (
+            ["--method=dense", "--freeze_reduction=0", "--sieve_fraction=0", "--interval=2"],
+            "`interval` .*--method=dense, --freeze_reduction=0 and --sieve_fraction=0",
+        ),
+        (["--data_dir=x"], "`data_dir` .*--dataset=digits"),
+    ],
+)
+def test_no_flag_is_ignored(arguments, message, tmp_path):
+    file = tmp_path / "flags"
+    file.write_text("\n".join(arguments))
+    for given in (arguments, [f"--flagfile={file}"]):
+        with pytest.raises(ValueError, match=message + ", which does not use it. Received: "):
+            program.parse(RunConfig, given)
+    # What nobody has set is no reason to complain.
+    program.parse(RunConfig, [a for a in arguments if a.startswith(("--method", "--dataset"))])
+
+
+@pytest.mark.parametrize("dataset", ["../x", "a/../../x", "/x", "a//b", ""])
+def test_the_output_folder_is_not_left_by_a_name(dataset):
+    with pytest.raises(ValueError, match="`dataset` must be the name of a data set, .* Received: "):
+        RunConfig(dataset=dataset)
+    assert RunConfig(dataset="cifar10/plain").folder == "runs/cifar10/plain-tiny_cnn-mest_ems"
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["epochs=1_0", "epochs=٣", "seed=4294967296", "batch_size=-1", "interval=0", "epochs=1e1"]
+    + ["width=nan", "width=0", "learning_rate=inf", "weight_decay=inf", "weight_decay=1_0"]
+    + ["sparsity=٠.9", "sparsity=nan", "sparsity=0_1", "initial_density=nan", "data_stop=2"]
+    + ["freeze_share=nan", "freeze_reduction=inf", "sieve_fraction=nan", "warmup_epochs=-1"],
+)
+def test_bad_numbers_are_refused_by_the_flags_name(flag):
+    name = flag.partition("=")[0]
+    with pytest.raises(ValueError, match=f"`{name}` must be |flag --{flag}"):
+        program.parse(RunConfig, ["--method=ast", f"--{flag}"])

@@ -61,8 +61,8 @@ def test_plans_out_of_reach_are_named_and_not_computed():
     "arguments, message",
     [
         ({"model": "resnet33"}, "`model` must be one of"),
-        ({"epochs": 0}, "`epochs` must be at least 1"),
-        ({"sparsities": [1.2]}, r"`sparsities` must be in \(0, 1\). Received: 1.2"),
+        ({"epochs": 0}, "`epochs` must be an integer of at least 1"),
+        ({"sparsities": [1.2]}, r"`sparsities` must be a number in \(0, 1\). Received: 1.2"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):

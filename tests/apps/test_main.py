@@ -56,7 +56,9 @@ def test_an_unknown_program_is_one_line(capsys):
 
 def test_the_rest_of_the_line_is_the_program_s(capsys):
     assert command.main(["costs", "--epochs=0"]) == errors.MISUSED
-    assert capsys.readouterr().err == "error: `epochs` must be at least 1. Received: 0\n"
+    assert (
+        capsys.readouterr().err == "error: `epochs` must be an integer of at least 1. Received: 0\n"
+    )
 
 
 def forget(monkeypatch, name):

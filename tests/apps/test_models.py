@@ -94,8 +94,8 @@ def test_width_scales_channels_in_steps_of_8():
             "`model` must be one of tiny_cnn, small_cnn, mlp, .*Received: vgg",
         ),
         (("mlp", (8, 8), 10), "`input_shape` must be"),
-        (("mlp", (8, 8, 1), 1), "`classes` must be at least 2. Received: 1"),
-        (("mlp", (8, 8, 1), 10, 0), "`width` must be positive. Received: 0"),
+        (("mlp", (8, 8, 1), 1), "`classes` must be an integer of at least 2. Received: 1"),
+        (("mlp", (8, 8, 1), 10, 0), "`width` must be a finite number greater than 0. Received: 0"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

@@ -96,7 +96,7 @@ def test_int8_is_written_densely_only():
         (["run", "--dataset=digits"], "`dataset` must be left out with a run"),
         (["run", "--model=a.keras"], "must be given. Received: both"),
         (["run", "--runtimes=wasm"], "not installed: wasm. Run `make mobile-kit`"),
-        (["run", "--samples=0"], "`samples` must be at least 1. Received: 0"),
+        (["run", "--samples=0"], "`samples` must be an integer of at least 1. Received: 0"),
     ],
 )
 def test_wrong_arguments_are_one_line(no_kit, capsys, arguments, message):

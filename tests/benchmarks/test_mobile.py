@@ -45,7 +45,7 @@ def test_instructions_are_compared_with_the_dense_file(monkeypatch):
     [
         ([], "not installed: wasm, arm64. Run `make mobile-kit`"),
         (["--runtimes", "arm64"], "not installed: arm64. Run"),
-        (["--sparsity", "0.8,1.5"], "`sparsity` must be less than 1. Received: 1.5"),
+        (["--sparsity", "0.8,1.5"], "`sparsity` must be a number in [0, 1). Received: 1.5"),
         (["--precision", "int8_full"], "must be one of float32, float16. Received: int8_full"),
     ],
 )

@@ -25,4 +25,4 @@ def test_each_way_is_measured_in_its_own_process(tmp_path, capfd, monkeypatch):
 
 def test_what_cannot_be_measured_is_refused(capfd):
     assert step_memory.main(["--sparsity=1.5"]) == 2
-    assert "`sparsity` must be less than 1. Received: 1.5" in capfd.readouterr().err
+    assert "`sparsity` must be a number in [0, 1). Received: 1.5" in capfd.readouterr().err

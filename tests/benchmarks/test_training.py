@@ -68,7 +68,7 @@ def test_a_failure_stops_only_its_own_thread(monkeypatch):
 
 @pytest.mark.parametrize(
     "option, message",
-    [("--sparsity=1.5", "must be less than 1"), ("--model=lenet", "`model` must be one of")],
+    [("--sparsity=1.5", "must be a number in [0, 1)"), ("--model=lenet", "`model` must be one of")],
 )
 def test_what_cannot_be_trained_is_refused(option, message, capfd):
     assert training.main([option]) == 2

@@ -58,7 +58,10 @@ def test_stateful_layers_are_refused_by_name(path, monkeypatch):
         ({"precision": "int8_dynamic", "sparse": True}, "nor smaller .* Use .*float16"),
         ({"precision": "int8_full", "sparse": True}, "nor smaller .* Use .*float16"),
         ({"precision": "int8_full"}, "`representative_data` must be given"),
-        ({"representative_data": np.zeros((4, 8, 8))}, r"'image' must be \(samples, 8, 8, 1\)"),
+        (
+            {"representative_data": np.zeros((4, 8, 8))},
+            r"\(samples, 8, 8, 1\) for input 'image'",
+        ),
         ({"representative_data": np.zeros((0, 8, 8, 1))}, "at least one"),
         ({"representative_data": []}, "at least one"),
         ({"representative_data": 3}, "`representative_data` must be an array"),
@@ -67,7 +70,7 @@ def test_stateful_layers_are_refused_by_name(path, monkeypatch):
         ({"representative_data": np.full((4, 8, 8, 1), 1e300)}, "fit the inputs' dtypes"),
         ({"precision": "int8_dynamic", "mobile": True}, "'float32' or 'float16' with mobile=True"),
         ({"sparse": False, "mobile": True}, "`sparse` must not be False with mobile=True"),
-        ({"tolerance": 0}, "`tolerance` must be greater than 0. Received: 0"),
+        ({"tolerance": 0}, "`tolerance` must be a finite number greater than 0. Received: 0"),
     ],
 )
 def test_wrong_arguments_are_refused_before_conversion(path, monkeypatch, arguments, message):

@@ -48,8 +48,8 @@ def test_run_works_where_a_resized_batch_would_not(tmp_path):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.zeros((2, 3)), r"'pair' must be \(samples, 2\). Received: shape \(2, 3\)"),
-        (np.zeros(2), r"'pair' must be \(samples, 2\)"),
+        (np.zeros((2, 3)), r"must be \(samples, 2\) for input 'pair'. Received: shape \(2, 3\)"),
+        (np.zeros(2), r"must be \(samples, 2\) for input 'pair'"),
         (np.zeros((0, 2)), "at least one"),
         ({"other": np.zeros((1, 2))}, r"inputs \['pair'\] of .*Received: \['other'\]"),
     ],

@@ -159,7 +159,7 @@ def test_shares_are_called_as_the_caller_calls_them():
     with pytest.raises(ValueError, match="`freeze` must be at most"):
         Freezing.get(0.9).plan(uniform(6), [1] * 6, 30, 1)
     assert Freezing.get(True).reduction == "auto" and Freezing.get(False) is None
-    with pytest.raises(ValueError, match=r"`freeze` must be in \(0, 1\). Received: 1.5"):
+    with pytest.raises(ValueError, match=r"`freeze` must be .* in \(0, 1\), None.* Received: 1.5"):
         Freezing.get(1.5)
 
 
@@ -236,15 +236,15 @@ def test_get():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"reduction": 0.0}, r"`reduction` must be in \(0, 1\), or 'auto'. Received: 0.0"),
-        ({"reduction": 1.2}, r"`reduction` must be in \(0, 1\), or 'auto'. Received: 1.2"),
-        ({"reduction": "much"}, r"in \(0, 1\), or 'auto'. Received: much"),
+        ({"reduction": 0.0}, r"`reduction` must be a number in \(0, 1\), or 'auto'. Received: 0.0"),
+        ({"reduction": 1.2}, r"`reduction` must be a number in \(0, 1\), or 'auto'. Received: 1.2"),
+        ({"reduction": "much"}, r"in \(0, 1\), or 'auto'. Received: 'much'"),
         ({"reduction": None}, "`reduction` must be a number"),
         (
             {"scheme": "sometimes"},
             "`scheme` must be .*'single_shot'.*'sometimes'",
         ),
-        ({"share": 1.0}, r"`share` must be in \(0, 1\)"),
+        ({"share": 1.0}, r"`share` must be a number in \(0, 1\)"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
@@ -257,5 +257,5 @@ def test_plans_that_cannot_be_made_are_refused():
         Freezing(0.2).plan(uniform(1), [1], 10, 1)
     with pytest.raises(ValueError, match="epochs=5, interval=5"):
         Freezing(0.2).plan(uniform(6), [1] * 6, 5, 5)
-    with pytest.raises(ValueError, match=r"entry in \[0, 2\] per epoch"):
+    with pytest.raises(ValueError, match="`frozen` must be an integer .* less than 3. Received: 3"):
         FreezePlan([0, 3], blocks=2)

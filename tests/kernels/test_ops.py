@@ -451,8 +451,8 @@ def test_products_over_several_axes(random):
     "options, message",
     [
         ({"stride": 3}, "`stride` must be 1 or 2. Received: 3"),
-        ({"padding": "full"}, '`padding` must be "valid", "same" or "causal". Received: .full.'),
-        ({"dilation": 0}, "`dilation` must be at least 1.* Received: dilation=0"),
+        ({"padding": "full"}, "`padding` must be one of .*'causal'. Received: .full."),
+        ({"dilation": 0}, "`dilation` must be an integer of at least 1. Received: 0"),
         ({"dilation": 2, "stride": 2}, "1 with a stride of 2. Received: dilation=2, stride=2"),
     ],
 )

@@ -80,7 +80,7 @@ def test_refuses_shapes_that_do_not_divide(layout, words):
 
 @pytest.mark.parametrize("size", [0, -4, 2.0, "4", True])
 def test_refuses_sizes_that_are_not_positive_integers(size):
-    with pytest.raises(ValueError, match="`outputs` must be a positive integer. Received: "):
+    with pytest.raises(ValueError, match="`outputs` must be an integer of at least 1. Received: "):
         Block(outputs=size)
-    with pytest.raises(ValueError, match="`inputs` must be a positive integer. Received: "):
+    with pytest.raises(ValueError, match="`inputs` must be an integer of at least 1. Received: "):
         Block(inputs=size)

@@ -104,9 +104,9 @@ def test_refuses_inputs_that_do_not_divide():
     [
         (4, 4, "`n` must be smaller than `m`. Received: 4:4"),
         (5, 4, "`n` must be smaller than `m`. Received: 5:4"),
-        (0, 4, "`n` must be a positive integer. Received: 0"),
-        (2, 4.0, "`m` must be a positive integer. Received: 4.0"),
-        (True, 4, "`n` must be a positive integer. Received: True"),
+        (0, 4, "`n` must be an integer of at least 1. Received: 0"),
+        (2, 4.0, "`m` must be an integer of at least 1. Received: 4.0"),
+        (True, 4, "`n` must be an integer of at least 1. Received: True"),
     ],
 )
 def test_refuses_numbers_out_of_range(n, m, message):

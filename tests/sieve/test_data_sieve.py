@@ -283,13 +283,13 @@ def test_a_model_with_a_sieve_can_be_saved_and_exported(tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"fraction": 1.0}, r"`fraction` must be in \[0, 1\). Received: 1.0"),
-        ({"fraction": -0.1}, "`fraction` must be in"),
+        ({"fraction": 1.0}, r"`fraction` must be a number in \[0, 1\). Received: 1.0"),
+        ({"fraction": -0.1}, "`fraction` must be a number in"),
         ({"fraction": 0.99}, "must leave at least one sample"),
         ({"seed": -1}, "`seed` must be an integer"),
         ({"seed": 0.5}, "`seed` must be an integer"),
         ({"policy": "square"}, "`policy` must be"),
-        ({"correct": "accuracy"}, "`correct` must be None or a function"),
+        ({"correct": "accuracy"}, "`correct` must be a function"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, words):

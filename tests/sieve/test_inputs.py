@@ -192,9 +192,9 @@ def test_a_size_that_differs_is_an_error_when_all_is_read(samples, size):
         (DATA.repeat(), 200, "infinite"),
         (make, None, r"DataSieve\(samples, size=n\)"),
         (lambda: iter(()), 3, "must not be empty"),
-        (make, 0, "`size` must be None or an integer of at least 1. Received: 0"),
-        (make, 2.5, "`size` must be None or an integer"),
-        (make, True, "`size` must be None or an integer"),
+        (make, 0, "`size` must be an integer of at least 1. Received: 0"),
+        (make, 2.5, "`size` must be an integer"),
+        (make, True, "`size` must be an integer"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(samples, size, words):

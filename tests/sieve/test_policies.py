@@ -65,11 +65,11 @@ def test_get_knows_names_and_instances():
 
 @pytest.mark.parametrize("exchange", [0, 1.5, -1])
 def test_circular_refuses_shares_out_of_range(exchange):
-    with pytest.raises(ValueError, match=r"`exchange` must be in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"`exchange` must be a number in \(0, 1\]"):
         Circular(exchange)
 
 
 @pytest.mark.parametrize("at", [-0.1, 1.1])
 def test_one_time_refuses_times_out_of_range(at):
-    with pytest.raises(ValueError, match=r"`at` must be in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"`at` must be a number in \[0, 1\]"):
         OneTime(at)

@@ -36,7 +36,7 @@ def test_it_starts_dense_and_needs_no_gradient():
 
 
 def test_spans_out_of_order_are_refused():
-    with pytest.raises(ValueError, match="`begin` must be before `end`"):
+    with pytest.raises(ValueError, match=r"`begin` must be a number in \[0, 0.5\)"):
         Magnitude(begin=0.5, stop=0.5)
-    with pytest.raises(ValueError, match=r"`stop` must be in \(0, 1\]. Received: 1.5"):
+    with pytest.raises(ValueError, match=r"`stop` must be a number in \(0, 1\]. Received: 1.5"):
         Magnitude(stop=1.5)

@@ -62,5 +62,5 @@ def test_it_asks_for_the_dense_gradient():
 
 
 def test_stops_out_of_range_are_refused():
-    with pytest.raises(ValueError, match=r"`stop` must be in \(0, 1\]. Received: 0"):
+    with pytest.raises(ValueError, match=r"`stop` must be a number in \(0, 1\]. Received: 0"):
         RigL(stop=0.0)

@@ -67,5 +67,5 @@ def test_fractions_out_of_range_are_refused(fraction):
 
 @pytest.mark.parametrize("stop", [0.0, -0.5, 1.5])
 def test_stops_out_of_range_are_refused(stop):
-    with pytest.raises(ValueError, match=r"`stop` must be in \(0, 1\]. Received: "):
+    with pytest.raises(ValueError, match=r"`stop` must be a number in \(0, 1\]. Received: "):
         SET(stop=stop)

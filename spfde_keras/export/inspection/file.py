@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spfde_keras import checks
 from spfde_keras.export.inspection.graph import Graph, Operator, Sparsity, Tensor, TFLiteFile
 from spfde_keras.export.litert import flatbuffers, schema
 
@@ -87,8 +88,7 @@ def read_tflite(path: str | os.PathLike[str]) -> TFLiteFile:
 
     Source: the FlatBuffers schema of TensorFlow Lite, tensorflow/lite/schema/schema.fbs.
     """
-    if not os.path.isfile(path):
-        raise ValueError(f"`path` must be a .tflite file. Received: {path}")
+    checks.file("path", path, "a .tflite file")
     try:
         with open(path, "rb") as file:
             content = file.read()
