@@ -41,7 +41,7 @@ def inspect_tflite(path: str | os.PathLike[str]) -> InspectReport:
     >>> _ = spfde_keras.export_tflite(model, "model.tflite")
     >>> report = inspect_tflite("model.tflite")
     >>> report.safe_on_arm64, report.sparse_on_arm64, report.problems[0].rule
-    (True, False, 'dense_layer')
+    (True, False, 'stem_stride')
     """
     from spfde_keras.export.inspection.file import read_tflite  # needs the extra "export"
 
