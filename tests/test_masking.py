@@ -77,7 +77,7 @@ def test_masks_are_saved_as_bits(sparsity):
     other = dense(sparsity=sparsity, units=7, inputs=5).masks[0]
     other.load_own_variables(store)
     np.testing.assert_array_equal(other.read()[1], masks)
-    with pytest.raises(ValueError, match=r"The masks of 'fc/kernel' must be \(1, 2, 2\), 1 bytes"):
+    with pytest.raises(ValueError, match=r"masks of 'fc/kernel' as bool of shape \(1, 2, 2\)"):
         dense().masks[0].load_own_variables(store)
 
 

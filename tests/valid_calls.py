@@ -60,6 +60,9 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
     tflite = path / "model.tflite"
     spfde_keras.export_tflite(sparse, tflite)
     sparse.save(path / "model.keras")
+    records = path / "samples.tfrecord"
+    with tf.io.TFRecordWriter(str(records)) as writer:
+        writer.write(b"0")
     x = samples[0]
     the_mask = masking.find_masks(sparse)[0]
     data = sieve.DataSieve(samples)
@@ -304,6 +307,17 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
         "spfde_keras.sieve.without_ids": Case(
             sieve.without_ids, {"dataset": (data.batches(4), never)}
         ),
+        "spfde_keras.sieve.tfrecord_files": Case(
+            sieve.tfrecord_files,
+            {
+                "files": (str(records), never),
+                "read": (lambda record: (0.0, 0), callable),
+                "counts": (
+                    [1],
+                    either(nothing, lambda value: isinstance(value, list) and value == [1]),
+                ),
+            },
+        ),
         "spfde_keras.masking.Mask": Case(masking.Mask, mask | {"sparsity": (0.5, SPARSITY)}),
         "spfde_keras.masking.find_masks": Case(masking.find_masks, {"model": (sparse, never)}),
         "spfde_keras.schemes.NM": Case(schemes.NM, {"n": (1, whole(1, 1)), "m": (2, whole(2))}),
@@ -493,5 +507,6 @@ MADE_BY_THE_LIBRARY = {
     "spfde_keras.updaters.carry_out",
     "spfde_keras.SparseModel",
     "spfde_keras.export.rewriting.rewrite_for_phones",
+    "spfde_keras.sieve.tfds_split",  # of a prepared data set: tests/sieve/test_records.py
 }
 """Values and steps of the library's own, which callers get or extend: nobody types these in."""

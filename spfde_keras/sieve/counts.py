@@ -17,7 +17,7 @@ class WorkerCounts:
 
     >>> sieve = DataSieve((np.zeros((4, 2)), np.arange(4) % 2))
     >>> counts = WorkerCounts(sieve, Replicas(tf.distribute.get_strategy()))
-    >>> sieve.count([0], [True])
+    >>> sieve.count(tf.constant([0]), tf.constant([True]))
     >>> counts.share()
     >>> sieve.learned.numpy().tolist()
     [True, False, False, False]

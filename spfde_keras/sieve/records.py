@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from spfde_keras import checks
 from spfde_keras.sieve.sources import Part, Records, Source
 
 
@@ -48,22 +49,19 @@ def tfrecord_files(
     (8, 10)
     """
     if isinstance(files, (str, os.PathLike)):
-        paths = sorted(glob.glob(os.fspath(files)))
+        paths = sorted(glob.glob(checks.path("files", files)))
     else:
-        paths = [os.fspath(file) for file in files]
+        paths = checks.each(checks.path, "files", files, "a list of files, or a pattern of them")
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing or not paths:
-        raise ValueError(f"`files` must be files that are there. Received: {missing or files}")
-    if not callable(read):
-        raise ValueError(f"`read` must be a function of a record. Received: {read!r}")
+        raise ValueError(f"`files` must be files that are there. Received: {missing or files!r}")
+    read = checks.function("read", read)
     if counts is None:
         counts = [_count(path) for path in paths]
-    counts = [int(count) for count in counts]
-    if len(counts) != len(paths) or min(counts) < 0:
-        raise ValueError(
-            f"`counts` must be a number of records for each of {len(paths)} files. "
-            f"Received: {counts}"
-        )
+    rule = f"a number of records for each of {len(paths)} files"
+    counts = checks.each(checks.whole, "counts", counts, rule, least=0)
+    if len(counts) != len(paths):
+        checks.refuse("counts", rule, counts)
     if not sum(counts):
         raise ValueError(f"`files` must hold records. Received: {len(paths)} files without any")
     return Records([Part(path, n) for path, n in zip(paths, counts, strict=True)], read)
@@ -92,6 +90,9 @@ def tfds_split(
 
     Example: see the guide to sieving.
     """
+    if not hasattr(builder, "info"):
+        checks.refuse("builder", "a data set builder of tensorflow-datasets", builder)
+    split = checks.path("split", split, "the name of a split")
     info = builder.info
     keys = info.supervised_keys
     if not keys or len(keys) not in (2, 3):

@@ -100,9 +100,9 @@ def test_a_file_of_another_number_of_records_is_named(files, wrong, found):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"files": "nothing-*"}, "`files` must be files that are there. Received: nothing"),
+        ({"files": "nothing-*"}, "`files` must be files that are there. Received: 'nothing"),
         ({"files": ["nothing"]}, r"`files` must be files that are there. Received: \['nothing'\]"),
-        ({"read": None}, "`read` must be a function of a record. Received: None"),
+        ({"read": None}, "`read` must be a function. Received: None"),
         ({"counts": (1, 2)}, r"`counts` must be a number of records for each of 5 files.*\[1, 2\]"),
         ({"counts": (1, 2, 3, 4, -1)}, "`counts` must be"),
         ({"counts": (0,) * 5}, "`files` must hold records"),
