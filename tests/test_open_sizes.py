@@ -205,7 +205,7 @@ def test_shapes_are_given_in_order_or_by_name(given):
 )
 def test_shapes_that_do_not_fit_are_refused(given):
     model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(3, 3)])
-    with pytest.raises(ValueError, match="`input_shape` must be the shape of one.*Received: .*the"):
+    with pytest.raises(ValueError, match="`input_shape` must be the shape of one.*Received: "):
         profile(model, input_shape=given)
 
 

@@ -593,8 +593,8 @@ def test_what_was_trained_is_kept_where_its_export_fails(tmp_path, monkeypatch, 
 def test_a_pixel_that_is_no_number_ends_the_run_at_once(tmp_path, monkeypatch, capsys):
     load = datasets.load
 
-    def with_nan(*arguments):
-        dataset = load(*arguments)
+    def with_nan(*arguments, **options):
+        dataset = load(*arguments, **options)
         images = dataset.train_x.astype("float32")
         images[5, 0, 0] = np.nan
         object.__setattr__(dataset, "train_x", images)
@@ -621,11 +621,14 @@ def test_a_run_that_is_told_to_stop_ends_with_a_status_of_its_own(
         if epoch == 2:
             os.kill(os.getpid(), sent)
 
+    # A process in the background of a shell may have been told to ignore it.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGTERM)
     given = [f"--{name}={value}" for name, value in (SHORT | {"output_dir": tmp_path}).items()]
     with monkeypatch.context() as patch:
         patch.setattr(results.Recorder, "on_epoch_end", terminated)
         assert train.main(given) == errors.STOPPED == 75
+    signal.signal(signal.SIGINT, ignored)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"stopped: {said}; `--resume` goes on from the last ")
     assert signal.getsignal(signal.SIGTERM) is before
