@@ -199,7 +199,7 @@ def _weighted(
         total, tf.cast(count, total.dtype), "A batch must have a sample for each replica."
     )
     with tf.control_dependencies([] if enough is None else [enough]):
-        weight = tf.cast(samples * count, loss.dtype) / tf.cast(total, loss.dtype)
+        weight = tf.cast(samples * count / total, loss.dtype)  # in half precision counts overflow
 
     @tf.custom_gradient
     def identity(loss: tf.Tensor) -> tuple[tf.Tensor, Callable]:
