@@ -69,7 +69,7 @@ class RunFolder:
         self.unfinished = self.path / "unfinished"
         self._own = OwnFolder(self.unfinished, _NAMES, "output_dir")
         self._publishing = OwnFolder(self.path / "publishing", _NAMES, "output_dir")
-        self._states = States(self.unfinished / "states", "output_dir")
+        self.states = States(self.unfinished / "states", "output_dir")
 
     def check(self) -> None:
         """Checks whether the run may write here and can be resumed.
@@ -89,7 +89,7 @@ class RunFolder:
         if not self.config.resume:
             return
         kept = [self.unfinished / name for name in _OPTIONS]
-        if not self._states.epochs() and not any(path.is_file() for path in kept):
+        if not self.states.epochs() and not any(path.is_file() for path in kept):
             raise ValueError(
                 f"`resume` needs an unfinished run in {self.path}. Found none; "
                 "start one without --resume"
@@ -121,7 +121,7 @@ class RunFolder:
                 f"another form: finish it with that version, or remove {self.unfinished} to start "
                 f"anew. Received: {self.path}"
             )
-        for folder in (self._own, self._states, self._publishing):
+        for folder in (self._own, self.states, self._publishing):
             folder.check()
         if self._publishing.path.exists():
             self._move()
@@ -135,7 +135,7 @@ class RunFolder:
 
     def _say_what_is_replaced(self) -> None:
         """Warns where an unfinished run, or a finished one of other options, will be lost."""
-        if epochs := self._states.epochs():
+        if epochs := self.states.epochs():
             warnings.warn(
                 f"The unfinished run in {self.path} will be replaced ({epochs[0]} epochs are "
                 "done); --resume continues it, --output_dir keeps both.",

@@ -122,7 +122,7 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
         )
     training = _training(config, sieve)
     curve = _as_trained(config, dataset, dataset.tests(_CURVE_SAMPLES))
-    resume = Resume(results.RunFolder(states or config).unfinished / "states")
+    resume = Resume(results.RunFolder(states or config).states.path)
     measure = functools.partial(evaluation.now, model, curve)
     recorder = results.Recorder(folder.unfinished / "history.csv", measure, resume)
     # Made here, not by `fit`: when it is given the model, the callback checks it and plans the run.

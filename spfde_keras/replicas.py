@@ -91,10 +91,12 @@ class Replicas:
 
         Such are the moving statistics of batch normalization, which Keras leaves as they are.
         """
+        if self.count == 1:
+            return
         apart = [
             variable.value
             for variable in variables
-            if self.count > 1 and isinstance(variable.value, tf.distribute.DistributedValues)
+            if isinstance(variable.value, tf.distribute.DistributedValues)
             if variable.value.dtype.is_floating
         ]
         for variable in apart:
@@ -103,9 +105,14 @@ class Replicas:
             first = self.summed(local[0] if self.chief else np.zeros_like(local[0]))
             variable.assign(first + self.summed((local - first).sum(0)) / self.count)
 
-    def check_same(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Raises RuntimeError unless named arrays are the same on all workers."""
-        if self.workers == 1 or not arrays:
+    def check_same(self, read: Callable[[], Mapping[str, np.ndarray]]) -> None:
+        """Raises RuntimeError unless the arrays that are read are the same on all workers.
+
+        Args:
+            read: function that returns arrays by name; not called where there is one worker.
+        """
+        arrays = {} if self.workers == 1 else read()
+        if not arrays:
             return
         # 24 bits: the sums of their squares stay whole.
         sums = np.array([zlib.crc32(array.tobytes()) >> 8 for array in arrays.values()], "int64")
@@ -126,7 +133,7 @@ class Replicas:
             whole: bool, whether each worker gets whole batches, for its own replicas.
             own: bool, whether they are this worker's parts of batches already.
         """
-        if self.workers > 1 and not own:
+        if not own:
             self._check_first(batches)
         first, count = (0, self.here) if whole or own else (self.worker * self.here, self.count)
         shares = range(first, first + self.here)
@@ -138,14 +145,18 @@ class Replicas:
 
     def _check_first(self, batches: tf.data.Dataset) -> None:
         """Raises RuntimeError where workers, which take parts of batches, read others."""
-        batch = next(iter(batches.take(1)), ())
-        leaves = tf.nest.flatten(batch, expand_composites=True)
-        arrays = [np.asarray(leaf) for leaf in leaves if leaf is not None]
-        texts = [repr(array.tolist()) for array in arrays if array.dtype == object]
-        contents = [array.tobytes() for array in arrays if array.dtype != object]
-        whole = "".join(texts).encode() + b"".join(contents)
-        advice = "shuffle with a seed, or call keras.utils.set_random_seed first"
-        self.check_same({f"The first batch ({advice})": np.frombuffer(whole, "uint8")})
+
+        def read() -> dict[str, np.ndarray]:
+            batch = next(iter(batches.take(1)), ())
+            leaves = tf.nest.flatten(batch, expand_composites=True)
+            arrays = [np.asarray(leaf) for leaf in leaves if leaf is not None]
+            texts = [repr(array.tolist()) for array in arrays if array.dtype == object]
+            contents = [array.tobytes() for array in arrays if array.dtype != object]
+            whole = "".join(texts).encode() + b"".join(contents)
+            advice = "shuffle with a seed, or call keras.utils.set_random_seed first"
+            return {f"The first batch ({advice})": np.frombuffer(whole, "uint8")}
+
+        self.check_same(read)
 
 
 ALONE = Replicas(outside_scopes(tf.distribute.get_strategy))

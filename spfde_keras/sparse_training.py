@@ -294,7 +294,8 @@ class SparseTraining(keras.callbacks.Callback):
         t = timeline.fraction(done)
         if self.sieve is not None and timeline.data_changes(done):
             self.sieve.update(done, t)
-            self.model.replicas.check_same({"The queue of the sieve": self.sieve.queue.numpy()})
+            queue = self.sieve.queue
+            self.model.replicas.check_same(lambda: {"The queue of the sieve": queue.numpy()})
         if not timeline.masks_change(done):
             return
         # A kernel frozen from here on is settled; one frozen all through the last interval was.
@@ -343,7 +344,7 @@ class SparseTraining(keras.callbacks.Callback):
                 reset_slots(self.model.optimizer, kernel.mask, change.fresh)
             overlaps[f"mask_overlap/{name}"] = change.overlap
         self.model.replicas.check_same(
-            {f"The mask of {mask.kernel_path!r}": mask.read()[1] for mask in masks}
+            lambda: {f"The mask of {mask.kernel_path!r}": mask.read()[1] for mask in masks}
         )
         self._events.write(overlaps, event)
 

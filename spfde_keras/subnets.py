@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from spfde_keras.contexts import holding
+
 # By switch, and for each thread on its own: each replica of a strategy has one.
 _chosen: contextvars.ContextVar[Mapping[int, Any]] = contextvars.ContextVar(
     "chosen", default=types.MappingProxyType({})
@@ -40,11 +42,8 @@ class SubnetSwitch:
     @contextlib.contextmanager
     def at(self, index: int | tf.Tensor) -> Iterator[None]:
         """Runs, or traces, what is called in this context with sub-net `index`, int or tensor."""
-        token = _chosen.set({**_chosen.get(), id(self): index})
-        try:
+        with holding(_chosen, {**_chosen.get(), id(self): index}):
             yield
-        finally:
-            _chosen.reset(token)
 
 
 def subnet_name(sparsity: float) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -21,6 +21,7 @@ from spfde_keras import (
     sparsity_summary,
 )
 from spfde_keras.batches import batch_size
+from spfde_keras.contexts import holding
 from spfde_keras.finite import Guard
 from spfde_keras.kernels.library import tell_if_missing
 from spfde_keras.last_batch import LastBatch
@@ -37,15 +38,6 @@ from spfde_keras.subnets import SubnetSwitch, subnet_name
 # Each replica of a strategy is a thread, in a step of its own.
 _in_step = contextvars.ContextVar("in_step", default=False)
 _batch: contextvars.ContextVar[Any] = contextvars.ContextVar("batch", default=None)
-
-
-@contextlib.contextmanager
-def _holding(variable: contextvars.ContextVar, value: Any) -> Iterator[None]:
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        variable.reset(token)
 
 
 @keras.saving.register_keras_serializable("spfde_keras")
@@ -193,7 +185,7 @@ class SparseModel(keras.Model):
             return call(strip_ids(inputs), *args, **kwargs)
 
     def predict_step(self, data: Any) -> Any:
-        with _holding(_in_step, True):
+        with holding(_in_step, True):
             return super().predict_step(data)
 
     def export(self, *args: Any, **kwargs: Any) -> Any:
@@ -270,7 +262,7 @@ class SparseModel(keras.Model):
         if self.sieve is not None:
             compat.set_untracked(self, _recorded=False)
         train = functools.partial(super().train_step, data)
-        with _holding(_in_step, True), _holding(_batch, data):
+        with holding(_in_step, True), holding(_batch, data):
             logs = train() if self.alternation is None else self.alternation.train_step(self, train)
         if self.sieve is not None and not self._recorded:
             raise ValueError(
@@ -282,7 +274,7 @@ class SparseModel(keras.Model):
     def test_step(self, data: Any) -> dict:
         # Without ids: evaluating a sample is not a visit.
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with _holding(_in_step, True):
+        with holding(_in_step, True):
             return super().test_step((strip_ids(x), y, sample_weight))
 
     def compute_loss(

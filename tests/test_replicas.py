@@ -19,7 +19,7 @@ def test_alone():
     assert mlp().replicas == ALONE
     assert index_here() == 0
     assert ALONE.summed(np.array([1, 2])).tolist() == [1, 2]
-    ALONE.check_same({"a": np.zeros(2)})
+    ALONE.check_same(lambda: {"a": np.zeros(2)})
 
 
 def test_variables_can_be_made_outside_of_all_scopes():

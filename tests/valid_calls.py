@@ -68,6 +68,12 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
     data = sieve.DataSieve(samples)
     costs = cost.profile(sparse)
 
+    ramp = {
+        "initial": (1.0, number),
+        "final": (0.0, number),
+        "begin": (0.0, lambda v: number(v) and v < 1),
+        "end": (1.0, lambda v: number(v) and v > 0),
+    }
     training = {
         "epochs": (4, either(nothing, whole(1))),
         "updater": ("set", nothing),
@@ -376,31 +382,15 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
         ),
         "spfde_keras.schedules.Polynomial": Case(
             schedules.Polynomial,
-            {
-                "initial": (1.0, number),
-                "final": (0.0, number),
-                "power": (1.0, lambda v: number(v) and v > 0),
-                "begin": (0.0, lambda v: number(v) and v < 1),
-                "end": (1.0, lambda v: number(v) and v > 0),
-            },
+            ramp | {"power": (1.0, lambda v: number(v) and v > 0)},
         ),
         "spfde_keras.schedules.Cubic": Case(
             schedules.Cubic,
-            {
-                "initial": (1.0, number),
-                "final": (0.0, number),
-                "begin": (0.0, lambda v: number(v) and v < 1),
-                "end": (1.0, lambda v: number(v) and v > 0),
-            },
+            ramp,
         ),
         "spfde_keras.schedules.Cosine": Case(
             schedules.Cosine,
-            {
-                "initial": (1.0, number),
-                "final": (0.0, number),
-                "begin": (0.0, lambda v: number(v) and v < 1),
-                "end": (1.0, lambda v: number(v) and v > 0),
-            },
+            ramp,
         ),
     }
     if kernels.status().library:

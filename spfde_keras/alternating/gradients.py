@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import keras
 
 from spfde_keras import compat
+from spfde_keras.contexts import holding
 
 Receive = Callable[[list, Callable], None]
 
@@ -52,11 +53,10 @@ def intercepted(optimizer: keras.optimizers.Optimizer, receive: Receive) -> Iter
         hook = _Hook(optimizer)
         compat.replace_methods(optimizer, apply_gradients=hook)
     hook.users += 1
-    token = _receive.set(receive)
     try:
-        yield
+        with holding(_receive, receive):
+            yield
     finally:
-        _receive.reset(token)
         hook.users -= 1
         if not hook.users:
             compat.restore_methods(optimizer, "apply_gradients")

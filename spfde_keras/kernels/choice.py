@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from spfde_keras import checks
+from spfde_keras.contexts import holding
 from spfde_keras.kernels.library import status
 from spfde_keras.kernels.ops import sparse_conv2d
 
@@ -182,11 +183,8 @@ def disabled() -> Iterator[None]:
     ...     choose(Convolution(64, 8, 8, 64, 64, (3, 3), 1, "same", 0.1)).sparse
     False
     """
-    token = _allowed.set(False)
-    try:
+    with holding(_allowed, False):
         yield
-    finally:
-        _allowed.reset(token)
 
 
 def are_disabled() -> bool:

@@ -80,7 +80,8 @@ class Resume(keras.callbacks.Callback):
         try:
             self._checkpoint = Checkpoint(self.model)
             epoch = self._restore()
-            replicas.check_same({f"The last epoch in {self._states.path}": np.array(epoch)})
+            name = f"The last epoch in {self._states.path}"
+            replicas.check_same(lambda: {name: np.array(epoch)})
         except BaseException:
             self._states.close()
             raise

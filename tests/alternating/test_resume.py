@@ -8,21 +8,7 @@ from spfde_keras import AlternatingSparseTraining, DataSieve
 from spfde_keras.updaters import MESTEMS
 from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
 from tests.alternating.runs import fit, make_data, make_model
-
-
-class BreakOff(keras.callbacks.Callback):
-    """Like a lost machine, after step `batch` of `epoch`."""
-
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.at = epoch, batch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.at:
-            raise KeyboardInterrupt
+from tests.interruptions import BreakOff
 
 
 def run(folder, epochs, updater, interval, break_off=(), optimizer=None, **kwargs):

@@ -16,6 +16,7 @@ from spfde_keras import DataSieve, Resume, SpFDE, sparsify
 from spfde_keras.kernels import choice
 from spfde_keras.resume import callback, folder, states
 from spfde_keras.resume.folder import MARK
+from tests.interruptions import BreakOff
 
 EPOCHS = 6
 INDEX, DATA = "state.index", "state.data-00000-of-00001"
@@ -23,19 +24,6 @@ INDEX, DATA = "state.index", "state.data-00000-of-00001"
 
 class Killed(BaseException):
     pass
-
-
-class KillAt(keras.callbacks.Callback):
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.at = epoch, batch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.at:
-            raise Killed
 
 
 def make(width=12, optimizer="adam", updater="rigl", epochs=EPOCHS, sieve_seed=0, freeze=None):
@@ -83,7 +71,7 @@ def whole(tmp_path_factory):
 def stopped_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopped")
     with pytest.raises(Killed):
-        train(folder, KillAt(4, 1))
+        train(folder, BreakOff(4, 1, Killed))
     return folder
 
 
@@ -101,7 +89,7 @@ def test_a_run_killed_again_and_again_equals_one_that_was_not(tmp_path):
     whole = train(tmp_path / "whole", freeze=0.1)
     for epoch, batch in [(0, 0), (2, 1), (5, 1)]:
         with pytest.raises(Killed):
-            train(tmp_path / "states", KillAt(epoch, batch), freeze=0.1)
+            train(tmp_path / "states", BreakOff(epoch, batch, Killed), freeze=0.1)
     assert_equal(train(tmp_path / "states", freeze=0.1), whole)
     assert names(tmp_path / "states") == ["epoch-0005", "epoch-0006", MARK]
     assert whole[1][-1]["frozen_blocks"] > 0 and len(whole[1]) == EPOCHS
@@ -235,17 +223,17 @@ def test_a_full_disk_is_one_line_and_the_state_before_stays(whole, tmp_path, mon
 def test_choices_of_kernels_are_part_of_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(choice, "_of_run", {"one": 2.0})
     with pytest.raises(Killed):
-        train(tmp_path, KillAt(1, 0))
+        train(tmp_path, BreakOff(1, 0, Killed))
     monkeypatch.setattr(choice, "_of_run", {"one": 0.5, "two": 1.5})
     with pytest.raises(Killed):
-        train(tmp_path, KillAt(1, 0))
+        train(tmp_path, BreakOff(1, 0, Killed))
     assert choice.choices() == {"one": 2.0, "two": 1.5}
 
 
 def test_other_kernels_than_before_are_a_warning(stopped, monkeypatch):
     monkeypatch.setattr(callback, "_kernels_in_use", lambda: "sparse")
     with pytest.raises(Killed), pytest.warns(UserWarning, match="'sparse' here, and were 'off'"):
-        train(stopped, KillAt(4, 0))
+        train(stopped, BreakOff(4, 0, Killed))
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
@@ -271,7 +259,7 @@ def test_what_callbacks_change_is_kept_in_whatever_order(tmp_path):
             self.model.optimizer.learning_rate = 0.1 / 2 ** (epoch + 1)
 
     with pytest.raises(Killed):
-        train(tmp_path, KillAt(2, 0), Halve())
+        train(tmp_path, BreakOff(2, 0, Killed), Halve())
     model, sieve, sparse = make()
     rates = []
     rate = keras.callbacks.LambdaCallback(
@@ -298,7 +286,7 @@ def test_models_without_masks_resume_too(tmp_path):
 
     expected = fit(tmp_path / "whole")
     with pytest.raises(Killed):
-        fit(tmp_path / "parts", KillAt(2, 0))
+        fit(tmp_path / "parts", BreakOff(2, 0, Killed))
     for one, other in zip(fit(tmp_path / "parts"), expected, strict=True):
         np.testing.assert_array_equal(one, other)
     assert fit.epochs == [2, 3]
