@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from spfde_keras import compat
+from spfde_keras import compat, compat_copying
 from spfde_keras.trainability import nested_layers
 
 _STATEFUL = (keras.layers.Layer, keras.Variable, keras.random.SeedGenerator)
@@ -87,7 +87,7 @@ class Copies:
             outputs = compat.run_graph(function, inputs, self._operation)
             structure = keras.tree.pack_sequence_as(function.input, inputs)
             made = keras.Model(structure, outputs, name=model.name)
-        compat.set_trainable_flag(made, model.trainable)
+        compat_copying.set_trainable_flag(made, model.trainable)
         return made
 
     def _operation(self, operation: keras.Operation) -> Any:
@@ -107,15 +107,15 @@ class Copies:
     def _objects(self, layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Function):
             raise CannotCopy(f"{layer.name!r} is a functional model with a `call` of its own")
-        made = self._remember(layer, compat.blank_like(layer))
-        for name, value in compat.own_attributes(layer).items():
+        made = self._remember(layer, compat_copying.blank_like(layer))
+        for name, value in compat_copying.own_attributes(layer).items():
             try:
                 setattr(made, name, self._value(value))
             except CannotCopy:
                 raise
             except Exception as error:
                 raise CannotCopy(f"its attribute {name!r}: {error}") from error
-        compat.share_out(layer, made, self._value)
+        compat_copying.share_out(layer, made, self._value)
         return made
 
     def _value(self, value: Any) -> Any:
@@ -140,7 +140,7 @@ class Copies:
         return self._remember(value, self._referring(value))
 
     def _variable(self, variable: keras.Variable) -> keras.Variable:
-        return compat.copy_variable(variable)
+        return compat_copying.copy_variable(variable)
 
     def _seed_generator(self, generator: Any) -> Any:
         made = self._remember(generator, type(generator).from_config(generator.get_config()))
@@ -153,7 +153,7 @@ class Copies:
         if isinstance(value, tuple):
             items = [self._value(item) for item in value]
             return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-        made = self._remember(value, compat.empty_container(value))
+        made = self._remember(value, compat_copying.empty_container(value))
         if isinstance(value, dict):
             made.update({self._value(key): self._value(item) for key, item in value.items()})
         elif isinstance(value, set):
