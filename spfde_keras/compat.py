@@ -167,6 +167,9 @@ def scale_updates(
 
     Optimizers have one rate for all variables. It is passed to `update_step`, and read again when
     weights decay.
+
+    Steps are traced anew where blocks freeze, and `tf.custom_gradient`, which is in the sum of
+    gradients over replicas, keeps each. One replica needs no sum.
     """
     restore_updates(optimizer)
     update_step, apply_decay = optimizer.update_step, optimizer._apply_weight_decay
@@ -192,11 +195,13 @@ def scale_updates(
         restore_methods(optimizer, "_get_current_learning_rate")
 
     replace_methods(optimizer, update_step=scaled_update_step, _apply_weight_decay=scaled_decay)
+    if optimizer._distribution_strategy.num_replicas_in_sync == 1:
+        replace_methods(optimizer, _all_reduce_sum_gradients=list)
 
 
 def restore_updates(optimizer: keras.optimizers.Optimizer) -> None:
     """Undoes `scale_updates`."""
-    restore_methods(optimizer, "update_step", "_apply_weight_decay")
+    restore_methods(optimizer, "update_step", "_apply_weight_decay", "_all_reduce_sum_gradients")
 
 
 def forget_train_function(model: keras.Model) -> None:

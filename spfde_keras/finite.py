@@ -38,33 +38,30 @@ class Guard:
             batch: what it is the loss of.
             iterations: the optimizer's, the number of steps before this one.
         """
-        leaves = tf.nest.flatten(batch, expand_composites=True)
+        leaves = [leaf for leaf in tf.nest.flatten(batch, True) if leaf is not None]
+        # What TensorFlow keeps of a step, functions in Python and gradients of one's own, must not
+        # refer to its tensors: each step that was traced would stay in memory.
+        structure = tf.nest.map_structure(_spec, batch)
 
         def fail(before: tf.Tensor, *values: tf.Tensor) -> None:
-            self._step = int(before) + 1
-            given = iter(values)
-            flat = [None if leaf is None else next(given) for leaf in leaves]
-            self.batch = tf.nest.pack_sequence_as(batch, flat, expand_composites=True)
+            self._step, given = int(before) + 1, iter(values)
+            flat = [
+                None if spec is None else next(given) for spec in tf.nest.flatten(structure, True)
+            ]
+            self.batch = tf.nest.pack_sequence_as(structure, flat, expand_composites=True)
             raise NotFinite("The loss is not finite")
+
+        def passed() -> tf.Tensor:
+            return tf.ones_like(loss)
 
         def failed() -> tf.Tensor:
             # Since they are read here, the optimizer waits before it counts on.
-            known = [iterations.value, *(leaf for leaf in leaves if leaf is not None)]
-            with tf.control_dependencies([tf.py_function(fail, known, [])]):
-                return tf.identity(loss)
+            with tf.control_dependencies([tf.py_function(fail, [iterations.value, *leaves], [])]):
+                return passed()
 
-        @tf.custom_gradient
-        def guarded(value: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-            finite = tf.reduce_all(tf.math.is_finite(value))
-            passed = tf.cond(finite, lambda: tf.identity(value), failed)
-
-            def gradient(upstream: tf.Tensor) -> tf.Tensor:
-                with tf.control_dependencies([passed]):
-                    return tf.identity(upstream)
-
-            return passed, gradient
-
-        return guarded(loss)
+        # A factor of each gradient, so that none exists before it does.
+        gate = tf.cond(tf.reduce_all(tf.math.is_finite(loss)), passed, failed)
+        return loss * tf.stop_gradient(gate)
 
     def explain(self, model: keras.Model) -> NotFinite:
         """Returns the error that names the step, and what in it is not finite."""
@@ -147,6 +144,10 @@ def _samples(value: tf.Tensor, ids: tf.Tensor | None) -> str:
     named = bad if ids is None else np.asarray(ids)[bad]
     text = ", ".join(map(str, named[:_NAMED].tolist())) + (", ..." if len(named) > _NAMED else "")
     return f"{kind} {text}{where}"
+
+
+def _spec(leaf: Any) -> tf.TypeSpec | None:
+    return None if leaf is None else tf.type_spec_from_value(leaf)
 
 
 def _is_finite(value: Any) -> bool:

@@ -212,11 +212,9 @@ def _weighted(
     with tf.control_dependencies([] if enough is None else [enough]):
         weight = tf.cast(samples * count / total, loss.dtype)  # in half precision counts overflow
 
-    @tf.custom_gradient
-    def identity(loss: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        return tf.identity(loss), lambda upstream: upstream * weight
-
-    return identity(loss)
+    # The value of one, the gradient of the other; `tf.custom_gradient` would keep the graph.
+    weighted = loss * weight
+    return weighted + tf.stop_gradient(loss - weighted)
 
 
 def never_empty(call: Callable[[Any], Any], inputs: Any) -> Any:

@@ -147,7 +147,10 @@ def test_slots_are_found_with_the_values_they_start_from(optimizer, starts):
 
 
 def test_rates_are_scaled_by_block_and_where_weights_decay():
-    """Keras: `Optimizer.update_step`, `_apply_weight_decay`, `_get_current_learning_rate`."""
+    """Keras: `Optimizer.update_step`, `_apply_weight_decay`, `_get_current_learning_rate`.
+
+    And `_all_reduce_sum_gradients`; tests/integration/test_memory.py needs it.
+    """
     one, other = keras.Variable([1.0]), keras.Variable([1.0])
     optimizer = keras.optimizers.SGD(0.5, weight_decay=0.5)
     optimizer.build([one, other])

@@ -1,5 +1,7 @@
 """Carries out a freeze plan on a model while it trains."""
 
+import gc
+
 import keras
 import numpy as np
 
@@ -72,6 +74,7 @@ class Freezer:
         if changed:
             model.make_train_function(force=True)
             self._compiled_for = frozen
+            gc.collect()  # the step of before refers to itself, and holds a graph
         return changed
 
     def thaw(self) -> None:
