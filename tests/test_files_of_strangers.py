@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import random
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import spfde_keras
+from spfde_keras.export import run_tflite
 from spfde_keras.masking import find_masks
 
 DATA = Path(__file__).parent / "data"
@@ -124,6 +126,7 @@ def test_masks_that_are_not_of_their_scheme(scheme, tmp_path):
 FLIP = """
 import random, sys, warnings
 import spfde_keras
+from spfde_keras.export import run_tflite
 from spfde_keras.masking import find_masks
 
 warnings.simplefilter("ignore")
@@ -154,6 +157,23 @@ def test_mutated_models_never_end_the_process(count, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > count / 2
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("count", [8, pytest.param(300, marks=pytest.mark.slow)])
+def test_mutated_tflite_files_never_end_the_process(count, tmp_path):
+    path, chance, answers = tmp_path / "model.tflite", random.Random(1), []
+    net = keras.Sequential([keras.Input((6, 6, 4)), keras.layers.Conv2D(8, 3, padding="same")])
+    spfde_keras.export_tflite(net, path)
+    content = path.read_bytes()
+    for _ in range(count):
+        changed = bytearray(content)
+        changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+        path.write_bytes(changed)
+        try:
+            answers.append(run_tflite(path, np.zeros((1, 6, 6, 4))))
+        except RuntimeError as refusal:
+            assert "LiteRT cannot" in str(refusal)
+    assert answers
 
 
 def test_code_is_not_run(tmp_path):

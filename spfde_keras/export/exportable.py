@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 from spfde_keras.compat import all_layers
-from spfde_keras.export.verification import each_sample, run_keras
+from spfde_keras.export.interpreting import each_sample
+from spfde_keras.export.verification import run_keras
 
 
 def check_inputs(model: keras.Model) -> None:

@@ -3,17 +3,19 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from spfde_keras import checks
+from spfde_keras.export.interpreting import Interpreted, InterpretedApart, Takes, each_sample
 from spfde_keras.export.naming import input_names, named_outputs
 from spfde_keras.training import SparseModel
 
-THREADS = 2
+Interpreting = Callable[[str | os.PathLike[str]], Interpreted | InterpretedApart]
+"""What loads a file."""
 
 
 def run_tflite(
@@ -44,22 +46,7 @@ def run_tflite(
     >>> run_tflite("model.tflite", np.zeros((5, 8, 8, 1))).shape
     (5, 10)
     """
-    runner = _load(path, signature)
-    details = runner.get_input_details()
-    inputs = x if isinstance(x, dict) else dict.fromkeys(details, x) if len(details) == 1 else {}
-    if inputs.keys() != details.keys():
-        raise ValueError(
-            f"`x` must be a dictionary with the inputs {sorted(details)} of {path}. "
-            f"Received: {sorted(inputs) or type(x).__name__}"
-        )
-    inputs = {
-        name: _fitted(x, details[name]["shape"][1:], details[name]["dtype"], name, "x")
-        for name, x in inputs.items()
-    }
-    _check_counts(inputs, "x")
-    results = [runner(**one) for one in each_sample(inputs)]
-    outputs = {name: np.concatenate([r[name] for r in results]) for name in results[0]}
-    return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+    return _run(InterpretedApart, path, x, signature)
 
 
 def verify_tflite(
@@ -100,7 +87,8 @@ def verify_tflite(
     checks.number("tolerance", tolerance, above=0)
     checks.optional(checks.instance, "signature", signature, str, "None or a name")
     inputs = named_inputs(model, samples, "samples")
-    return compare(path, inputs, reference(model, inputs, signature), tolerance, signature)
+    expected = reference(model, inputs, signature)
+    return compare(path, inputs, expected, tolerance, signature, InterpretedApart)
 
 
 def evaluate_tflite(
@@ -242,16 +230,6 @@ def as_structured(model: keras.Model, inputs: Mapping[str, Any]) -> Any:
     return keras.tree.pack_sequence_as(structure, [inputs.get(n) for n in input_names(model)])
 
 
-def each_sample(inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    """Gives batches of one sample.
-
-    Args:
-        inputs: as `named_inputs` returns them.
-    """
-    for i in range(len(next(iter(inputs.values())))):
-        yield {name: array[i : i + 1] for name, array in inputs.items()}
-
-
 def _fixes_batch(model: keras.Model) -> bool:
     """Whether the model itself says how many samples it takes; its file takes one."""
     return any(t.shape[:1] != (None,) for t in [*model.inputs, *model.outputs])
@@ -269,6 +247,7 @@ def compare(
     expected: Mapping[str, np.ndarray],
     tolerance: float,
     signature: str | None = None,
+    interpreted: Interpreting = Interpreted,
 ) -> float:
     """Returns the file's largest error on `inputs`; see `verify_tflite`.
 
@@ -278,12 +257,13 @@ def compare(
         expected: as `reference` returns them.
         tolerance: float, the largest error accepted.
         signature: the name of the sub-net to run, in a file of several.
+        interpreted: what loads it, in this process by default, as for a file just exported.
 
     Raises:
         ValueError: if `signature` does not fit, as in `run_tflite`.
         RuntimeError: if the file cannot be loaded or its error is above `tolerance` or NaN.
     """
-    outputs = run_tflite(path, dict(inputs), signature)
+    outputs = _run(interpreted, path, dict(inputs), signature)
     outputs = outputs if isinstance(outputs, dict) else dict.fromkeys(expected, outputs)
     error = largest_error(outputs, expected)
     if not error <= tolerance:
@@ -309,24 +289,54 @@ def quiet() -> Iterator[None]:
             os.close(console)
 
 
-def _load(path: str | os.PathLike[str], signature: str | None) -> Any:
+def _run(
+    interpreted: Interpreting, path: str | os.PathLike[str], x: Any, signature: str | None
+) -> np.ndarray | dict[str, np.ndarray]:
     checks.file("path", path, "a .tflite file")
     checks.optional(checks.instance, "signature", signature, str, "None or a name")
-    from spfde_keras.export.litert import Interpreter
+    from spfde_keras.export import litert  # noqa: F401  which says what to install
 
     try:
         with quiet():
-            interpreter = Interpreter(model_path=str(path), num_threads=THREADS)
-            interpreter.allocate_tensors()
-    except ValueError as error:  # LiteRT's answer to a file that is no model
+            file = interpreted(path)
+    except (ValueError, RuntimeError) as error:  # LiteRT's answer to a file that is no model
         raise RuntimeError(f"LiteRT cannot load {path}: {error}") from error
-    names = list(interpreter.get_signature_list())
-    chosen = names[0] if signature is None and len(names) == 1 else signature
-    if chosen not in names:
+    with contextlib.closing(file):
+        chosen = _signature(file, path, signature)
+        inputs = _inputs(x, file.signatures[chosen], path)
+        try:
+            outputs = file.run(chosen, inputs)
+        except (ValueError, RuntimeError) as error:
+            raise RuntimeError(f"LiteRT cannot run {path}: {error}") from error
+    return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+
+def _signature(
+    file: Interpreted | InterpretedApart, path: str | os.PathLike[str], signature: str | None
+) -> str:
+    names = list(file.signatures)
+    if signature is None and len(names) == 1:
+        return names[0]
+    if signature is None or signature not in names:
         raise ValueError(
             f"`signature` must be one of those of {path}, {names}. Received: {signature!r}"
         )
-    return interpreter.get_signature_runner(chosen)
+    return signature
+
+
+def _inputs(x: Any, takes: Takes, path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    inputs = x if isinstance(x, dict) else dict.fromkeys(takes, x) if len(takes) == 1 else {}
+    if inputs.keys() != takes.keys():
+        raise ValueError(
+            f"`x` must be a dictionary with the inputs {sorted(takes)} of {path}. "
+            f"Received: {sorted(inputs) or type(x).__name__}"
+        )
+    fitted = {
+        name: _fitted(inputs[name], shape[1:], dtype, name, "x")
+        for name, (shape, dtype) in takes.items()
+    }
+    _check_counts(fitted, "x")
+    return fitted
 
 
 def _fitted(

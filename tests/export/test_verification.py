@@ -1,9 +1,18 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from spfde_keras.export import evaluate_tflite, export_tflite, run_tflite, verify_tflite
+from spfde_keras.export import (
+    evaluate_tflite,
+    export_tflite,
+    run_tflite,
+    verification,
+    verify_tflite,
+)
+from spfde_keras.export.interpreting import Interpreted, InterpretedApart
 from spfde_keras.export.verification import compare
 from spfde_keras.masking import find_masks
 from spfde_keras.sparsify import densify, sparsify
@@ -170,3 +179,28 @@ def test_one_of_several_signatures_must_be_named(several, subnets, signature):
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_a_file_that_ends_the_process_that_runs_it(path, monkeypatch):
+    class Struck(InterpretedApart):
+        def run(self, signature, inputs):
+            self._process.kill()
+            return super().run(signature, inputs)
+
+    monkeypatch.setattr(verification, "InterpretedApart", Struck)
+    message = r"LiteRT cannot run .*model.tflite: it ended the process \(status -9\)"
+    with pytest.raises(RuntimeError, match=message):
+        run_tflite(path, [[1, 0]])
+
+
+def test_files_run_apart_as_they_do_here(path):
+    x = np.random.default_rng(0).normal(size=(4, 2)).astype("float32")
+    here = Interpreted(path)
+    (signature,) = here.signatures
+    with contextlib.closing(InterpretedApart(path)) as apart:
+        assert apart.signatures == {"serving_default": {"pair": [[1, 2], "float32"]}}
+        for _ in range(2):
+            np.testing.assert_array_equal(
+                apart.run(signature, {"pair": x})["output_0"],
+                here.run(signature, {"pair": x})["output_0"],
+            )
