@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from spfde_keras import checks
+from spfde_keras.budget import divide
 from spfde_keras.configurable import Configurable
 from spfde_keras.layout import KernelLayout
 from spfde_keras.registry import Registry
+from spfde_keras.scores import Scores, check_scores, scores_of
 
 
 class Distribution(Configurable):
@@ -120,6 +122,34 @@ class PerLayer(Distribution):
 
     def get_config(self) -> dict:
         return {"sparsities": dict(self.sparsities)}
+
+
+class ByScores(Distribution):
+    """Each kernel keeps what it has of the best scores of all kernels.
+
+    Args:
+        scores: from kernel paths to arrays, as `saliency.snip` or `saliency.grasp` return them.
+
+    Raises:
+        ValueError: if it is no dictionary, or, when called, a kernel is missing.
+
+    Example:
+
+    >>> layouts = {name: KernelLayout((4, 2), (), (0,), (1,)) for name in ("a", "b")}
+    >>> ByScores({"a": np.full((4, 2), 2.0), "b": np.eye(4, 2)})(layouts, 0.5)
+    {'a': 0.25, 'b': 0.75}
+    """
+
+    def __init__(self, scores: Scores):
+        self.scores = check_scores("scores", scores)
+
+    def __call__(self, layouts: dict[str, KernelLayout], sparsity: float) -> dict[str, float]:
+        found = [scores_of(self.scores, "scores", path, layouts[path]) for path in layouts]
+        sizes = np.array([layout.size for layout in layouts.values()], float)
+        # At least one weight for each output, so that no layer is left without a path.
+        least = [layout.canonical_shape[2] for layout in layouts.values()]
+        kept = divide(found, (1 - sparsity) * sizes.sum(), least)
+        return dict(zip(layouts, (1 - kept / sizes).tolist(), strict=True))
 
 
 def _checked(name: str, sparsities: Any) -> dict[str, float]:

@@ -61,12 +61,25 @@ class Mask(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(trainable=False, **kwargs)
-        self._targets = tuple(subnet_targets(scheme, sparsity))
+        targets = subnet_targets(scheme, sparsity)
+        self._schemes = [one for one, _ in targets]
+        self._first = [share for _, share in targets]
 
     @property
     def subnets(self) -> list["Subnet"]:
         """The kernel as each sub-net sees it."""
-        return [Subnet(self, index, *target) for index, target in enumerate(self._targets)]
+        return [
+            Subnet(self, index, scheme, sparsity)
+            for index, (scheme, sparsity) in enumerate(
+                zip(self._schemes, self.sparsity, strict=True)
+            )
+        ]
+
+    @property
+    def sparsity(self) -> list[float]:
+        """The share of weights that are zero when training ends, in each sub-net."""
+        with tf.init_scope():  # also while a step is traced
+            return _view(self.targets).tolist()
 
     def attach(self, kernel: keras.Variable, layout: KernelLayout) -> None:
         """Binds the masks to `kernel`; every weight is kept until masks are written.
@@ -74,16 +87,21 @@ class Mask(keras.layers.Layer):
         Raises:
             ValueError: if a scheme cannot divide the kernel, or reach the sparsity.
         """
-        for scheme, sparsity in self._targets:
+        for scheme, sparsity in zip(self._schemes, self._first, strict=True):
             scheme.validate(layout, kernel.path, 1 - sparsity)
         self._bound = _Bound(kernel, layout)
         self.values = self.add_weight(
             name="values",
-            shape=(len(self._targets), *layout.shape),
+            shape=(len(self._schemes), *layout.shape),
             dtype="bool",
             initializer="ones",
             trainable=False,
         )
+        # A variable: methods that divide one budget among all kernels change it as they train.
+        self.targets = self.add_weight(
+            name="targets", shape=(len(self._schemes),), dtype="float64", trainable=False
+        )
+        self.targets.assign(self._first)
         self.built = True
 
     def _why_not(self, stored: np.ndarray) -> str:
@@ -147,14 +165,21 @@ class Mask(keras.layers.Layer):
         stays = masks.any(axis=0) & ~np.asarray(fresh)
         self.kernel.assign(ops.where(stays, self.kernel.value, ops.zeros((), self.kernel.dtype)))
 
+    def retarget(self, subnet: int, sparsity: float) -> None:
+        """Changes the share of weights that are zero when training ends, in one sub-net."""
+        targets = self.sparsity
+        targets[subnet] = check_sparsity(sparsity)
+        self.targets.assign(targets)
+
     def project(self) -> None:
         """Zeroes masked weights that an optimizer that mixes positions (Muon) has changed."""
         kept = ops.any(self.values.value, axis=0)
         self.kernel.assign(ops.where(kept, self.kernel.value, ops.zeros((), self.kernel.dtype)))
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves the masks as bits."""
+        """Saves the masks as bits, and the sparsities they train for."""
         store["bits"] = np.packbits(self.read()[1])
+        store["targets"] = np.array(self.sparsity)
 
     def load_own_variables(self, store: Any) -> None:
         """Takes masks from a file, as bits, or, of version 0.1, as bytes.
@@ -169,8 +194,21 @@ class Mask(keras.layers.Layer):
             self._misfit = self._take(np.asarray(store["0"]))
         elif not self._misfit:
             super().load_own_variables(store)
+        if "targets" in store and not self._misfit:
+            self._misfit = self._take_targets(np.asarray(store["targets"]))
         if self._misfit:
             raise ValueError(f"A file must hold {self._misfit}")
+
+    def _take_targets(self, stored: np.ndarray) -> str:
+        """Takes stored sparsities, or says why not."""
+        fits = stored.shape == tuple(self.targets.shape) and stored.dtype.kind == "f"
+        if fits and np.all((stored >= 0) & (stored < 1)):
+            self.targets.assign(stored)
+            return ""
+        return (
+            f"a sparsity in [0, 1) of {self.kernel_path!r} for each sub-net. "
+            f"Received: {stored.tolist()}"
+        )
 
     def _take(self, stored: np.ndarray) -> str:
         """Takes stored masks, or says why not."""

@@ -156,5 +156,5 @@ def copy_weights(source: keras.layers.Layer, target: keras.layers.Layer) -> None
 
 
 def _own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
-    masks = {id(mask.values) for mask in find_masks(layer)}
+    masks = {id(variable) for mask in find_masks(layer) for variable in mask.variables}
     return [variable for variable in layer.variables if id(variable) not in masks]

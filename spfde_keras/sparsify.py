@@ -17,6 +17,7 @@ from spfde_keras.randomness import generator
 from spfde_keras.rebuilding import as_functional
 from spfde_keras.replacements import Replacements, fused, masked, plain, rebuild
 from spfde_keras.schemes.base import DoesNotFit
+from spfde_keras.scores import Scores, check_scores, scores_of
 from spfde_keras.selection import Selector, layers_left_dense
 from spfde_keras.training import SparseModel
 
@@ -29,7 +30,7 @@ def sparsify(
     scheme: SchemeLike | Sequence[SchemeLike] = "unstructured",
     distribution: distributions.Distribution | str | Mapping[str, float] = "uniform",
     dense: Selector | Iterable[Selector] = ("first", "last", "depthwise"),
-    initial: str = "random",
+    initial: str | Scores = "random",
     seed: int = 0,
     strict: bool = False,
 ) -> SparseModel:
@@ -56,8 +57,9 @@ def sparsify(
             is inside), regular expressions of these, callables from a layer to bool, or several
             of these.
         initial: the masks to start with: "random", "magnitude" (the largest weights are
-            kept) or "dense" (nothing is masked yet, for gradual pruning). Sub-nets start
-            nested.
+            kept), "dense" (nothing is masked yet, for gradual pruning), or a dictionary from
+            kernel paths to scores, the largest of which are kept, as of
+            `spfde_keras.saliency.snip`. Sub-nets start nested.
         seed: int >= 0, seed of the random masks.
         strict: bool, whether a kernel that the scheme cannot divide is an error; otherwise its
             layer stays dense.
@@ -81,7 +83,7 @@ def sparsify(
     Source: MEST (Yuan et al., NeurIPS 2021), section 3; ERK from RigL; sub-nets: AST (Yang et
     al., NeurIPS 2022).
     """
-    checks.one_of("initial", initial, _INITIAL)
+    initial = _checked_initial(initial)
     seed, strict = checks.seed(seed), checks.switch("strict", strict)
     targets = _targets(sparsity, scheme)
     distribute = distributions.get(distribution)
@@ -299,10 +301,21 @@ def _shares(layer: keras.layers.Layer, per_kernel: dict[str, list[float]]) -> di
     }
 
 
-def _initialize(mask: Mask, initial: str, seed: int) -> None:
+def _checked_initial(initial: Any) -> str | Scores:
+    if isinstance(initial, Mapping):
+        return check_scores("initial", initial)
+    if isinstance(initial, str) and initial in _INITIAL:
+        return initial
+    names = ", ".join(map(repr, _INITIAL))
+    checks.refuse("initial", f"one of {names}, or a dictionary of scores by kernel path", initial)
+
+
+def _initialize(mask: Mask, initial: str | Scores, seed: int) -> None:
     if initial == "dense":
         return
-    if initial == "random":
+    if isinstance(initial, Mapping):
+        scores = scores_of(initial, "initial", mask.kernel_path, mask.layout)
+    elif initial == "random":
         scores = generator(seed, 0, mask.kernel_path).random(mask.layout.shape, np.float32)
     else:
         scores = np.abs(mask.read()[0])

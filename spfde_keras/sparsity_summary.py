@@ -150,7 +150,7 @@ def model_sparsity(model: keras.Model) -> float:
     0.36
     """
     masks = find_masks(model)
-    values = {id(mask.values) for mask in masks}
+    values = {id(variable) for mask in masks for variable in mask.variables}
     weights = [w for w in model.weights if id(w) not in values and "float" in str(w.dtype)]
     zeros = sum((1 - mask.density) * mask.layout.size for mask in masks)
     return float(zeros / max(1, sum(math.prod(weight.shape) for weight in weights)))

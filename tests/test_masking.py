@@ -73,7 +73,7 @@ def test_masks_are_saved_as_bits(sparsity):
     mask.values.assign(masks)
     store = {}
     mask.save_own_variables(store)
-    assert sum(array.nbytes for array in store.values()) == -(-masks.size // 8)
+    assert store["bits"].nbytes == -(-masks.size // 8)
     other = dense(sparsity=sparsity, units=7, inputs=5).masks[0]
     other.load_own_variables(store)
     np.testing.assert_array_equal(other.read()[1], masks)
@@ -85,6 +85,24 @@ def test_masks_saved_as_bytes_load():
     mask = dense().masks[0]
     mask.load_own_variables({"0": np.array([[[True, False], [False, True]]])})
     assert mask.read()[1].tolist() == [[[True, False], [False, True]]]
+
+
+def test_another_sparsity_is_saved_and_loaded():
+    mask, other = (dense(sparsity=[0.5, 0.75]).masks[0] for _ in range(2))
+    mask.retarget(1, 0.25)
+    assert [subnet.sparsity for subnet in mask.subnets] == mask.sparsity == [0.5, 0.25]
+    store = {}
+    mask.save_own_variables(store)
+    other.load_own_variables(store)
+    assert other.sparsity == [0.5, 0.25]
+    with pytest.raises(ValueError, match="`sparsity` must be a number in"):
+        mask.retarget(0, 1.0)
+    store["targets"] = np.array([0.5, -0.1])
+    message = (
+        r"must hold a sparsity in \[0, 1\) of 'fc/kernel' for each sub-net. Received: \[0.5, -"
+    )
+    with pytest.raises(ValueError, match=message):
+        other.load_own_variables(store)
 
 
 def test_call_selects_and_does_not_multiply():
@@ -240,7 +258,7 @@ def test_each_sub_net_is_checked(scheme, sparsity, message):
 def test_only_the_kernel_trains():
     layer = dense()
     assert [variable.path for variable in layer.trainable_variables] == ["fc/kernel", "fc/bias"]
-    assert len({id(v) for v in layer.variables}) == len(layer.variables) == 3
+    assert len({id(v) for v in layer.variables}) == len(layer.variables) == 4
     layer.trainable = False
     layer.trainable = True
     assert len(layer.trainable_variables) == 2

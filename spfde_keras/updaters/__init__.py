@@ -1,7 +1,11 @@
 """Updaters: who is dropped and grown at a boundary."""
 
 from spfde_keras.registry import import_all
+from spfde_keras.updaters.ac_dc import ACDC
 from spfde_keras.updaters.base import Updater, get, names, register
+from spfde_keras.updaters.dsr import DSR
+from spfde_keras.updaters.global_magnitude import GlobalMagnitude
+from spfde_keras.updaters.granet import GraNet
 from spfde_keras.updaters.magnitude import Magnitude
 from spfde_keras.updaters.mest import MESTEM, MESTEMS
 from spfde_keras.updaters.mutation import Change, Moment, Mutation, carry_out
@@ -11,10 +15,14 @@ from spfde_keras.updaters.set import SET
 from spfde_keras.updaters.static import Static
 
 __all__ = [
+    "ACDC",
+    "DSR",
     "MESTEM",
     "MESTEMS",
     "SET",
     "Change",
+    "GlobalMagnitude",
+    "GraNet",
     "Magnitude",
     "Moment",
     "Mutation",

@@ -1,8 +1,11 @@
 """What methods differ in: how far masks drop and grow, and by which scores."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from spfde_keras.configurable import Configurable
+from spfde_keras.masking import Subnet
 from spfde_keras.registry import Registry
 from spfde_keras.schedules import reached
 from spfde_keras.updaters.mutation import Moment, Mutation
@@ -12,8 +15,9 @@ class Updater(Configurable):
     """Decides at each boundary which units of a kernel are dropped and which are grown.
 
     Methods differ in how dense a kernel is after dropping and after growing (`densities`), in
-    which units are dropped first (`drop_scores`), and in which grow first (`grow_scores`).
-    Callers ask `plan` alone what happens to a kernel.
+    which units are dropped first (`drop_scores`), and in which grow first (`grow_scores`); some
+    also divide the weights anew among kernels (`allocate`). Callers ask `plan` alone what happens
+    to a kernel.
     """
 
     gradient: str | None = None
@@ -33,6 +37,21 @@ class Updater(Configurable):
             density: float, the final density.
         """
         raise NotImplementedError
+
+    def allocate(
+        self, subnets: Sequence[Subnet], t: float, gradients: Mapping[str, np.ndarray]
+    ) -> Sequence[float] | None:
+        """Returns the final density that each kernel is to have from now on; None: as before.
+
+        It is asked at each update, before masks change, with all kernels that still train. What it
+        returns must keep as many weights altogether.
+
+        Args:
+            subnets: the kernels, as seen by the sub-net that changes.
+            t: float in [0, 1], fraction of training done.
+            gradients: what `gradient` asks for, by kernel path; those of which there are any.
+        """
+        return None
 
     def plan(self, moment: Moment, t: float, density: float) -> Mutation:
         """Returns what happens to a kernel of some final density; it changes nothing.
