@@ -10,7 +10,7 @@ CXX_FILES := $(KERNEL_FILES) $(wildcard tests/kernels/*.cc tflite/android/*.h tf
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: train test slow coverage lint bench docs wheels mobile-kit test-packages web clean
+.PHONY: train test slow coverage lint bench evidence docs wheels mobile-kit test-packages web clean
 
 train: $(VENV)/.kernels
 	$(BIN)/python -m apps.train $(ARGS)
@@ -42,6 +42,11 @@ bench: $(VENV)/.installed-dev $(VENV)/.kernels
 	$(BIN)/python benchmarks/mask_update.py --json runs/mask_update.json
 	$(BIN)/python benchmarks/scaling.py --json runs/scaling.json
 	$(BIN)/python benchmarks/mobile.py --json runs/mobile.json
+
+# The comparison of methods, in hours; what is done is not repeated. DATA is the folder of the
+# prepared tensorflow-datasets.
+evidence: $(VENV)/.installed-dev $(VENV)/.kernels
+	$(BIN)/python benchmarks/evidence.py $(if $(DATA),--data_dir=$(DATA)) $(ARGS)
 
 # The sdist, the wheel for any platform and, made from the sdist as well, the one for this platform
 # with the kernels for the TensorFlow in .venv.

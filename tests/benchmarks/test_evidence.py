@@ -1,0 +1,41 @@
+"""Runs of the comparison of methods: their order, their flags, and what is done already."""
+
+import json
+
+import pytest
+
+from apps import program
+from apps.config import RunConfig
+from benchmarks import evidence
+
+ROWS = evidence.rows(seeds=1)
+
+
+@pytest.fixture
+def at_root(monkeypatch):
+    monkeypatch.chdir(evidence.ROOT)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.flags.stem)
+def test_each_file_is_a_run(row, at_root):
+    config = program.parse(RunConfig, row.arguments(None))
+    assert config.dataset == "fashion_mnist" and config.seed == 0
+    assert {f"--method={config.method}", f"--epochs={config.epochs}"} <= set(row.text())
+
+
+def test_the_most_telling_come_first_with_all_seeds():
+    names = [row.name for row in evidence.rows("^[12]0_", 2)]
+    first = [name for name in names if name.startswith("10_")]
+    assert names[: len(first)] == first
+    assert [name[-1] for name in first] == sorted(name[-1] for name in first)
+
+
+def test_a_run_is_done_if_its_result_has_the_same_flags(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
+    (row,) = evidence.rows("^10_ems_90$", 1)
+    assert not row.is_done()
+    row.result.write_text(json.dumps({"flags": row.text()}))
+    assert row.is_done()
+    row.result.write_text(json.dumps({"flags": [*row.text(), "--epochs=2"]}))
+    assert not row.is_done()
+    assert "--dataset=fashion_mnist" in row.text() and "--sparsity=0.9" in row.text()
