@@ -121,9 +121,7 @@ def _plans(
         plan = TrainingPlan(cost, densities, updater, **sieved)
         method = f"SpFDE {share:.0%}+{share:.0%}"
         try:
-            freeze = Freezing(share).plan(
-                plan.flops, cost.block_sizes, run["epochs"], run["interval"]
-            )
+            freeze = plan.solve(Freezing(share))
         except ValueError as error:
             yield method, None, str(error)
             continue

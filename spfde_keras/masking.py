@@ -264,11 +264,15 @@ class Subnet:
         return float(np.count_nonzero(mask) / mask.size)
 
     @property
+    def kept(self) -> int:
+        """How many units of the scheme this sub-net keeps now."""
+        mask = self.mask.read()[1][self.index]
+        return int(np.count_nonzero(self.scheme.reduce(self.layout.to_canonical(mask))))
+
+    @property
     def is_settled(self) -> bool:
         """Whether this sub-net keeps no more than its final density, in units of its scheme."""
-        mask = self.mask.read()[1][self.index]
-        units = self.scheme.reduce(self.layout.to_canonical(mask))
-        return int(np.count_nonzero(units)) <= self.count(1 - self.sparsity)
+        return self.kept <= self.count(1 - self.sparsity)
 
     def count(self, density: float) -> int:
         """Returns how many units of the scheme make up `density`."""

@@ -25,6 +25,7 @@ from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.suitable import check_model
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, target_sparsities
 from spfde_keras.standstill import warn_of_standstill
+from spfde_keras.starting import check_start
 from spfde_keras.timeline import Timeline, usual_interval
 from spfde_keras.training import Monitor, SparseModel
 from spfde_keras.updaters import Moment, carry_out
@@ -115,11 +116,6 @@ class SparseTraining(keras.callbacks.Callback):
             self.timeline = dataclasses.replace(self.timeline, masks_stop=0.0)
         self._subnets = max(1, len(model.subnets))
         self._booked = 0
-        if self.updater.initial == "dense" and any(mask.density < 1 for mask in self._masks):
-            raise ValueError(
-                f"Updater {type(self.updater).__name__} starts from a dense model: pass "
-                "initial='dense' to `sparsify`."
-            )
         if not model.optimizer.built:
             # For all variables: an optimizer that does not know a block cannot train it later.
             with model.replicas.strategy.scope():
@@ -220,9 +216,11 @@ class SparseTraining(keras.callbacks.Callback):
             )
         self._restore_ledger()
         if epoch == 0:
+            masks = self._masks_in(0, None)
+            check_start(self.updater, masks)
             self._settle_what_never_trains()
             for subnet in range(self._subnets):
-                self._update(self._masks_in(0, None), subnet, 0.0, 0, Moment.START)
+                self._update(masks, subnet, 0.0, 0, Moment.START)
         monitor.start_epoch()
         self._booked = 0
         self._data.on_epoch_begin(epoch)
@@ -326,9 +324,14 @@ class SparseTraining(keras.callbacks.Callback):
                 carry_out(final, by_size, subnet, generator(self.seed, 0, mask.kernel_path))
 
     def _update(self, masks: list[Mask], subnet: int, t: float, event: int, moment: Moment) -> None:
-        """Changes one sub-net's masks as the updater plans for `moment`."""
+        """Changes one sub-net's masks as the updater plans for `moment`, `t` into training."""
         kernels = [mask.subnets[subnet] for mask in masks]
-        plans = [self.updater.plan(moment, t, 1 - kernel.sparsity) for kernel in kernels]
+        times = self._freezer.times(self.updater, t, self.interval).tolist()
+        own = [times[self._freezer.block_of(mask)] for mask in masks]
+        plans = [
+            self.updater.plan(moment, time, 1 - kernel.sparsity)
+            for time, kernel in zip(own, kernels, strict=True)
+        ]
         gradients: dict[str, np.ndarray] = {}
         for kind in {plan.gradient for plan in plans if plan.gradient is not None}:
             asking = [m for m, plan in zip(masks, plans, strict=True) if plan.gradient == kind]
@@ -388,14 +391,7 @@ class SparseTraining(keras.callbacks.Callback):
         # Front blocks that the user has frozen save nothing more, and take no turn of their own.
         trained = [any(layer.trainable_variables for layer in block) for block in blocks]
         first = trained.index(True) if any(trained) else 0
-        flops = self._training_plan(samples=1, batch_size=1).flops
-        plan = self.freezing.plan(
-            lambda epoch, frozen: flops(epoch, first + frozen),
-            self._ledger.costs.block_sizes[first:],
-            self.epochs,
-            self.interval,
-        )
-        return FreezePlan(plan.frozen + first, len(blocks))
+        return self._training_plan(samples=1, batch_size=1).solve(self.freezing, first)
 
     def _training_plan(self, samples: int, batch_size: int) -> TrainingPlan:
         subnets = [mask.subnets for mask in self._masks]

@@ -146,13 +146,25 @@ class ModelCost:
         Returns:
             {"forward", "weight_gradient", "input_gradient"} -> FLOPs, float array (blocks,).
         """
-        flops = _FLOPS_PER_MAC * self._nonzero(densities) * self._column("positions")
+        kept = self.kept(densities)
+        return {part: self._per_block(kept * r) for part, r in self.rates(frozen).items()}
+
+    def rates(self, frozen: int = 0) -> dict[str, np.ndarray]:
+        """Returns what the parts of a training step take by kernel, if all weights were kept.
+
+        Args:
+            frozen: int, number of frozen front blocks.
+
+        Returns:
+            As `by_block`, but float arrays (kernels,): FLOPs per sample and density.
+        """
+        flops = 1.0 * _FLOPS_PER_MAC * self._column("size") * self._column("positions")
         trains = self._column("trainable") & (self._column("block") >= frozen)
         passes_back = self._column("upstream") >= frozen
         return {
-            "forward": self._per_block(flops),
-            "weight_gradient": self._per_block(flops * trains),
-            "input_gradient": self._per_block(flops * passes_back),
+            "forward": flops,
+            "weight_gradient": flops * trains,
+            "input_gradient": flops * passes_back,
         }
 
     def memory(self, densities: Densities | None = None, frozen: int = 0, batch: int = 64) -> float:
@@ -163,11 +175,12 @@ class ModelCost:
         self, densities: Densities | None = None, frozen: int = 0, batch: int = 64
     ) -> np.ndarray:
         """Returns what `memory` adds up, a float array (blocks,)."""
-        values = self._nonzero(densities) + batch * self._column("outputs")
+        values = self._column("size") * self.kept(densities) + batch * self._column("outputs")
         copies = 1 + (self._column("block") >= frozen)
         return self._per_block(_BYTES * values * copies)
 
-    def _nonzero(self, densities: Densities | None) -> np.ndarray:
+    def kept(self, densities: Densities | None = None) -> np.ndarray:
+        """Returns the share of weights that each kernel keeps, a float array (kernels,)."""
         densities = self.densities() if densities is None else densities
         unknown = set(densities).difference((k.path for k in self.kernels), self.uncounted)
         if unknown:
@@ -175,8 +188,7 @@ class ModelCost:
                 f"`densities` must name kernels of the model. Received: {sorted(unknown)}; the "
                 f"kernels are {[kernel.path for kernel in self.kernels]}"
             )
-        kept = np.array([densities.get(kernel.path, 1.0) for kernel in self.kernels])
-        return self._column("size") * kept
+        return np.array([densities.get(kernel.path, 1.0) for kernel in self.kernels])
 
     def _column(self, name: str) -> np.ndarray:
         return np.array([getattr(kernel, name) for kernel in self.kernels])

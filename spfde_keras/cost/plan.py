@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from spfde_keras import checks
 from spfde_keras.cost.model import Densities, ModelCost
-from spfde_keras.freezing.plan import FreezePlan
+from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.timeline import Timeline
 from spfde_keras.updaters import Moment, Updater
 
@@ -35,10 +35,11 @@ class PlanCost:
 class TrainingPlan:
     """A run as the cost model sees it: how dense, how long, on how many samples.
 
-    Density of a kernel: what `updater` trains with in the current interval; its final density
-    while its block is frozen (a block takes its last mask update when it is frozen). An updater
-    that asks for gradients takes them from one extra pass over a batch at each mask update, with
-    the weight gradient of the dense model if it asks for that.
+    Density of a kernel: what `updater` trains with in the current interval, asked at the time of
+    its block (`FreezePlan.times`); its final density while its block is frozen (a block takes its
+    last mask update when it is frozen). An updater that asks for gradients takes them from one
+    extra pass over a batch at each mask update, with the weight gradient of the dense model if it
+    asks for that.
 
     Args:
         model: the `ModelCost` of the model.
@@ -55,8 +56,8 @@ class TrainingPlan:
 
     >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2)])
     >>> plan = TrainingPlan(profile(mlp), {}, None, epochs=3, interval=1, samples=10)
-    >>> plan.flops(0, frozen=0), plan.flops(0, frozen=1)
-    (1760.0, 960.0)
+    >>> plan.flops().tolist(), plan.flops(FreezePlan([0, 1, 1], blocks=2)).tolist()
+    ([1760.0, 1760.0, 1760.0], [1760.0, 960.0, 960.0])
     >>> plan.cost().total
     5280.0
 
@@ -84,34 +85,60 @@ class TrainingPlan:
             checks.whole(name, getattr(self, name))
         checks.number("samples", self.samples, least=0)
 
-    def flops(self, epoch: int, frozen: int) -> float:
-        """Returns FLOPs of training one epoch with `frozen` front blocks, mask updates left out.
+    def flops(self, freeze: FreezePlan | None = None) -> np.ndarray:
+        """Returns FLOPs of training each epoch, mask updates left out: float array (epochs,).
 
-        This is what `Freezing.plan` asks for.
+        Args:
+            freeze: None, or the plan by which blocks are frozen.
         """
-        costs = [
-            self.model.training(densities, frozen) for densities in self._densities(epoch, frozen)
-        ]
-        return self.samples * self.passes * float(np.mean(costs))
-
-    def memory(self, epoch: int, frozen: int) -> float:
-        """Returns bytes needed in one epoch with `frozen` front blocks.
-
-        Of several sub-nets that is what the densest one needs, as if it held the others.
-        """
-        return max(
-            self.model.memory(densities, frozen, self.batch_size)
-            for densities in self._densities(epoch, frozen)
-        )
+        freeze = self._or_none(freeze)
+        kept = self._kept(freeze).mean(axis=0)
+        return self.samples * self.passes * (kept * self._rates[freeze.frozen]).sum(axis=1)
 
     def cost(self, freeze: FreezePlan | None = None) -> PlanCost:
-        """Returns what the run costs, frozen according to `freeze` (None: not at all)."""
-        frozen = np.zeros(self.epochs, int) if freeze is None else freeze.frozen
-        steps = [(epoch, int(count)) for epoch, count in enumerate(frozen)]
-        return PlanCost(
-            flops=np.array([self.flops(*step) + self._update_gradients(*step) for step in steps]),
-            memory=np.array([self.memory(*step) for step in steps]),
+        """Returns what the run costs, frozen according to `freeze` (None: not at all).
+
+        Of several sub-nets the densest is held in memory, as if it held the others.
+        """
+        freeze = self._or_none(freeze)
+        paths = [kernel.path for kernel in self.model.kernels]
+        epochs = [
+            (epoch, int(frozen), [dict(zip(paths, one, strict=True)) for one in kept])
+            for epoch, (frozen, kept) in enumerate(
+                zip(freeze.frozen, self._kept(freeze).swapaxes(0, 1), strict=True)
+            )
+        ]
+        memory = [
+            max(self.model.memory(one, frozen, self.batch_size) for one in densities)
+            for _, frozen, densities in epochs
+        ]
+        gradients = np.array([self._update_gradients(*epoch) for epoch in epochs])
+        return PlanCost(flops=self.flops(freeze) + gradients, memory=np.array(memory))
+
+    def solve(self, freezing: Freezing, first: int = 0) -> FreezePlan:
+        """Returns the plan by which `freezing` saves its share of the FLOPs of this run.
+
+        Args:
+            freezing: a `Freezing`.
+            first: int, number of front blocks that never train: they take no turn.
+
+        Raises:
+            ValueError: as `Freezing.plan`.
+        """
+
+        def whole(plan: FreezePlan) -> FreezePlan:
+            return FreezePlan(plan.frozen + first, self.model.blocks)
+
+        # What falls until its block freezes takes a step in between, at least.
+        trained = 2 if self.updater is not None and self.updater.follows_block else 1
+        solved = freezing.plan(
+            lambda plan: float(self.flops(whole(plan)).sum()),
+            self.model.block_sizes[first:],
+            self.epochs,
+            self.interval,
+            trained,
         )
+        return whole(solved)
 
     @property
     def timeline(self) -> Timeline:
@@ -123,33 +150,52 @@ class TrainingPlan:
     def _subnets(self) -> Sequence[Densities]:
         return [self.densities] if isinstance(self.densities, Mapping) else self.densities
 
-    def _densities(self, epoch: int, frozen: int) -> list[Densities]:
+    def _or_none(self, freeze: FreezePlan | None) -> FreezePlan:
+        return freeze or FreezePlan(np.zeros(self.epochs, int), self.model.blocks)
+
+    def _kept(self, freeze: FreezePlan) -> np.ndarray:
+        """The shares of weights trained with, a float array (sub-nets, epochs, kernels)."""
+        final = np.array([self.model.kept(one) for one in self._subnets])
+        epochs = np.arange(self.epochs)
         if self.updater is None:
-            return list(self._subnets)
-        thawed = {kernel.path for kernel in self.model.kernels if kernel.block >= frozen}
-        plan = functools.partial(self.updater.plan, *self._last_update(epoch))
+            return np.repeat(final[:, None], self.epochs, axis=1)
+        starts = np.array([self.timeline.fraction(one) for one in epochs[:: self.interval]])
+        block = np.array([kernel.block for kernel in self.model.kernels])
+        asked = freeze.times(self.updater, starts, self.interval)[:, block]
+        times, place = np.unique(asked, return_inverse=True)
+        levels, level = np.unique(final, return_inverse=True)
+        table = np.array([self._trained(float(t), tuple(levels.tolist())) for t in times])
+        trained = table[place.reshape(asked.shape), level.reshape(final.shape)[:, None]]
+        named = np.array([[k.path in one for k in self.model.kernels] for one in self._subnets])
+        thaws = named[:, None] & (block >= freeze.frozen[:, None])
+        return np.where(thaws, trained[:, epochs // self.interval], final[:, None])
 
-        def trained(path: str, final: float) -> float:
-            density = plan(final).density if path in thawed else None
-            return final if density is None else density
+    @functools.cached_property
+    def _trained(self) -> Callable[[float, tuple[float, ...]], list[float]]:
+        """(time of the last update, final densities) -> those trained with until the next one."""
+        updater = self.updater
+        assert updater is not None
 
-        return [
-            {path: trained(path, final) for path, final in subnet.items()}
-            for subnet in self._subnets
-        ]
+        def ask(t: float, levels: tuple[float, ...]) -> list[float]:
+            moment = Moment.UPDATE if t else Moment.START
+            planned = (updater.plan(moment, t, final).density for final in levels)
+            # Nothing happens to it: it has its final density from the start.
+            return [f if p is None else p for p, f in zip(planned, levels, strict=True)]
 
-    def _last_update(self, epoch: int) -> tuple[Moment, float]:
-        """For what, and when, masks changed last before `epoch`."""
-        start = self.timeline.interval_start(epoch)
-        return Moment.UPDATE if start else Moment.START, self.timeline.fraction(start)
+        return functools.cache(ask)
 
-    def _update_gradients(self, epoch: int, frozen: int) -> float:
+    @functools.cached_property
+    def _rates(self) -> np.ndarray:
+        """FLOPs per sample and density, by the number of frozen blocks and kernel."""
+        rates = [self.model.rates(frozen) for frozen in range(self.model.blocks + 1)]
+        return np.array([sum(parts.values()) for parts in rates])
+
+    def _update_gradients(self, epoch: int, frozen: int, densities: Sequence[Densities]) -> float:
         """FLOPs of the extra passes, one for each sub-net, for the updates before `epoch`."""
         wanted = None if self.updater is None else self.updater.gradient
         updated = epoch in self.timeline.boundaries and self.timeline.masks_change(epoch)
         if wanted is None or not updated:
             return 0.0
         return self.batch_size * sum(
-            self.model.update_gradient(wanted, densities, frozen)
-            for densities in self._densities(epoch, frozen)
+            self.model.update_gradient(wanted, one, frozen) for one in densities
         )

@@ -10,6 +10,7 @@ from spfde_keras.freezing.learning_rate import BlockwiseLearningRate
 from spfde_keras.freezing.plan import FreezePlan
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.trainability import Trainability
+from spfde_keras.updaters import Updater
 
 
 class Freezer:
@@ -48,7 +49,13 @@ class Freezer:
 
     def frozen_throughout(self, start: int, stop: int) -> int:
         """Returns the number of front blocks frozen in each epoch from `start` to `stop`."""
-        return 0 if self.plan is None else int(np.min(self.plan.frozen[start:stop], initial=10**9))
+        return 0 if self.plan is None else self.plan.frozen_throughout(start, stop)
+
+    def times(self, updater: Updater, t: float, interval: int) -> np.ndarray:
+        """Returns the time at which each block asks an updater, as `FreezePlan.times`."""
+        if self.plan is None:
+            return np.full(self.blocks, t)
+        return self.plan.times(updater, t, interval)
 
     def begin(self, model: keras.Model) -> None:
         """Gives each block its learning rate; call it while everything is thawed."""

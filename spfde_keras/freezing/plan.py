@@ -16,6 +16,7 @@ from spfde_keras.freezing.blocks import check_blocks
 from spfde_keras.freezing.schemes import FreezingScheme, Horizon
 from spfde_keras.open_sizes import InputShape, check_shape
 from spfde_keras.timeline import Timeline
+from spfde_keras.updaters import Updater
 
 AUTOMATIC = "auto"
 """Stands for the default share, or as much of it as a run allows."""
@@ -23,8 +24,8 @@ AUTOMATIC = "auto"
 _DEFAULT = 0.2
 _WIDE = 0.9  # the share of kernels that may be frozen where the usual one is too small
 
-EpochCost = Callable[[int, int], float]
-"""(epoch, number of frozen front blocks) -> FLOPs of training that epoch."""
+PlannedFlops = Callable[["FreezePlan"], float]
+"""A plan -> training FLOPs of all its epochs."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +81,47 @@ class FreezePlan:
         trained, total = active[:epoch].sum(axis=0), active.sum(axis=0)
         return (1 + np.cos(np.pi * trained / np.maximum(total, 1))) / 2
 
+    def frozen_throughout(self, start: int, stop: int) -> int:
+        """Returns the number of front blocks frozen in each epoch from `start` to `stop`."""
+        return int(np.min(self.frozen[start:stop], initial=self.blocks))
+
+    def settled(self, interval: int) -> np.ndarray:
+        """Returns when each block is settled, in epochs done: int array (blocks,).
+
+        That is the first boundary after which it is frozen throughout an interval, or the end.
+        """
+        starts = np.arange(0, self.epochs, interval)
+        settles = np.minimum.reduceat(self.frozen, starts)[:, None] > np.arange(self.blocks)
+        return np.where(settles.any(axis=0), starts[settles.argmax(axis=0)], self.epochs)
+
+    def times(self, updater: Updater, t: float | np.ndarray, interval: int) -> np.ndarray:
+        """Returns the time at which each block asks an updater for its densities.
+
+        That is the time of training; for an updater that follows blocks it is the block's own,
+        which runs from 0 at the start to 1 when the block is settled, and stays there.
+
+        Args:
+            updater: an `Updater`.
+            t: float in [0, 1], fraction of training done, or an array of them.
+            interval: int, epochs between mask updates.
+
+        Returns:
+            A float array of the shape of `t`, and (blocks,) behind it.
+
+        Example:
+
+        >>> from spfde_keras.updaters import SET, Magnitude
+        >>> plan = FreezePlan([0, 0, 1, 1], blocks=2)
+        >>> plan.times(Magnitude(), 0.25, interval=1).tolist()
+        [0.5, 0.25]
+        >>> plan.times(SET(), 0.25, interval=1).tolist()
+        [0.25, 0.25]
+        """
+        if not updater.follows_block:
+            return np.multiply.outer(t, np.ones(self.blocks))
+        faster = self.epochs / np.maximum(self.settled(interval), 1)
+        return np.minimum(np.multiply.outer(t, faster), 1.0)
+
     def to_dict(self) -> dict:
         """Returns the plan as plain ints and lists."""
         return {"frozen": self.frozen.tolist(), "blocks": self.blocks}
@@ -118,7 +160,7 @@ class Freezing(Configurable):
 
     Example:
 
-    >>> plan = Freezing(0.25).plan(lambda epoch, frozen: 4.0 - frozen, [1, 1, 1, 1], 12, 2)
+    >>> plan = Freezing(0.25).plan(lambda plan: (4.0 - plan.frozen).sum(), [1, 1, 1, 1], 12, 2)
     >>> plan.frozen.tolist()
     [0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2]
 
@@ -173,15 +215,21 @@ class Freezing(Configurable):
         return made
 
     def plan(
-        self, cost: EpochCost, block_sizes: Sequence[int], epochs: int, interval: int
+        self,
+        cost: PlannedFlops,
+        block_sizes: Sequence[int],
+        epochs: int,
+        interval: int,
+        trained: int = 1,
     ) -> FreezePlan:
         """Returns the plan that freezes as late, and then as little, as the reduction allows.
 
         Args:
-            cost: callable, (epoch, frozen front blocks) -> training FLOPs of that epoch.
+            cost: callable, `FreezePlan` -> training FLOPs of all its epochs.
             block_sizes: ints, the number of kernels in each block, front to back.
             epochs: int, length of training.
             interval: int, epochs between mask updates.
+            trained: int, intervals in which each block trains before any is frozen.
 
         Returns:
             A `FreezePlan`.
@@ -192,7 +240,7 @@ class Freezing(Configurable):
                 would reach it.
         """
         try:
-            solver = _Solver(self.scheme, cost, block_sizes, epochs)
+            solver = _Solver(self.scheme, cost, block_sizes, epochs, trained)
             candidates = solver.candidates(interval, self.share)
         except ValueError as error:
             if self.reduction is not AUTOMATIC:
@@ -264,11 +312,16 @@ class _Solver:
 
     Args:
         scheme: the `FreezingScheme`.
-        cost, block_sizes, epochs: as for `Freezing.plan`.
+        cost, block_sizes, epochs, trained: as for `Freezing.plan`.
     """
 
     def __init__(
-        self, scheme: FreezingScheme, cost: EpochCost, block_sizes: Sequence[int], epochs: int
+        self,
+        scheme: FreezingScheme,
+        cost: PlannedFlops,
+        block_sizes: Sequence[int],
+        epochs: int,
+        trained: int,
     ):
         if len(block_sizes) < 2:
             raise ValueError(
@@ -276,25 +329,33 @@ class _Solver:
                 "pass `blocks`, or train without freezing"
             )
         self._scheme, self._sizes, self._epochs = scheme, block_sizes, epochs
-        self._cost = functools.cache(cost)
+        self._trained = trained
+        self._flops = functools.cache(lambda counts: cost(FreezePlan(counts, len(block_sizes))))
 
     def candidates(self, interval: int, share: float) -> list[np.ndarray]:
         """Returns the plans there are, those that freeze first in front."""
         half, limit = (_front(self._sizes, part) for part in (share / 2, share))
         horizon = Horizon(Timeline(self._epochs, interval), half, limit)
         found = [self._scheme.frozen(horizon, start) for start in self._scheme.starts(horizon)]
+        name = schemes.REGISTRY.name_of(self._scheme) or repr(self._scheme)
         if not found:
-            name = schemes.REGISTRY.name_of(self._scheme) or repr(self._scheme)
             raise ValueError(
                 f"`epochs` must leave an interval in which {name!r} can freeze. "
                 f"Received: epochs={self._epochs}, interval={interval}"
             )
-        return found
+        late = [frozen for frozen in found if not frozen[: self._trained * interval].any()]
+        if not late:
+            raise ValueError(
+                f"With an updater whose density falls, blocks must train for {self._trained} "
+                f"intervals before any is frozen. Received: scheme={name!r}, "
+                f"epochs={self._epochs}, interval={interval}; train longer, or use another scheme "
+                "or updater"
+            )
+        return late
 
     def reduction(self, frozen: np.ndarray) -> float:
         """Returns the share of FLOPs that a plan saves."""
-        spent = sum(self._cost(epoch, int(count)) for epoch, count in enumerate(frozen))
-        return 1 - spent / sum(self._cost(epoch, 0) for epoch in range(self._epochs))
+        return 1 - self._flops(tuple(frozen.tolist())) / self._flops((0,) * self._epochs)
 
     def largest(self, interval: int, share: float) -> float:
         """Returns the largest share that any plan saves; 0 if there is none."""
@@ -310,11 +371,10 @@ class _Solver:
             # A reduction reached on paper must not be missed by rounding.
             return self.reduction(frozen) >= target - 1e-9
 
-        reached = [frozen for frozen in candidates if reaches(frozen)]
-        if not reached:
+        latest = next(filter(reaches, reversed(candidates)), None)
+        if latest is None:
             return None
-        most = int(reached[-1].max())
-        fewer = (np.minimum(reached[-1], count) for count in range(1, most + 1))
+        fewer = (np.minimum(latest, count) for count in range(1, int(latest.max()) + 1))
         return next(filter(reaches, fewer))
 
 

@@ -29,11 +29,18 @@ class Updater(Configurable):
     initial: str = "random"
     """The masks it starts from, as in `sparsify(initial=)`."""
 
+    follows_block: bool = False
+    """Whether the time it is asked at is that of a kernel's block, which ends when that freezes.
+
+    For densities that fall: they are to have fallen by then.
+    """
+
     def densities(self, t: float, density: float) -> tuple[float, float]:
         """Returns the densities to drop to and then to grow to, as long as masks change.
 
         Args:
-            t: float in [0, 1], fraction of training done.
+            t: float in [0, 1], fraction of training done, or, with `follows_block`, of the time
+                until the kernel's block freezes.
             density: float, the final density.
         """
         raise NotImplementedError
@@ -58,7 +65,7 @@ class Updater(Configurable):
 
         Args:
             moment: what the mask changes for.
-            t: float in [0, 1], fraction of training done.
+            t: float in [0, 1], as for `densities`.
             density: float, the final density.
 
         Returns:
@@ -68,9 +75,9 @@ class Updater(Configurable):
 
         >>> from spfde_keras.updaters import RigL
         >>> RigL(0.3).plan(Moment.UPDATE, 0.0, 0.5)
-        Mutation(drop_to=0.35, grow_to=0.5, gradient='dense')
+        Mutation(drop_to=0.35, grow_to=0.5, gradient='dense', at_random=False)
         >>> RigL(0.3).plan(Moment.SETTLE, 1.0, 0.5)
-        Mutation(drop_to=0.5, grow_to=None, gradient=None)
+        Mutation(drop_to=0.5, grow_to=None, gradient=None, at_random=False)
         """
         if moment is Moment.SETTLE:
             # A dense gradient says what to grow, and here nothing grows.
@@ -78,7 +85,9 @@ class Updater(Configurable):
             return Mutation(drop_to=density, gradient=gradient)
         drop_to, grow_to = self.densities(t, density)
         if moment is Moment.START:
-            return Mutation(grow_to=grow_to)
+            # What updates never grow, a start does not grow either.
+            grows = grow_to if grow_to > drop_to else None
+            return Mutation(drop_to=grow_to, grow_to=grows, at_random=True)
         # If masks rest from `stop` on, nothing is exchanged at `stop` itself.
         if reached(t, self.stop):
             drop_to = grow_to = density

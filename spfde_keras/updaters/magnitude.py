@@ -8,9 +8,12 @@ from spfde_keras.updaters.base import Updater, register
 class Magnitude(Updater):
     """Starts dense and drops the smallest weights on a cubic ramp; nothing grows.
 
+    The ramp of a kernel whose block freezes lies in the time until then, not in all of training.
+
     Args:
-        begin: float, fraction of training at which pruning starts.
-        stop: float, fraction of training at which the final density is reached.
+        begin: float, fraction of training, or of the time until a block freezes, at which pruning
+            starts.
+        stop: float, the same for the time at which the final density is reached.
 
     Raises:
         ValueError: if `begin` is not before `stop`, or `stop` out of range.
@@ -24,6 +27,7 @@ class Magnitude(Updater):
     """
 
     initial = "dense"
+    follows_block = True
 
     def __init__(self, begin: float = 0.0, stop: float = 0.75):
         self.stop = checks.number("stop", stop, above=0, most=1)

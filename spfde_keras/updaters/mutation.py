@@ -17,7 +17,7 @@ class Moment(enum.Enum):
     """What a mask changes for."""
 
     START = "start"
-    """Training starts: the masks grow to the density trained with at first."""
+    """Training starts: masks are brought to the density trained with at first, from either side."""
     UPDATE = "update"
     """A boundary: units are dropped and grown."""
     SETTLE = "settle"
@@ -33,6 +33,8 @@ class Mutation:
         grow_to: float, density to grow to after that; None: nothing grows.
         gradient: the gradient that the scores need: None, "masked" (of existing weights only)
             or "dense".
+        at_random: bool, whether units are drawn, where nothing is known of weights yet, instead
+            of chosen by the updater's scores.
 
     Example:
 
@@ -43,6 +45,7 @@ class Mutation:
     drop_to: float | None = None
     grow_to: float | None = None
     gradient: str | None = None
+    at_random: bool = False
 
     @property
     def density(self) -> float | None:
@@ -77,7 +80,7 @@ def carry_out(
         mutation: how far.
         updater: the `Updater`, whose scores say which units.
         subnet: the kernel, as seen by the sub-net that changes.
-        rng: generator for random growth.
+        rng: generator for what is drawn.
         gradient: array of the kernel's shape, if `mutation.gradient` asks for one.
 
     Returns:
@@ -93,17 +96,23 @@ def carry_out(
         gradient = layout.to_canonical(gradient)
     given = (kernel, gradient)
 
+    def draw() -> np.ndarray:
+        return rng.random(shape, np.float32)
+
     units = active
-    if mutation.drop_to is not None:
+    # Some schemes can keep more units in a dense kernel than they ever choose.
+    if mutation.drop_to is not None and mutation.drop_to < 1:
         count = subnet.count(mutation.drop_to)
         if count < np.count_nonzero(active):
-            scores = scheme.scores(updater.drop_scores(*given))
+            # Sub-nets that draw the same numbers stay nested.
+            scores = scheme.scores(draw() if mutation.at_random else updater.drop_scores(*given))
             units = scheme.select(_set(scores, ~active, -np.inf, given), count, shape)
             del scores
     if mutation.grow_to is not None:
         count = subnet.count(mutation.grow_to)
         if count > np.count_nonzero(units):
-            claims = scheme.scores(updater.grow_scores(*given, rng))
+            drawn = mutation.at_random
+            claims = scheme.scores(draw() if drawn else updater.grow_scores(*given, rng))
             # A unit may come straight back, as in RigL; it has then not changed at all.
             units = scheme.select(_set(claims, units, np.inf, given), count, shape)
             del claims

@@ -9,7 +9,7 @@ from spfde_keras.cost.model import profile
 from spfde_keras.cost.plan import TrainingPlan
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.schedules import Step
-from spfde_keras.updaters import MESTEMS, SET, Mutation, RigL
+from spfde_keras.updaters import MESTEMS, SET, Magnitude, Mutation, RigL
 from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
 
 
@@ -47,10 +47,11 @@ def test_a_soft_bound_counts_until_its_block_is_frozen(cost):
     updater = MESTEMS(Step((0.05, 0.0), (0.5,)), lam=0.0)
     whole = plan(cost, updater, epochs=8)
     # a: 15 then 10 MACs, b: 12.5 then 10.
-    assert whole.flops(0, 0) == pytest.approx(2000 * (2 * 15 + 3 * 12.5))
-    assert whole.flops(3, 1) == pytest.approx(2000 * (10 + 2 * 12.5))
-    assert whole.flops(4, 0) == pytest.approx(2000 * (2 * 10 + 3 * 10))
-    assert whole.memory(0, 0) == pytest.approx(4 * 2 * (15 + 12.5 + 150))
+    flops = whole.flops(FreezePlan([0, 0, 1, 1, 0, 0, 0, 0], blocks=2))
+    assert flops[0] == pytest.approx(2000 * (2 * 15 + 3 * 12.5))
+    assert flops[3] == pytest.approx(2000 * (10 + 2 * 12.5))
+    assert flops[4] == pytest.approx(2000 * (2 * 10 + 3 * 10))
+    assert whole.cost().memory[0] == pytest.approx(4 * 2 * (15 + 12.5 + 150))
 
 
 def test_the_density_is_that_at_the_last_update(cost):
@@ -59,8 +60,7 @@ def test_the_density_is_that_at_the_last_update(cost):
             return density, density * (2 - t)
 
     whole = plan(cost, Falling(stop=1.0), epochs=8, interval=3)
-    rates = [whole.flops(epoch, 0) / 100_000 for epoch in range(8)]
-    np.testing.assert_allclose(rates, [2, 2, 2, 1.625, 1.625, 1.625, 1.25, 1.25])
+    np.testing.assert_allclose(whole.flops() / 100_000, [2, 2, 2, 1.625, 1.625, 1.625, 1.25, 1.25])
 
 
 def test_a_kernel_that_nothing_happens_to_has_its_final_density(cost):
@@ -84,7 +84,7 @@ def test_set_needs_no_gradient(cost):
 
 def test_it_fits_the_freezing_solver(cost):
     whole = plan(cost, MESTEMS(), epochs=20)
-    solved = Freezing(0.2).plan(whole.flops, cost.block_sizes, whole.epochs, whole.interval)
+    solved = whole.solve(Freezing(0.2))
     saved = 1 - whole.cost(solved).total / whole.cost().total
     assert saved == pytest.approx(0.2, abs=0.04)
 
@@ -96,8 +96,9 @@ SUBNETS = [DENSITIES, {"a/kernel": 0.3, "b/kernel": 0.4}]
 def test_several_sub_nets_cost_their_mean_for_each_that_a_step_trains(cost, passes):
     whole = TrainingPlan(cost, SUBNETS, None, 4, 2, 1000, 10, passes)
     # 10 + 10 MACs forward in the first and 30 + 20 in the second.
-    assert whole.flops(0, 0) == pytest.approx(passes * 1000 * 2 * (50 + 30 + 20 + 50 + 20) / 2)
-    assert whole.flops(0, 1) == pytest.approx(passes * 1000 * 2 * (10 + 20 + 30 + 40) / 2)
+    flops = whole.flops(FreezePlan([0, 0, 1, 1], blocks=2))
+    assert flops[0] == pytest.approx(passes * 1000 * 2 * (50 + 30 + 20 + 50 + 20) / 2)
+    assert flops[2] == pytest.approx(passes * 1000 * 2 * (10 + 20 + 30 + 40) / 2)
     single = [TrainingPlan(cost, one, None, 4, 2, 1000, 10) for one in SUBNETS]
     mean = np.mean([plan.cost().flops for plan in single], axis=0)
     np.testing.assert_allclose(whole.cost().flops, passes * mean)
@@ -125,13 +126,48 @@ def test_sub_nets_fall_from_one_density_each_to_its_own(cost):
     updater = PruneAndRegrow(initial_density=0.5, end=0.5)
     whole = TrainingPlan(cost, SUBNETS, updater, 4, 1, 1000, 10)
     # All at a half at first; after a half of the way an eighth of the fall is left.
-    assert whole.flops(0, 0) == pytest.approx(2000 * (2 * 50 + 3 * 25))
+    flops, frozen = whole.flops(), whole.flops(FreezePlan([0, 1, 1, 1], blocks=2))
+    assert flops[0] == pytest.approx(2000 * (2 * 50 + 3 * 25))
     halfway = 2 * (10 + 40 / 8 + 30 + 20 / 8) + 3 * (10 + 15 / 8 + 20 + 5 / 8)
-    assert whole.flops(1, 0) == pytest.approx(2000 * halfway / 2)
+    assert flops[1] == pytest.approx(2000 * halfway / 2)
     # The block that is frozen has been settled.
-    frozen = 10 + 30 + 2 * (10 + 15 / 8 + 20 + 5 / 8)
-    assert whole.flops(1, 1) == pytest.approx(2000 * frozen / 2)
-    assert whole.flops(2, 0) == pytest.approx(2000 * (2 * 40 + 3 * 30) / 2)
+    macs = 10 + 30 + 2 * (10 + 15 / 8 + 20 + 5 / 8)
+    assert frozen[1] == pytest.approx(2000 * macs / 2)
+    assert flops[2] == pytest.approx(2000 * (2 * 40 + 3 * 30) / 2)
+
+
+def test_a_ramp_ends_with_its_block(cost):
+    """`a` freezes after 3 of 6 epochs, and its cubic has come a third of its way in each."""
+    whole = plan(cost, Magnitude(stop=1.0), epochs=6, interval=1)
+    left = lambda t: (1 - t) ** 3  # noqa: E731
+    a = [100 * (0.1 + 0.9 * left(e / 3)) for e in range(3)] + [10] * 3
+    b = [50 * (0.2 + 0.8 * left(e / 6)) for e in range(6)]
+    flops = whole.flops(FreezePlan([0, 0, 0, 1, 1, 1], blocks=2))
+    trained = [2 * x + 3 * y for x, y in zip(a, b, strict=True)]
+    trained[3:] = [x + 2 * y for x, y in zip(a[3:], b[3:], strict=True)]
+    np.testing.assert_allclose(flops, 2000 * np.array(trained))
+
+
+def test_blocks_with_ramps_train_two_intervals_at_least(cost):
+    falls, stays = (plan(cost, u, epochs=4, interval=1) for u in (Magnitude(), SET()))
+    assert stays.solve(Freezing(0.25)).frozen.tolist() == [0, 1, 1, 1]
+    with pytest.raises(ValueError, match="at most"):
+        falls.solve(Freezing(0.25))
+    with pytest.raises(ValueError, match="must train for 2 intervals.*'periodic'"):
+        falls.solve(Freezing(None, "periodic"))
+    assert stays.solve(Freezing(None, "periodic")).frozen.any()
+    assert falls.solve(Freezing(0.01)).frozen.tolist()[:2] == [0, 0]
+
+
+def test_blocks_that_the_user_has_frozen_take_no_turn(cost):
+    inputs = keras.Input((10,))
+    x = inputs
+    for name in "abc":
+        x = layers.Dense(10, name=name)(x)
+    three = profile(keras.Model(inputs, x))
+    # Of 8 kernel passes that two trained blocks take, a frozen one saves 2, in 2 of 10 epochs.
+    solved = TrainingPlan(three, {}, SET(), 10, 1, 1).solve(Freezing(0.05), first=1)
+    assert solved.frozen.tolist() == [1] * 8 + [2] * 2
 
 
 @pytest.mark.parametrize(
@@ -139,6 +175,7 @@ def test_sub_nets_fall_from_one_density_each_to_its_own(cost):
     [
         (AlternatingSparseTraining, "prune_and_regrow", None),
         (AlternatingSparseTraining, "mest_ems", 0.1),
+        (AlternatingSparseTraining, "prune_and_regrow", 0.15),
         (JointSparseTraining, "prune_and_regrow", 0.1),
     ],
 )

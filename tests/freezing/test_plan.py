@@ -5,24 +5,25 @@ import numpy as np
 import pytest
 
 from spfde_keras.freezing.plan import FreezePlan, Freezing
+from spfde_keras.updaters import MESTEMS, SET, Magnitude, PruneAndRegrow
 
 SOLVED = ("single_shot", "single_shot_resume", "delayed_periodic")
 
 
 def uniform(blocks):
     """Each block costs 1 forward and 2 backward in every epoch."""
-    return lambda epoch, frozen: 3.0 * blocks - 2.0 * frozen
+    return lambda plan: (3.0 * blocks - 2.0 * plan.frozen).sum()
 
 
-def falling(epoch, frozen):
+def falling(plan):
     """Six unequal blocks whose backward pass gets cheaper over time."""
     backward = np.array([5.0, 1.0, 3.0, 2.0, 2.0, 8.0])
-    return 10.0 + backward[frozen:].sum() * (1.5 if epoch < 20 else 1.0)
+    rates = np.where(np.arange(plan.epochs) < 20, 1.5, 1.0)
+    return sum(10.0 + backward[n:].sum() * rate for n, rate in zip(plan.frozen, rates, strict=True))
 
 
 def saved(plan, cost):
-    whole = sum(cost(epoch, 0) for epoch in range(plan.epochs))
-    return 1 - sum(cost(epoch, n) for epoch, n in enumerate(plan.frozen)) / whole
+    return 1 - cost(plan) / cost(FreezePlan([0] * plan.epochs, plan.blocks))
 
 
 def test_single_shot_by_hand():
@@ -134,8 +135,8 @@ def test_what_an_unreachable_reduction_advises_reaches_it(reduction, interval, w
 
 def test_small_shares_keep_two_digits():
     # The front block has almost nothing to save.
-    def cost(epoch, frozen):
-        return 10_000.0 - 4 * (frozen > 0)
+    def cost(plan):
+        return (10_000.0 - 4 * (plan.frozen > 0)).sum()
 
     with pytest.warns(UserWarning, match="saves 0.00030 of the training FLOPs"):
         Freezing().plan(cost, [1, 1, 1], 4, 1)
@@ -207,6 +208,51 @@ def test_multipliers_are_one_at_the_start_and_fall():
     np.testing.assert_array_equal(rates[0], 1)
     assert np.all(np.diff(rates, axis=0) <= 0)
     assert np.all(rates[-1] > 0)
+
+
+TIMES = np.arange(9) / 8
+
+
+def test_the_time_of_a_block_ends_when_it_is_settled():
+    plan = FreezePlan([0, 0, 0, 0, 1, 1, 2, 2], blocks=3)
+    assert plan.settled(2).tolist() == [4, 6, 8]
+    expected = [[min(1, e / 4), min(1, e / 6), e / 8] for e in range(9)]
+    np.testing.assert_allclose(plan.times(Magnitude(), TIMES, 2), expected)
+    np.testing.assert_allclose(plan.times(PruneAndRegrow(), 0.25, 2), [0.5, 1 / 3, 0.25])
+    # That of training, exactly, for what does not fall and for what never freezes.
+    for updater, blocks in ((MESTEMS(), range(3)), (SET(), range(3)), (Magnitude(), [2])):
+        for block in blocks:
+            np.testing.assert_array_equal(plan.times(updater, TIMES, 2)[:, block], TIMES)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "settled"),
+    [
+        ([0, 0, 2, 2, 1, 1, 2, 2], [2, 2, 8]),  # thawed in between: it was settled before
+        ([0, 0, 2, 2, 2, 2, 0, 0], [2, 2, 8]),
+        ([0, 0, 0, 1, 2, 2, 2, 2], [4, 4, 8]),  # frozen throughout an interval
+        ([1, 1, 1, 1, 1, 1, 2, 3], [0, 6, 8]),
+        ([0] * 8, [8, 8, 8]),
+    ],
+)
+def test_a_block_is_settled_by_the_first_interval_that_it_is_frozen_in(frozen, settled):
+    plan = FreezePlan(frozen, blocks=3)
+    assert plan.settled(2).tolist() == settled
+    times = plan.times(Magnitude(), TIMES, 2)
+    assert (np.diff(times, axis=0) >= 0).all() and (times[-1] == 1).all()
+
+
+def test_blocks_train_as_many_intervals_as_they_are_told_to():
+    plan = Freezing(0.2).plan(uniform(6), [1] * 6, 8, 1)
+    assert plan.frozen.tolist()[:4] == [0, 0, 1, 2]
+    for trained, most in ((1, "0.305"), (2, "0.250"), (3, "0.194")):
+        with pytest.raises(ValueError, match=f"at most {most} with"):
+            Freezing(0.5).plan(uniform(6), [1] * 6, 8, 1, trained)
+    with pytest.raises(ValueError, match="must train for 2 intervals .*scheme='periodic', epo"):
+        Freezing(None, "periodic").plan(uniform(6), [1] * 6, 8, 1, trained=2)
+    with pytest.warns(UserWarning, match="Nothing is frozen. With an updater whose density falls"):
+        none = Freezing().plan(uniform(6), [1] * 6, 2, 1, trained=2)
+    assert not none.frozen.any()
 
 
 def test_plans_survive_serialization():

@@ -159,11 +159,19 @@ def test_plans_are_final_from_stop_on_and_never_below_before(name):
 
 
 @pytest.mark.parametrize("name", updaters.names())
-def test_a_start_drops_nothing_and_settling_grows_nothing(name):
+def test_a_start_comes_from_either_side_and_settling_grows_nothing(name):
     updater = updaters.get(name)
     start, settled = (updater.plan(moment, 0.0, 0.1) for moment in (Moment.START, Moment.SETTLE))
-    assert (start.drop_to, start.gradient) == (None, None)
-    assert start.density == updater.densities(0.0, 0.1)[1]
+    first = updater.densities(0.0, 0.1)[1]
+    assert (start.drop_to, start.density, start.gradient, start.at_random) == (
+        first,
+        first,
+        None,
+        True,
+    )
+    # What never grows does not grow at the start.
+    assert start.grow_to == (None if name in ("static", "magnitude") else first)
+    assert not settled.at_random
     assert (settled.drop_to, settled.grow_to, settled.density) == (0.1, None, 0.1)
     # A dense gradient says what to grow only.
     assert settled.gradient == ("masked" if updater.gradient == "masked" else None)

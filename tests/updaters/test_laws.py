@@ -80,12 +80,13 @@ def test_a_run_keeps_exact_counts_of_whole_units(name, scheme, layer):
     before = subnet.mask.read()
     change = mutate(updater, Moment.START, subnet, 0.0, generator(0, 0, subnet.kernel_path))
     check_change(subnet, before, change)
-    assert not (before[1] & ~subnet.mask.read()[1]).any()  # A start drops nothing.
-    if updater.initial == "dense":
-        assert subnet.density == 1.0
-    else:
-        first = updater.plan(Moment.START, 0.0, density).density
+    first = updater.plan(Moment.START, 0.0, density).density
+    if updater.initial == "random":  # Then a start drops nothing.
+        assert not (before[1] & ~subnet.mask.read()[1]).any()
+    if first < 1:
         assert units_of(subnet).sum() == subnet.count(first)
+    else:
+        assert subnet.density == 1.0
 
     for event in range(1, 10):
         train(subnet, rng)
@@ -114,6 +115,28 @@ def test_a_run_keeps_exact_counts_of_whole_units(name, scheme, layer):
     check_change(subnet, before, change)
     assert units_of(subnet).sum() == subnet.count(density)
     assert not (subnet.mask.read()[1] & ~before[1]).any()  # Settling grows nothing.
+
+
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "2:4"])
+@pytest.mark.parametrize("name", UPDATERS)
+def test_dense_sub_nets_start_with_drawn_weights_nested(name, scheme):
+    """At the density trained with at first, with the weights they had."""
+    updater = updaters.get(name)
+    layer = MaskedDense(16, scheme=scheme, sparsity=[0.5, 0.75, 0.875], name="dense")
+    layer.build((None, 16))
+    mask = layer.masks[0]
+    mask.kernel.assign(np.arange(1, 257).reshape(16, 16))
+    for subnet in mask.subnets:
+        mutate(updater, Moment.START, subnet, 0.0, generator(0, 0, subnet.kernel_path))
+    kernel, masks = mask.read()
+    for subnet, kept in zip(mask.subnets, masks, strict=True):
+        first = updater.plan(Moment.START, 0.0, 1 - subnet.sparsity).density
+        assert subnet.kept == subnet.count(first) and (kernel[kept] > 0).all()
+        assert not (kept & ~masks[0]).any()
+        # Neither the largest nor the first ones.
+        if kept.mean() < 0.9:
+            assert np.abs(kernel[kept].mean() - 128.5) < 40
+    np.testing.assert_array_equal(kernel > 0, masks.any(axis=0))
 
 
 @pytest.mark.parametrize("scheme", ["unstructured", "2:4"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from spfde_keras import updaters
+from spfde_keras.layers import MaskedDense
 from spfde_keras.updaters import Moment, Mutation
 from spfde_keras.updaters.prune_and_regrow import PruneAndRegrow
 from tests.updaters.mutations import mutate
@@ -89,9 +90,48 @@ def test_masks_rest_from_stop_on():
     assert updater.plan(Moment.UPDATE, 0.75, 0.1) == Mutation(0.1, 0.1, "dense")
 
 
-def test_it_asks_for_the_dense_gradient_and_starts_from_random_masks():
+def test_it_asks_for_the_dense_gradient_and_starts_best_from_a_dense_model():
     assert PruneAndRegrow().gradient == "dense"
-    assert PruneAndRegrow().initial == "random"
+    assert PruneAndRegrow().initial == "dense"
+
+
+@pytest.mark.parametrize(("first", "kept"), [(0.5, 8), (1.0, 16)])
+def test_the_start_of_a_dense_kernel_keeps_weights_as_they_are(first, kept, make_mask, rng):
+    kernel = np.arange(1, 17, dtype=np.float32).reshape(4, 4)
+    subnet = make_mask(kernel, sparsity=0.9).subnets[0]
+    mutate(PruneAndRegrow(first), Moment.START, subnet, 0.0, rng)
+    after, mask = subnet.read()
+    assert mask.sum() == kept
+    np.testing.assert_array_equal(after, np.where(mask, kernel, 0))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "first", "per_group"),
+    [
+        ("1:4", 0.5, [2, 1.22, 1.03, 1, 1]),
+        ("1:8", 0.5, [4, 1.65, 1.09, 1, 1]),
+        ("2:4", 1.0, [4, 2.44, 2.06, 2, 2]),
+        # Its density is what training starts with.
+        ("2:4", 0.5, [2, 2, 2, 2, 2]),
+    ],
+)
+def test_n_m_kernels_fall_to_their_n_evenly(scheme, first, per_group, rng):
+    n, m = map(int, scheme.split(":"))
+    layer = MaskedDense(64, use_bias=False, scheme=scheme, sparsity=1 - n / m)
+    layer.build((None, 64))
+    subnet = layer.masks[0].subnets[0]
+    updater = PruneAndRegrow(first, end=1.0)
+    gradient = rng.standard_normal((64, 64)).astype(np.float32)
+    for moment, t, mean in zip(
+        [Moment.START, *[Moment.UPDATE] * 3, Moment.SETTLE],
+        [0.0, 0.4, 0.7, 0.9, 1.0],
+        per_group,
+        strict=True,
+    ):
+        mutate(updater, moment, subnet, t, rng, gradient)
+        groups = subnet.read()[1].reshape(64 // m, m, 64).sum(axis=1)
+        assert groups.mean() == pytest.approx(mean, abs=0.01)
+        assert groups.max() - groups.min() <= 1 and groups.min() >= n
 
 
 def test_it_is_known_by_its_name_and_made_again_from_its_configuration():
