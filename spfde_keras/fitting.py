@@ -81,6 +81,12 @@ def arranged(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callba
     return sorted(callbacks, key=lambda callback: (keeps(callback), not leads(callback)))
 
 
+def leading(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Returns those of a `fit`'s callbacks that train the model, also in a `CallbackList`."""
+    lists = [getattr(one, "callbacks", [one]) for one in keras.tree.flatten(callbacks)]
+    return [one for each in lists for one in each if leads(one)]
+
+
 def leads(callback: Any) -> bool:
     """Returns whether a callback trains the model, and so comes first."""
     return getattr(callback, "trains_sparse", False)

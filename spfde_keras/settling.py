@@ -44,6 +44,18 @@ def settle(model: keras.Model) -> float:
     return lost
 
 
+def warn_if_unsettled(model: keras.Model) -> None:
+    """Warns that nothing is going to drop what masks keep beyond their final density."""
+    if unsettled(model):
+        several = len(model.subnets) > 1
+        callback = "AlternatingSparseTraining" if several else "SpFDE"
+        warnings.warn(
+            "Masks keep more than their final density, and no callback of this training drops any "
+            f"weight: pass callbacks=[{callback}()] to `fit`, or call `spfde_keras.settle(model)`.",
+            stacklevel=3,
+        )
+
+
 def settle_early_end(model: keras.Model) -> None:
     """Settles a model whose training ended early, or went back to earlier weights, and says so."""
     if unsettled(model):

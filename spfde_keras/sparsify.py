@@ -30,7 +30,7 @@ def sparsify(
     scheme: SchemeLike | Sequence[SchemeLike] = "unstructured",
     distribution: distributions.Distribution | str | Mapping[str, float] = "uniform",
     dense: Selector | Iterable[Selector] = ("first", "last", "depthwise"),
-    initial: str | Scores = "random",
+    initial: str | Scores | None = None,
     seed: int = 0,
     strict: bool = False,
 ) -> SparseModel:
@@ -57,9 +57,11 @@ def sparsify(
             is inside), regular expressions of these, callables from a layer to bool, or several
             of these.
         initial: the masks to start with: "random", "magnitude" (the largest weights are
-            kept), "dense" (nothing is masked yet, for gradual pruning), or a dictionary from
-            kernel paths to scores, the largest of which are kept, as of
-            `spfde_keras.saliency.snip`. Sub-nets start nested.
+            kept), "dense" (nothing is masked yet: training brings masks, at random, to the
+            density that its updater starts with, or, with gradual pruning, lets them fall), or a
+            dictionary from kernel paths to scores, the largest of which are kept, as of
+            `spfde_keras.saliency.snip`. None: "dense" for several sub-nets, else "random".
+            Sub-nets start nested.
         seed: int >= 0, seed of the random masks.
         strict: bool, whether a kernel that the scheme cannot divide is an error; otherwise its
             layer stays dense.
@@ -132,6 +134,8 @@ def sparsify(
         )
     sparse.left_dense = left_dense
     check_sparse(sparse, model)  # while all masks are open
+    if initial is None:
+        initial = "dense" if len(targets) > 1 else "random"
     for mask in find_masks(sparse):
         _initialize(mask, initial, seed)
     return sparse
@@ -301,7 +305,9 @@ def _shares(layer: keras.layers.Layer, per_kernel: dict[str, list[float]]) -> di
     }
 
 
-def _checked_initial(initial: Any) -> str | Scores:
+def _checked_initial(initial: Any) -> str | Scores | None:
+    if initial is None:
+        return None
     if isinstance(initial, Mapping):
         return check_scores("initial", initial)
     if isinstance(initial, str) and initial in _INITIAL:

@@ -205,6 +205,9 @@ class SparseModel(keras.Model):
         fitting.check_replicas(self, bound.arguments)
         if self.subnets and bound.arguments.get("verbose", "auto"):
             tell_if_missing()
+        sparse = fitting.leading(bound.arguments.get("callbacks"))
+        if not sparse:
+            settling.warn_if_unsettled(self)
         try:
             history = super().fit(*bound.args[1:], **bound.kwargs)
         except BaseException as error:
@@ -217,7 +220,7 @@ class SparseModel(keras.Model):
                 raise guard.explain(self) from None
             raise
         self.replicas.average(self.non_trainable_variables)
-        if any(map(fitting.leads, keras.tree.flatten(bound.arguments.get("callbacks")))):
+        if sparse:
             settling.settle_early_end(self)
         return history
 

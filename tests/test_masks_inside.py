@@ -184,7 +184,7 @@ def test_paths_name_what_is_inside():
 
 
 def test_sub_nets_have_normalizations_of_their_own_inside_blocks(tmp_path):
-    sparse = sparsify(around(Block), [0.5, 0.75])
+    sparse = sparsify(around(Block), [0.5, 0.75], initial="random")
     sparse.save(tmp_path / "model.keras")
     restored = keras.models.load_model(tmp_path / "model.keras")
     for subnet in range(2):

@@ -112,7 +112,7 @@ def test_dense_to_begin_with_each_sub_net_is_the_model(name):
 
 def test_each_sub_net_has_a_distribution_of_its_own():
     plain = mlp()
-    model = sparsify(plain, [0.5, 0.8], distribution="erk")
+    model = sparsify(plain, [0.5, 0.8], distribution="erk", initial="random")
     # 8x16 and 16x16 with half of them kept, as in a model of one sub-net: 24/128 to 32/256.
     a, b = ([subnet.density for subnet in mask.subnets] for mask in find_masks(model))
     assert a[0] / b[0] == pytest.approx(1.5, rel=0.03)
@@ -128,7 +128,7 @@ def test_each_sub_net_has_a_distribution_of_its_own():
 
 
 def test_layers_may_have_sparsities_that_all_sub_nets_share():
-    model = sparsify(mlp(), [0.5, 0.75], distribution={"a/": 0.25})
+    model = sparsify(mlp(), [0.5, 0.75], distribution={"a/": 0.25}, initial="random")
     assert [[s.density for s in mask.subnets] for mask in find_masks(model)] == [
         [0.75, 0.75],
         [0.5, 0.25],
@@ -136,7 +136,7 @@ def test_layers_may_have_sparsities_that_all_sub_nets_share():
 
 
 def test_sub_nets_of_different_n_m():
-    model = sparsify(residual(), scheme=["2:4", NM(1, 4), "1:8"])
+    model = sparsify(residual(), scheme=["2:4", NM(1, 4), "1:8"], initial="random")
     assert model.subnets == ["subnet_50", "subnet_75", "subnet_87_5"]
     assert [mask.kernel_path.split("/")[-2] for mask in find_masks(model)] == [
         "conv",
@@ -155,7 +155,9 @@ def test_sub_nets_of_different_n_m():
 
 
 def test_sub_nets_of_different_schemes():
-    model = sparsify(mlp(), [0.5, 0.75, 0.5 + 0.125], ["2:4", Block(outputs=4), "channel"])
+    model = sparsify(
+        mlp(), [0.5, 0.75, 0.5 + 0.125], ["2:4", Block(outputs=4), "channel"], initial="random"
+    )
     for mask in find_masks(model):
         n_m, block, channel = (subnet.read()[1] for subnet in mask.subnets)
         assert (n_m.reshape(-1, 4, 16).sum(axis=1) == 2).all()
@@ -256,7 +258,7 @@ def test_attention_has_sub_nets_in_every_projection():
     inputs = keras.Input((6, 8))
     x = L.MultiHeadAttention(2, 4, name="mha")(inputs, inputs)
     plain = keras.Model(inputs, L.Dense(2, name="head")(x))
-    model = sparsify(plain, [0.5, 0.75], distribution={"mha/query": 0.25})
+    model = sparsify(plain, [0.5, 0.75], distribution={"mha/query": 0.25}, initial="random")
     assert model.get_layer("mha").sparsity == {
         "query": [0.25, 0.25],
         "key": [0.5, 0.75],
@@ -274,7 +276,7 @@ def test_attention_has_sub_nets_in_every_projection():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_densify_takes_one_sub_net_out(name):
-    model = randomize(sparsify(MODELS[name](), SPARSITIES, dense=()))
+    model = randomize(sparsify(MODELS[name](), SPARSITIES, dense=(), initial="random"))
     model.activate(1)
     plains = [densify(model, subnet) for subnet in range(3)]
     assert model.active == 1
@@ -294,7 +296,7 @@ def test_densify_takes_one_sub_net_out(name):
 
 
 def test_a_sub_net_taken_out_keeps_what_is_frozen():
-    plain = densify(sparsify(residual(), SPARSITIES), 2)
+    plain = densify(sparsify(residual(), SPARSITIES, initial="random"), 2)
     norm = by_name(plain)["project_norm"]
     assert type(norm) is L.BatchNormalization and not norm.trainable
     assert by_name(plain)["stem_norm"].trainable
@@ -317,7 +319,7 @@ def test_models_of_no_or_one_sub_net_have_the_first(build):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_sub_nets_are_saved_and_loaded(name, tmp_path):
-    model = randomize(sparsify(MODELS[name](), None, ["2:4", "1:4", "1:8"]))
+    model = randomize(sparsify(MODELS[name](), None, ["2:4", "1:4", "1:8"], initial="random"))
     model.activate(2)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -337,7 +339,7 @@ def test_sub_nets_are_saved_and_loaded(name, tmp_path):
 def test_mixed_precision():
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        model = sparsify(mlp(), SPARSITIES)
+        model = sparsify(mlp(), SPARSITIES, initial="random")
     finally:
         keras.config.set_dtype_policy("float32")
     norm = model.get_layer("norm")

@@ -89,7 +89,7 @@ def two_by_two(*masks):
     dense = [L.Dense(2, name=name) for name in ("front", "middle", "back")]
     plain = keras.Sequential([keras.Input((2,)), *dense])
     shares = [0.25, 0.5, 0.75][: len(masks)]
-    sparse = sparsify(plain, shares, dense=["front", "back"])
+    sparse = sparsify(plain, shares, dense=["front", "back"], initial="random")
     mask = find_masks(sparse)[0]
     mask.write(mask.read()[0], np.array(masks, bool).reshape(-1, 2, 2))
     return sparse

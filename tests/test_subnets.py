@@ -38,7 +38,7 @@ def network():
 
 def sparse(**compile_arguments):
     """Three sub-nets, each with its own random statistics."""
-    model = sparsify(network(), SPARSITIES)
+    model = sparsify(network(), SPARSITIES, initial="random")
     random = np.random.default_rng(0)
     for weight in model.get_layer("norm").variables:
         weight.assign(random.uniform(0.5, 1.5, weight.shape))
@@ -127,7 +127,7 @@ def test_models_of_one_sub_net_and_of_none_have_no_switch():
 
 def test_masks_of_unequal_number_are_refused():
     inputs = keras.Input((8,))
-    x = sparsify(network(), SPARSITIES).get_layer("a")(inputs)
+    x = sparsify(network(), SPARSITIES, initial="random").get_layer("a")(inputs)
     one = sparsify(network(), 0.5).get_layer("b")
     with pytest.raises(
         ValueError, match=r"All masks must have the same number of sub-nets. Received: \[1, 3"
@@ -227,7 +227,7 @@ def test_saved_and_loaded_bit_for_bit_with_the_active_sub_net(tmp_path):
 
 
 def test_weights_are_saved_and_loaded_with_the_active_sub_net(tmp_path):
-    model, other = sparse(), sparsify(network(), SPARSITIES, seed=1)
+    model, other = sparse(), sparsify(network(), SPARSITIES, seed=1, initial="random")
     model.activate(2)
     model.save_weights(tmp_path / "model.weights.h5")
     other.load_weights(tmp_path / "model.weights.h5")

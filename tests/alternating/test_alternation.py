@@ -132,7 +132,7 @@ def test_sub_nets_cost_no_further_trace():
             calls.append(y_pred)
             return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
 
-        model = make_model(sparsity, loss=loss)
+        model = make_model(sparsity, loss=loss, initial="random")
         fit(model, make_data(), AlternatingSparseTraining(epochs, "static", interval=1))
         return len(calls)
 
@@ -143,7 +143,7 @@ def test_sub_nets_cost_no_further_trace():
 def test_only_the_sub_net_that_runs_changes_its_batch_normalization(normalized):
     """Momentum moves what it has moved before: scale and offset rest only without it."""
     momentum = {"statistics": 0.9, "all": 0.0}[normalized]
-    model = make_model(optimizer=keras.optimizers.SGD(0.05, momentum=momentum))
+    model = make_model(optimizer=keras.optimizers.SGD(0.05, momentum=momentum), initial="random")
 
     def sets(model):
         return [
@@ -173,7 +173,7 @@ def test_a_step_leaves_alone_what_its_sub_net_does_not_keep(regularizer):
             keras.layers.Dense(3),
         ]
     )
-    model = sparsify(plain, sparsity=[0.5, 0.75])
+    model = sparsify(plain, sparsity=[0.5, 0.75], initial="random")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.5), loss)
     mask = find_masks(model)[0]
@@ -272,7 +272,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("correction", [True, False])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_training_equals_algorithm_1_step_by_step(name, correction):
-    model = make_model(optimizer=OPTIMIZERS[name]())
+    model = make_model(optimizer=OPTIMIZERS[name](), initial="random")
     inner = getattr(OPTIMIZERS[name](), "inner_optimizer", OPTIMIZERS[name]())
     reference = Reference(model, inner, correction)
     alternation = Alternation(model, correction)
@@ -292,7 +292,7 @@ def test_a_training_equals_algorithm_1_step_by_step(name, correction):
 def test_a_fit_equals_algorithm_1_and_logs_its_corrections(steps_per_execution):
     """Seven steps an epoch: rounds go on across epochs."""
     compiled = {"steps_per_execution": steps_per_execution}
-    model = make_model(optimizer=OPTIMIZERS["sgd"](), compiled=compiled)
+    model = make_model(optimizer=OPTIMIZERS["sgd"](), compiled=compiled, initial="random")
     reference = Reference(model, OPTIMIZERS["sgd"](), True)
     data = x, y = make_data(8 * 6 + 4)
     history = fit(model, data, AlternatingSparseTraining(3, "static", interval=3))
@@ -309,7 +309,7 @@ def test_a_fit_equals_algorithm_1_and_logs_its_corrections(steps_per_execution):
 def test_half_precision_trains_and_corrects():
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        model = make_model()
+        model = make_model(initial="random")
     finally:
         keras.config.set_dtype_policy("float32")
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)

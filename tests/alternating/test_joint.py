@@ -35,7 +35,10 @@ def test_a_step_goes_by_the_mean_of_the_sub_nets_gradients(scaled):
     optimizer = keras.optimizers.SGD(0.5)
     if scaled:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=8.0)
-    model, reference = make_model(optimizer=optimizer), make_model()
+    model, reference = (
+        make_model(optimizer=one, initial="random")
+        for one in (optimizer, keras.optimizers.SGD(0.5))
+    )
     reference.set_weights(model.get_weights())
     data = x, y = make_data(8)
     before = [variable.numpy() for variable in model.trainable_variables]
@@ -59,7 +62,7 @@ def test_losses_of_layers_count_once_for_each_sub_net():
             keras.layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.1)),
         ]
     )
-    models = [sparsify(plain, sparsity=[0.25, 0.5, 0.75]) for _ in range(2)]
+    models = [sparsify(plain, sparsity=[0.25, 0.5, 0.75], initial="random") for _ in range(2)]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     for model in models:
         model.compile(keras.optimizers.SGD(0.5), loss)

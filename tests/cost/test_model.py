@@ -267,7 +267,7 @@ def test_sub_nets_trained_in_turn_cost_their_mean():
     model = keras.Sequential(
         [keras.Input((4,)), layers.Dense(4, name="hidden"), layers.Dense(2, name="head")]
     )
-    cost = profile(sparsify(model, [0.25, 0.75]))
+    cost = profile(sparsify(model, [0.25, 0.75], initial="random"))
     assert cost.densities() == {"hidden/kernel": 0.5}
     ledger = Ledger(cost)
     ledger.book_training(samples=6, frozen=0)

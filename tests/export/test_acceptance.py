@@ -104,7 +104,7 @@ def test_subnets_are_rewritten_each(path):
     x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(32, 1)(x)))
     x = layers.GlobalAveragePooling2D(keepdims=True)(x)
     plain = keras.Model(image, layers.Flatten()(layers.Conv2D(10, 1, name="logits")(x)))
-    model = sparsify(plain, sparsity=[0.8, 0.9], dense=("first", "last"))
+    model = sparsify(plain, sparsity=[0.8, 0.9], dense=("first", "last"), initial="random")
     report = export_tflite(model, path, "float16", mobile=True)
     assert report.signatures == tuple(model.subnets) and report.runs_sparse
     assert [graph.sparse_on_arm64 for graph in inspect_tflite(path).graphs] == [True, True]
@@ -148,7 +148,9 @@ def test_a_file_without_sparse_weights_is_reported_in_one_line(path, sparse):
 
 def test_every_signature_is_run_before_a_file_gets_its_name(path, monkeypatch):
     image = layers.Input((8,), name="x")
-    model = sparsify(keras.Model(image, layers.Dense(32)(image)), [0.6, 0.9], dense=())
+    model = sparsify(
+        keras.Model(image, layers.Dense(32)(image)), [0.6, 0.9], dense=(), initial="random"
+    )
     seen = []
 
     def check(file, inputs, expected, tolerance, signature, runtime):

@@ -128,7 +128,7 @@ def test_each_sub_net_is_made_dense_once(path, monkeypatch, sparsity, options):
     x = layers.Conv2D(16, 3, 2, "same", activation="relu")(image)
     x = layers.Conv2D(32, 1, activation="relu", name="mix")(x)
     plain = keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
-    model, made = sparsify(plain, sparsity=sparsity), []
+    model, made = sparsify(plain, sparsity=sparsity, initial="random"), []
 
     def count(model, subnet=None):
         made.append(subnet)
@@ -353,7 +353,7 @@ def test_zeros_are_reported_of_masked_kernels_and_of_the_whole_model(path, spars
     inputs = keras.Input((8,))
     hidden = keras.layers.Dense(20, name="dense_one")(keras.layers.Dense(40, name="masked")(inputs))
     plain = keras.Model(inputs, keras.layers.Dense(2)(hidden))
-    model = sparsify(plain, sparsity, dense=["dense_one", "last"])
+    model = sparsify(plain, sparsity, dense=["dense_one", "last"], initial="random")
     report = export_tflite(model, path)
     every = 8 * 40 + 40 + 40 * 20 + 20 + 20 * 2 + 2
     targets = sparsity if isinstance(sparsity, list) else [sparsity]

@@ -204,7 +204,7 @@ def test_webassembly_refuses_what_does_not_fit(path, tmp_path, runtime):
 
 def check_signatures(folder):
     model = keras.Sequential([layers.Input((8,), name="x"), layers.Dense(6), layers.Dense(4)])
-    model = spfde_keras.sparsify(model, [0.25, 0.75], dense=())
+    model = spfde_keras.sparsify(model, [0.25, 0.75], dense=(), initial="random")
     export_tflite(model, folder / "subnets.tflite", sparse=False)
     inputs = {"x": np.random.default_rng(0).normal(size=(3, 8))}
     found = []

@@ -128,7 +128,7 @@ def test_accuracy_needs_a_label_for_each_sample(path):
 def subnets():
     # subnet_0 multiplies by [[1, 0, 2], [0, 1, 2]], subnet_50 by [[1, 0, 0], [0, 1, 0]].
     plain = keras.Sequential([layers.Input((2,)), layers.Dense(3, use_bias=False)])
-    model = sparsify(plain, sparsity=[0, 0.5], dense=())
+    model = sparsify(plain, sparsity=[0, 0.5], dense=(), initial="random")
     kernel = np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 2.0]])
     find_masks(model)[0].write(kernel, np.array([np.ones((2, 3)), [[1, 0, 0], [0, 1, 0]]], bool))
     return model

@@ -262,7 +262,7 @@ def attentive(sparsity=0.8):
     x = layers.Conv1D(16, 3, padding="causal", dilation_rate=2, name="conv")(x)
     x = layers.GlobalAveragePooling1D()(x)
     model = keras.Model(inputs, layers.Dense(3, name="last")(x))
-    return spfde_keras.sparsify(model, sparsity, dense=["last"])
+    return spfde_keras.sparsify(model, sparsity, dense=["last"], initial="random")
 
 
 def choices(model):

@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
     """Files with sub-nets, not densest first, and with one signature."""
     folder = tmp_path_factory.mktemp("files")
     plain = keras.Sequential([layers.Input((8,)), layers.Dense(16), layers.Dense(2)])
-    model = sparsify(plain, sparsity=[0.875, 0.05, 0.5])
+    model = sparsify(plain, sparsity=[0.875, 0.05, 0.5], initial="random")
     export_tflite(model, folder / "subnets.tflite")
     export_tflite(densify(model), folder / "single.tflite")
     (folder / "text.tflite").write_text("text")

@@ -317,7 +317,7 @@ def test_zeros_stay_zero():
 
 
 def test_masks_are_folded_and_subnets_are_the_active_one():
-    model = sparsify(fill(net(first=same_stem)()), sparsity=[0.7, 0.9])
+    model = sparsify(fill(net(first=same_stem)()), sparsity=[0.7, 0.9], initial="random")
     x = images(model)["input_0"]
     outputs = []
     for index in range(2):
