@@ -275,9 +275,10 @@ def profile(
 
 def _multiplies(weight: keras.Variable, masked: set[int]) -> bool:
     """Whether a weight is a matrix that inputs are multiplied with, as far as one can tell."""
-    table = weight.name.endswith(("embeddings", "bias"))
+    # Scales and offsets may have several axes: those of normalizations with a set for each sub-net.
+    added = weight.name.endswith(("embeddings", "bias", "gamma", "beta"))
     matrix = len(weight.shape) > 1 and (weight.trainable or weight.name.endswith("kernel"))
-    return id(weight) in masked or (matrix and not table)
+    return id(weight) in masked or (matrix and not added)
 
 
 def _estimated(call: Call, weight: keras.Variable) -> "_Use":

@@ -275,6 +275,17 @@ def test_sub_nets_trained_in_turn_cost_their_mean():
     assert ledger.spent == 3 * each[0] + 3 * each[1] == 6 * 2 * (16 + 16 + 8)
 
 
+def test_normalizations_cost_nothing_with_one_set_or_several():
+    inputs = keras.Input((4, 4))
+    x = layers.BatchNormalization()(layers.Dense(4, name="hidden")(inputs))
+    x = layers.LayerNormalization(axis=[1, 2])(x)
+    model = keras.Model(inputs, layers.Dense(2, name="head")(x))
+    dense = profile(model).training()
+    for sparsity in (0.5, [0.25, 0.75]):
+        cost = profile(sparsify(model, sparsity))
+        assert not cost.uncounted and cost.training({}) == dense == 2 * 4 * (16 + 16 + 3 * 8)
+
+
 @pytest.fixture(scope="module")
 def resnet50():
     model = models.build("resnet50", (224, 224, 3), 1000)
