@@ -118,7 +118,8 @@ def train_step(
 def alternating(dense: keras.Model, options: Options) -> keras.Model:
     """A model that trains three sub-nets in turn and corrects their gradients."""
     shares = [1 - (1 - options.sparsity) / part for part in (1, 2, 5)]
-    model = spfde_keras.sparsify(dense, shares, dense=models.dense_layers(options.model))
+    left_dense = models.dense_layers(options.model)
+    model = spfde_keras.sparsify(dense, shares, dense=left_dense, initial="random")
     model.attach(alternation=Alternation(model))
     return model
 

@@ -163,6 +163,12 @@ EXAMPLES = {
     "must leave an interval in which": lambda _: fit(SpFDE(interval=9, freeze=0.1)),
     "never change": lambda _: fit(SpFDE(interval=9)),
     "starts from a dense model": lambda _: fit(SpFDE(updater="magnitude")),
+    "start at zero": lambda _: fit(AlternatingSparseTraining(interval=1), sparse(0.9)),
+    "Masks keep more than their final density": lambda _: sparse([0.5, 0.75]).fit(X, Y, verbose=0),
+    "must train for 2 intervals": lambda _: fit(
+        SpFDE(updater="magnitude", freeze=spfde_keras.Freezing(None, "periodic")),
+        sparse(initial="dense"),
+    ),
     "callback trains one sub-net": lambda _: fit(SpFDE(), sparse([0.5, 0.75])),
     "must know the number of steps in an epoch": lambda _: sparse([0.5, 0.75]).fit(
         tf.data.Dataset.from_generator(
