@@ -130,7 +130,7 @@ class TrainingPlan:
             return FreezePlan(plan.frozen + first, self.model.blocks)
 
         # What falls until its block freezes takes a step in between, at least.
-        trained = 2 if self.updater is not None and self.updater.follows_block else 1
+        trained = 2 if self.updater is not None and self.updater.follows_block else 0
         solved = freezing.plan(
             lambda plan: float(self.flops(whole(plan)).sum()),
             self.model.block_sizes[first:],

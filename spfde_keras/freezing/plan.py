@@ -220,7 +220,7 @@ class Freezing(Configurable):
         block_sizes: Sequence[int],
         epochs: int,
         interval: int,
-        trained: int = 1,
+        trained: int = 0,
     ) -> FreezePlan:
         """Returns the plan that freezes as late, and then as little, as the reduction allows.
 
@@ -229,7 +229,8 @@ class Freezing(Configurable):
             block_sizes: ints, the number of kernels in each block, front to back.
             epochs: int, length of training.
             interval: int, epochs between mask updates.
-            trained: int, intervals in which each block trains before any is frozen.
+            trained: int, intervals in which all blocks train at least, so that densities can
+                fall.
 
         Returns:
             A `FreezePlan`.

@@ -125,7 +125,7 @@ def test_a_dense_model_is_the_one_sub_net(tmp_path, no_export):
 
 
 def test_every_sub_net_is_evaluated_by_itself(tmp_path, capsys):
-    options = {"method": "ast", "sparsity": "0.6,0.8,0.95", "freeze_reduction": 0.1}
+    options = {"method": "ast", "sparsity": "0.6,0.8,0.95", "freeze_reduction": 0.05}
     options |= {"model": "small_cnn"}
     flags = SHORT | options | {"output_dir": tmp_path}
     assert train.main([f"--{name}={value}" for name, value in flags.items()]) == 0
