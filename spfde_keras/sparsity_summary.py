@@ -37,7 +37,7 @@ def summary(model: keras.Model, print_fn: Callable[[str], object] = print) -> No
     of all weights of the model masks drop 0.539
     dense: head, classifier (last layer)
     zeros skipped: not known before the model has run
-    >>> summary(sparsify(mlp, sparsity=[0.5, 0.75]))
+    >>> summary(sparsify(mlp, sparsity=[0.5, 0.75], initial="random"))
     kernel         shape  scheme          sub-net    target  sparsity  kept  overlap  dead outputs
     hidden/kernel  8x16   Unstructured()  subnet_50  0.500   0.500     64             0
                           Unstructured()  subnet_75  0.750   0.750     32    1.000    2
@@ -106,7 +106,7 @@ def subnet_sparsities(model: keras.Model) -> list[float]:
     Example:
 
     >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16), keras.layers.Dense(2)])
-    >>> subnet_sparsities(sparsify(mlp, sparsity=[0.5, 0.75]))
+    >>> subnet_sparsities(sparsify(mlp, sparsity=[0.5, 0.75], initial="random"))
     [0.5, 0.75]
     """
     return _sparsities(_kept(find_masks(model))).tolist()
@@ -186,7 +186,7 @@ def mask_overlap(model: keras.Model) -> dict[str, float]:
     Example:
 
     >>> mlp = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16), keras.layers.Dense(2)])
-    >>> mask_overlap(sparsify(mlp, sparsity=[0.5, 0.75]))
+    >>> mask_overlap(sparsify(mlp, sparsity=[0.5, 0.75], initial="random"))
     {'subnet_75/subnet_50': 1.0}
 
     Source: AST (Yang et al., NeurIPS 2022), whose sub-nets share weights.
