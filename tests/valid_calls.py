@@ -187,7 +187,7 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
                 "scheme": ("unstructured", either(nothing, among([None]))),
                 "distribution": ("uniform", among({})),
                 "dense": (("last",), either(empty, callable)),
-                "initial": ("random", never),
+                "initial": ("random", nothing),
                 "seed": SEED,
                 "strict": (False, true_or_false),
             },

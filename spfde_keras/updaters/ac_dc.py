@@ -11,6 +11,7 @@ class ACDC(Updater):
 
     After a dense start, phases in which only the largest weights are kept alternate with phases in
     which all train; masked weights come back at zero. Phases change at the updates that follow.
+    Times are fractions of training, or, for a kernel whose block freezes, of the time until then.
 
     Args:
         warm_up: float in [0, 1), fraction of training before the first sparse phase.
@@ -30,6 +31,7 @@ class ACDC(Updater):
     """
 
     initial = "dense"
+    follows_block = True
 
     def __init__(self, warm_up: float = 0.1, phase: float = 0.05, stop: float = 0.85):
         self.stop = checks.number("stop", stop, above=0, most=1)
