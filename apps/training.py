@@ -191,7 +191,7 @@ def _found(run: Run) -> dict:
         dataset,
         functools.partial(_as_trained, config, dataset),
     )
-    planned = run.training.planned_cost(run.sieve.active, config.batch_size)
+    planned = run.training.planned_cost(batch_size=config.batch_size)
     _draw(run, new / "training.png", [subnet["test_accuracy"] for subnet in subnets], planned)
     last = run.recorder.rows[-1]
     costs = profile(model)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -22,6 +23,7 @@ from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.randomness import generator
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
+from spfde_keras.sieve.planned import planned_samples
 from spfde_keras.sieve.suitable import check_model
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, target_sparsities
 from spfde_keras.standstill import warn_of_standstill
@@ -277,22 +279,31 @@ class SparseTraining(keras.callbacks.Callback):
         """FLOPs that dense training on all data takes in as many epochs."""
         return self._ledger.dense
 
-    def planned_cost(self, samples: int, batch_size: int) -> PlanCost:
+    def planned_cost(
+        self, samples: float | Sequence[float] | None = None, batch_size: int = 64
+    ) -> PlanCost:
         """Returns the FLOPs and memory planned for each epoch, before or after training.
 
         Args:
-            samples: int, samples per epoch.
+            samples: samples per epoch, a number or one for each epoch; None for what the sieve
+                leaves in each.
             batch_size: int.
 
         Returns:
             A `PlanCost`.
+
+        Raises:
+            ValueError: if there are neither `samples` nor a sieve.
         """
+        if samples is None and self.sieve is None:
+            checks.refuse("samples", "given where no sieve says how many there are", samples)
+        samples = self._sieved() if samples is None else samples
         return self._training_plan(samples, batch_size).cost(self._freezer.plan)
 
     def _boundary(self, done: int) -> None:
         timeline = self.timeline
         t = timeline.fraction(done)
-        if self.sieve is not None and timeline.data_changes(done):
+        if self.sieve is not None and timeline.data_changes(done, self.sieve.policy):
             self.sieve.update(done, t)
             queue = self.sieve.queue
             self.model.replicas.check_same(lambda: {"The queue of the sieve": queue.numpy()})
@@ -388,7 +399,7 @@ class SparseTraining(keras.callbacks.Callback):
         # Front blocks that the user has frozen save nothing more, and take no turn of their own.
         trained = [any(layer.trainable_variables for layer in block) for block in blocks]
         first = trained.index(True) if any(trained) else 0
-        flops = self._training_plan(samples=1, batch_size=1).flops
+        flops = self._training_plan(self._sieved(), batch_size=1).flops
         plan = self.freezing.plan(
             lambda epoch, frozen: flops(epoch, first + frozen),
             self._ledger.costs.block_sizes[first:],
@@ -397,7 +408,13 @@ class SparseTraining(keras.callbacks.Callback):
         )
         return FreezePlan(plan.frozen + first, len(blocks))
 
-    def _training_plan(self, samples: int, batch_size: int) -> TrainingPlan:
+    def _sieved(self) -> float | list[int]:
+        """The samples of each epoch, as far as they are known: 1 stands for all."""
+        if self.sieve is None:
+            return 1
+        return planned_samples(self.sieve, self.timeline, self.most_steps)
+
+    def _training_plan(self, samples: float | Sequence[float], batch_size: int) -> TrainingPlan:
         subnets = [mask.subnets for mask in self._masks]
         return TrainingPlan(
             self._ledger.costs,

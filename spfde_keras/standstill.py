@@ -2,8 +2,8 @@
 
 import warnings
 
-from spfde_keras.schedules import reached
 from spfde_keras.sieve.data_sieve import DataSieve
+from spfde_keras.sieve.policies import SievePolicy
 from spfde_keras.timeline import Timeline
 from spfde_keras.updaters import Moment, Updater
 
@@ -25,10 +25,19 @@ def warn_of_standstill(
     # With `data_stop=0` nothing is to be exchanged.
     exchanged = sieve is not None and sieve.queue.shape != (0,) and timeline.data_stop != 0
     if sieve is not None and exchanged and not _data_changes(timeline, sieve):
-        own, of_masks = timeline.data_stop, f"the updater's `stop`, {timeline.masks_stop:g}"
-        stop = of_masks if own is None else f"`data_stop`, {own:g}"
-        begin = f", from {sieve.policy.begin:g} of training on" if sieve.policy.begin else ""
-        _warn("The samples in training", timeline, stop + begin)
+        _warn("The samples in training", timeline, _limits_of_data(timeline, sieve.policy))
+
+
+def _limits_of_data(timeline: Timeline, policy: SievePolicy) -> str:
+    """When samples may be exchanged, in words that follow "before"."""
+    stop = timeline.data_rests(policy)
+    if stop == 1:
+        until = "the end"
+    elif timeline.data_stop is None:
+        until = f"the updater's `stop`, {stop:g}"
+    else:
+        until = f"`data_stop`, {stop:g}"
+    return until + (f", from {policy.begin:g} of training on" if policy.begin else "")
 
 
 def _warn(what: str, timeline: Timeline, stop: str) -> None:
@@ -55,7 +64,4 @@ def _masks_change(timeline: Timeline, updater: Updater) -> bool:
 
 
 def _data_changes(timeline: Timeline, sieve: DataSieve) -> bool:
-    return any(
-        timeline.data_changes(done) and reached(timeline.fraction(done), sieve.policy.begin)
-        for done in timeline.boundaries
-    )
+    return any(timeline.data_changes(done, sieve.policy) for done in timeline.boundaries)

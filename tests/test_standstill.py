@@ -51,6 +51,8 @@ def test_a_stop_before_the_first_update_leaves_none():
     assert line.startswith("The samples") and "before the updater's `stop`, 0.75; " in line
     (line,) = said(4, 1, SET(), data_stop=0.5, policy=OneTime(at=0.6))
     assert line.endswith("comes before `data_stop`, 0.5, from 0.6 of training on.")
+    (line,) = said(10, 4, SET(), policy=OneTime(at=0.9))
+    assert "comes before the end, from 0.9 of training on; a shorter" in line
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,7 @@ def test_a_stop_before_the_first_update_leaves_none():
         (None, None, "one_time"),
         (SET(), 0.0, "circular"),
         (SET(), 0.5, OneTime(at=0.5)),
+        (SET(stop=0.3), None, OneTime(at=0.75)),
     ],
 )
 def test_what_changes_or_is_not_to_is_no_line(updater, data_stop, policy):

@@ -47,7 +47,7 @@ class TrainingPlan:
         updater: an `Updater`, or None: densities stay as they are.
         epochs: int, length of training.
         interval: int, epochs between mask updates.
-        samples: float, number of samples trained on per epoch.
+        samples: float, number of samples trained on per epoch, or a list of one for each epoch.
         batch_size: int.
         passes: int, how many of the sub-nets each step trains.
 
@@ -68,7 +68,7 @@ class TrainingPlan:
     updater: Updater | None
     epochs: int
     interval: int
-    samples: float
+    samples: float | Sequence[float]
     batch_size: int = 64
     passes: int = 1
 
@@ -82,7 +82,15 @@ class TrainingPlan:
         checks.optional(checks.instance, "updater", self.updater, Updater, "None or an Updater")
         for name in ("epochs", "interval", "batch_size", "passes"):
             checks.whole(name, getattr(self, name))
-        checks.number("samples", self.samples, least=0)
+        self._check_samples()
+
+    def _check_samples(self) -> None:
+        if np.ndim(self.samples) == 0:
+            checks.number("samples", self.samples, least=0)
+            return
+        rule = f"a number, or a list of one for each of {self.epochs} epochs"
+        if len(checks.each(checks.number, "samples", self.samples, rule, least=0)) != self.epochs:
+            checks.refuse("samples", rule, self.samples)
 
     def flops(self, epoch: int, frozen: int) -> float:
         """Returns FLOPs of training one epoch with `frozen` front blocks, mask updates left out.
@@ -92,7 +100,10 @@ class TrainingPlan:
         costs = [
             self.model.training(densities, frozen) for densities in self._densities(epoch, frozen)
         ]
-        return self.samples * self.passes * float(np.mean(costs))
+        return self._trained_on(epoch) * self.passes * float(np.mean(costs))
+
+    def _trained_on(self, epoch: int) -> float:
+        return float(np.broadcast_to(self.samples, self.epochs)[epoch])
 
     def memory(self, epoch: int, frozen: int) -> float:
         """Returns bytes needed in one epoch with `frozen` front blocks.
