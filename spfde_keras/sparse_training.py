@@ -362,12 +362,12 @@ class SparseTraining(keras.callbacks.Callback):
     def _gradients(
         self, masks: list[Mask], subnet: int, event: int, kind: str
     ) -> dict[str, np.ndarray]:
-        """The gradients an updater asks for, of one sub-net, on the last training batch."""
+        """The gradients an updater asks for, of one sub-net, on the last full batch."""
         monitor = self.model.monitor
         gradients = kernel_gradients(
             self.model, monitor.last_batch.read, masks, kind == "dense", subnet
         )
-        samples = monitor.last_total(self.model.replicas)
+        samples = monitor.last_batch.samples
         frozen = self._freezer.frozen(event - 1)
         densities = {mask.kernel_path: mask.subnets[subnet].density for mask in self._masks}
         self._ledger.book_gradient(kind, samples, frozen, densities)
