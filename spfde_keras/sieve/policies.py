@@ -86,7 +86,10 @@ class Circular(SievePolicy):
 
     Args:
         exchange: float in (0, 1], the share of the removed samples that returns at an update
-            (rounded up). 1, as in the paper, exchanges them all.
+            (rounded up). 1 exchanges them all, in the paper's words: of N samples p % are
+            removed, and at each update p % of N join the tail and as many leave from the head.
+            Which were removed first then does not matter; it does with less than 1, when a
+            sample stays out for about 1 / `exchange` updates.
 
     Raises:
         ValueError: if `exchange` is out of range.
