@@ -26,7 +26,7 @@ from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.planned import planned_samples
 from spfde_keras.sieve.suitable import check_model
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, target_sparsities
-from spfde_keras.standstill import warn_of_standstill
+from spfde_keras.standstill import warn_of_few_visits, warn_of_standstill
 from spfde_keras.timeline import Timeline, usual_interval
 from spfde_keras.training import Monitor, SparseModel
 from spfde_keras.updaters import Moment, carry_out
@@ -198,6 +198,8 @@ class SparseTraining(keras.callbacks.Callback):
                 f"Received: {of_fit} and {self.epochs}"
             )
         warn_of_standstill(self.timeline, self.updater if self._masks else None, self.sieve)
+        if self.sieve is not None and self._interval is not None:
+            warn_of_few_visits(self.timeline, self.sieve)
         self._attach()
         # A step compiled before, by another `fit`, knows nothing of them.
         compat.forget_train_function(self.model)
