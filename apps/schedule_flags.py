@@ -1,6 +1,9 @@
 """Schedules as flags have them: a number, or numbers and the times at which they change."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spfde_keras.schedules import Schedule
 
 _RULE = (
     "a number, or numbers and the increasing shares of training from which all but the first "
@@ -35,6 +38,18 @@ def parse(name: str, given: Any) -> tuple[list[float], list[float]]:
     if not fits or not all(0 <= number <= 1 for number in [*first, *later]):
         raise ValueError(f"`{name}` must be {_RULE}. Received: {given}")
     return parsed
+
+
+def schedule(name: str, given: Any) -> "Schedule":
+    """Returns the schedule that a flag has.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    from spfde_keras.schedules import Constant, Step  # with TensorFlow
+
+    values, times = parse(name, given)
+    return Step(values, times) if times else Constant(values[0])
 
 
 def _numbers(text: str) -> list[float]:

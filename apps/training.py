@@ -20,7 +20,6 @@ from spfde_keras import (
     SparseModel,
     SpFDE,
     export_tflite,
-    schedules,
     sparsify,
     updaters,
     wrap,
@@ -294,7 +293,7 @@ def _updater(config: RunConfig) -> updaters.Updater:
     for flag, argument in config.updater_arguments.items():
         value = getattr(config, flag)
         if value is not None:
-            given[argument] = _schedule(flag, value) if flag in SCHEDULES else value
+            given[argument] = schedule_flags.schedule(flag, value) if flag in SCHEDULES else value
     with called(**{argument: flag for flag, argument in config.updater_arguments.items()}):
         return type(updaters.get(config.updater))(**given)
 
@@ -302,11 +301,6 @@ def _updater(config: RunConfig) -> updaters.Updater:
 def _policy(config: RunConfig) -> policies.SievePolicy:
     given = {} if config.exchange is None else {"exchange": config.exchange}
     return type(policies.get(config.sieve_policy))(**given)
-
-
-def _schedule(name: str, given: str) -> schedules.Schedule:
-    values, times = schedule_flags.parse(name, given)
-    return schedules.Step(values, times) if times else schedules.Constant(values[0])
 
 
 class _Freezing(Freezing):
