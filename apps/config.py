@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Collection, Iterator, Mapping
 
-from . import families, models
+from . import families, models, schedule_flags
 from .program import Options, option, text
 
 # Methods that can train several sub-nets in one run.
@@ -14,6 +14,17 @@ ALTERNATING = ("ast", "joint")
 def methods() -> list[str]:
     """Returns the methods there are: no masks, each updater by name, several sub-nets."""
     return ["dense", *families.names("updaters"), *ALTERNATING]
+
+
+MASK_FLAGS = {
+    "lam": ("lam",),
+    "bound": ("bound",),
+    "mutation": ("mutation", "fraction"),
+    "stop": ("stop",),
+}
+"""Flags about masks, and what updaters call them."""
+
+SCHEDULES = ("bound", "mutation")
 
 
 # A resumed run may differ from the one before in these only.
@@ -88,6 +99,30 @@ class RunConfig(Options):
         "epochs between two updates of masks and samples; if unset it follows the epochs: 5 of 160",
         least=1,
     )
+    initial: str | None = option(
+        None,
+        "masks to start from, by the weights' size or at random; if unset as the method has it",
+        choices=("random", "magnitude", "dense"),
+    )
+    mutation: str | None = option(
+        None,
+        "share of kept weights exchanged at an update: a number, or one that changes, as "
+        "0.2,0.1,0@0.5625,0.75 from these shares of training on; as the method has it if unset",
+    )
+    bound: str | None = option(
+        None,
+        "mest_ems: density added between updates, as `mutation`; if unset "
+        "0.05,0.025,0@0.5625,0.75 (MEST's script; its README has 0.02,0.01,0)",
+    )
+    lam: float | None = option(
+        None, "mest_em, mest_ems: weight of the gradient in importance; 0.01 if unset", least=0
+    )
+    stop: float | None = option(
+        None,
+        "share of training after which masks rest; as the method has it if unset",
+        above=0,
+        most=1,
+    )
     initial_density: float = option(
         0.5, "ast and joint: share of weights trained with at first", above=0, most=1
     )
@@ -108,11 +143,24 @@ class RunConfig(Options):
     freeze_scheme: str = option(
         "single_shot", "when blocks freeze", choices=lambda: families.names("freezing.schemes")
     )
+    freeze_blocks: tuple[str, ...] | None = option(
+        None,
+        "layer names or regular expressions with commas, one for each block from front to back; "
+        "the model's own blocks if unset",
+        several=str,
+    )
     sieve_fraction: float = option(
         0.2, "share of the samples set aside at a time; 0 uses all", least=0, below=1, topic="sieve"
     )
     sieve_policy: str = option(
         "circular", "do samples come back?", choices=lambda: families.names("sieve.policies")
+    )
+    exchange: float | None = option(
+        None,
+        "circular: share of the samples set aside that return at an update; 1, all of them, if "
+        "unset",
+        above=0,
+        most=1,
     )
     data_stop: float | None = option(
         None,
@@ -123,12 +171,19 @@ class RunConfig(Options):
     epochs: int = option(60, "epochs", least=1, topic="training")
     batch_size: int = option(32, "samples in a batch", least=1)
     learning_rate: float = option(0.1, "rate of SGD with momentum 0.9, at its highest", above=0)
+    nesterov: bool = option(False, "Nesterov's momentum")
     warmup_epochs: int | None = option(
         None, "epochs of linear warm-up, before the cosine; epochs // 20 if unset", least=0
     )
     weight_decay: float = option(
         1e-3,
         "decoupled: 10x the L2 penalty of equal strength under momentum 0.9",
+        least=0,
+    )
+    coupled_weight_decay: float = option(
+        0.0,
+        "L2 penalty of kernels, a part of the gradient as in the papers' SGD: 1e-4 there, with "
+        "--weight_decay=0",
         least=0,
     )
     label_smoothing: float = option(
@@ -156,6 +211,10 @@ class RunConfig(Options):
                     f"`{name}` must be one value with method {self.method}; several are for "
                     f"{' and '.join(ALTERNATING)}. Received: {text(values)}"
                 )
+        for name in SCHEDULES:
+            if (given := getattr(self, name)) is not None:
+                schedule_flags.parse(name, given)
+                object.__setattr__(self, name, str(given))
         if not self.dataset or any(part in ("", "..") for part in self.dataset.split("/")):
             raise ValueError(
                 "`dataset` must be the name of a data set, which is part of that of the output "
@@ -184,18 +243,39 @@ class RunConfig(Options):
         if self.method != "ast":
             yield "gradient_correction", method
         if self.method == "dense":
-            yield from ((name, method) for name in ("sparsity", "scheme", "distribution"))
+            of_masks = ("sparsity", "scheme", "distribution", "initial")
+            yield from ((name, method) for name in of_masks)
+        yield from ((name, method) for name in MASK_FLAGS if name not in self.updater_arguments)
         if not self.freezes:
-            yield from (
-                (name, "--freeze_reduction=0") for name in ("freeze_share", "freeze_scheme")
-            )
+            of_freezing = ("freeze_share", "freeze_scheme", "freeze_blocks")
+            yield from ((name, "--freeze_reduction=0") for name in of_freezing)
         if self.sieve_fraction == 0:
-            yield "sieve_policy", "--sieve_fraction=0"
-            yield "data_stop", "--sieve_fraction=0"
+            of_sieve = ("sieve_policy", "data_stop", "exchange")
+            yield from ((name, "--sieve_fraction=0") for name in of_sieve)
+        if "exchange" not in families.parameters("sieve.policies", self.sieve_policy):
+            yield "exchange", f"--sieve_policy={self.sieve_policy}"
         if self.method == "dense" and not self.freezes and self.sieve_fraction == 0:
             yield "interval", f"{method}, --freeze_reduction=0 and --sieve_fraction=0"
         if self.dataset == "digits":
             yield "data_dir", "--dataset=digits"
+
+    @property
+    def updater(self) -> str:
+        """The name of the updater: a dense model has no masks, and nothing to update."""
+        if self.method in ALTERNATING:
+            return "prune_and_regrow"
+        return "static" if self.method == "dense" else self.method
+
+    @property
+    def updater_arguments(self) -> dict[str, str]:
+        """The flags about masks that the updater knows, each with what it calls them."""
+        known = families.parameters("updaters", self.updater)
+        return {
+            flag: argument
+            for flag, arguments in MASK_FLAGS.items()
+            for argument in arguments
+            if argument in known
+        }
 
     @property
     def freezes(self) -> bool:

@@ -33,6 +33,10 @@ class Options(program.Options):
     sparsities: tuple[float, ...] = program.option(
         (0.9, 0.95, 0.98), "sparsities to compare", several=float, least=0, below=1
     )
+    bound: str | None = program.option(
+        None,
+        "soft bound of SpFDE and EM&S, as of `spfde train`; if unset 0.05,0.025,0@0.5625,0.75",
+    )
     json: str | None = program.option(None, "file to write the table to", written=True)
 
 

@@ -12,16 +12,16 @@ from spfde_keras.sparsify import sparsify
 from spfde_keras.timeline import usual_interval
 from spfde_keras.updaters import MESTEM, MESTEMS, SET, RigL
 
-from . import models
+from . import models, schedule_flags
 
 _SPFDE = (0.15, 0.2, 0.25)
 _BOUNDARIES = (90 / 160, 120 / 160)
-_SCRIPT_BOUND, _README_BOUND = (0.05, 0.025, 0.0), (0.02, 0.01, 0.0)
+_README_BOUND = (0.02, 0.01, 0.0)
 
 _PLAN_RULES = (
     "EM&S: a soft bound of +2/+1/+0 % density, switching at 90/160 and 120/160 of training "
-    "(MEST's README); `spfde train`, and SpFDE, have +5/+2.5/+0 % (MEST's script). A bound "
-    "is at most the density itself.",
+    "(MEST's README); EM&S of train, and SpFDE, have that of `--bound`, by default +5/+2.5/+0 % "
+    "(MEST's script). A bound is at most the density itself.",
     "SpFDE x+y: freezing saves x % of the training FLOPs of the same run without freezing "
     "(single shot, at most 2/3 of the kernels), data sieving leaves y % of the samples out of "
     "every epoch. A kernel in a frozen block has its final density.",
@@ -42,6 +42,7 @@ def costs(
     batch_size: int = 64,
     interval: int | None = None,
     sparsities: Sequence[float] = (0.9, 0.95, 0.98),
+    bound: str | float | None = None,
 ) -> dict:
     """Returns what training a model costs with each method, without training it.
 
@@ -57,6 +58,8 @@ def costs(
             in `SpFDE`.
         sparsities: floats in (0, 1), uniform over all kernels but those that
             `models.dense_layers` leaves dense.
+        bound: None, or the soft bound of SpFDE, and of EM&S beside that of MEST's README: a
+            number, or text as of `schedule_flags.parse`.
 
     Returns:
         A dictionary: "config" (the arguments), "left_dense" (names of layers), "rules" (strings),
@@ -80,6 +83,7 @@ def costs(
     config = {name: value for name, value in locals().items()}
     for name in ("epochs", "samples", "batch_size", "interval"):
         checks.whole(name, config[name])
+    ems = MESTEMS() if bound is None else MESTEMS(schedule_flags.schedule("bound", bound))
     rule = "a list of numbers in (0, 1)"
     sparsities = checks.each(checks.number, "sparsities", sparsities, rule, above=0, below=1)
 
@@ -94,7 +98,7 @@ def costs(
         least = TrainingPlan(cost, densities, SET(), **run).cost()
         rows += [
             _row(sparsity, method, plan, dense, least, note)
-            for method, plan, note in _plans(cost, densities, run)
+            for method, plan, note in _plans(cost, densities, run, ems)
         ]
     return {
         "config": config,
@@ -105,20 +109,19 @@ def costs(
 
 
 def _plans(
-    cost: ModelCost, densities: dict[str, float], run: dict
+    cost: ModelCost, densities: dict[str, float], run: dict, ems: MESTEMS
 ) -> Iterator[tuple[str, PlanCost | None, str]]:
     for method, updater in (
         ("static, SET", SET()),
         ("RigL", RigL()),
         ("MEST EM", MESTEM()),
         ("MEST EM&S", MESTEMS(Step(_README_BOUND, _BOUNDARIES))),
-        ("EM&S of train", MESTEMS(Step(_SCRIPT_BOUND, _BOUNDARIES))),
+        ("EM&S of train", ems),
     ):
         yield method, TrainingPlan(cost, densities, updater, **run).cost(), ""
-    updater = MESTEMS(Step(_SCRIPT_BOUND, _BOUNDARIES))
     for share in _SPFDE:
         sieved = run | {"samples": round(run["samples"] * (1 - share))}
-        plan = TrainingPlan(cost, densities, updater, **sieved)
+        plan = TrainingPlan(cost, densities, ems, **sieved)
         method = f"SpFDE {share:.0%}+{share:.0%}"
         try:
             freeze = plan.solve(Freezing(share))

@@ -29,11 +29,22 @@ from spfde_keras.cost.model import profile
 from spfde_keras.cost.plan import PlanCost
 from spfde_keras.export import ExportReport
 from spfde_keras.extras import extra
+from spfde_keras.sieve import policies
 from spfde_keras.sparse_training import SparseTraining
 from spfde_keras.sparsity_summary import mask_overlap, target_sparsities
 
-from . import datasets, evaluation, models, plots, progress, results, strategies
-from .config import ALTERNATING, RunConfig
+from . import (
+    datasets,
+    evaluation,
+    model_parts,
+    models,
+    plots,
+    progress,
+    results,
+    schedule_flags,
+    strategies,
+)
+from .config import ALTERNATING, SCHEDULES, RunConfig
 from .program import called
 from .progress import say
 from .provenance import provenance
@@ -105,13 +116,8 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
     )
     with replicas.strategy.scope():
         model = _model(config, dataset)
-    with called(fraction="sieve_fraction", policy="sieve_policy"):
-        sieve = DataSieve(
-            dataset.samples,
-            config.sieve_fraction,
-            config.sieve_policy,
-            seed=config.seed,
-        )
+    with called(fraction="sieve_fraction"):
+        sieve = DataSieve(dataset.samples, config.sieve_fraction, _policy(config), seed=config.seed)
     steps = sieve.steps(config.batch_size)
     with replicas.strategy.scope():
         model.compile(
@@ -126,14 +132,15 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
     measure = functools.partial(evaluation.now, model, curve)
     recorder = results.Recorder(folder.unfinished / "history.csv", measure, resume)
     # Made here, not by `fit`: when it is given the model, the callback checks it and plans the run.
-    callbacks = keras.callbacks.CallbackList(
-        [training, recorder, progress.EpochLines(recorder, config.epochs), resume],
-        add_history=True,
-        model=model,
-        epochs=config.epochs,
-        steps=steps,
-        verbose=2,
-    )
+    with called(blocks="freeze_blocks"):
+        callbacks = keras.callbacks.CallbackList(
+            [training, recorder, progress.EpochLines(recorder, config.epochs), resume],
+            add_history=True,
+            model=model,
+            epochs=config.epochs,
+            steps=steps,
+            verbose=2,
+        )
     folder.open()
     return Run(config, folder, dataset, model, sieve, training, recorder, callbacks, begun)
 
@@ -191,7 +198,7 @@ def _found(run: Run) -> dict:
         dataset,
         functools.partial(_as_trained, config, dataset),
     )
-    planned = run.training.planned_cost(run.sieve.active, config.batch_size)
+    planned = run.training.planned_cost(batch_size=config.batch_size)
     _draw(run, new / "training.png", [subnet["test_accuracy"] for subnet in subnets], planned)
     last = run.recorder.rows[-1]
     costs = profile(model)
@@ -259,6 +266,8 @@ def _export(model: SparseModel, path: pathlib.Path, samples: np.ndarray) -> Expo
 
 def _model(config: RunConfig, dataset: datasets.Dataset | Streamed) -> SparseModel:
     plain = models.build(config.model, dataset.input_shape, dataset.classes, config.width)
+    if config.coupled_weight_decay:
+        plain = model_parts.with_l2(plain, config.coupled_weight_decay)
     if config.method == "dense":
         return wrap(plain)
     return sparsify(
@@ -267,7 +276,7 @@ def _model(config: RunConfig, dataset: datasets.Dataset | Streamed) -> SparseMod
         scheme=_one_or_all(config.scheme),
         distribution=config.distribution,
         dense=models.dense_layers(config.model),
-        initial=_updater(config).initial,
+        initial=config.initial or _updater(config).initial,
         seed=config.seed,
     )
 
@@ -278,10 +287,20 @@ def _one_or_all(values: tuple | None) -> Any:
 
 
 def _updater(config: RunConfig) -> updaters.Updater:
+    given: dict[str, Any] = {}
     if config.method in ALTERNATING:
-        return updaters.PruneAndRegrow(config.initial_density)
-    # A dense model has no masks, and nothing to update.
-    return updaters.get("static" if config.method == "dense" else config.method)
+        given["initial_density"] = config.initial_density
+    for flag, argument in config.updater_arguments.items():
+        value = getattr(config, flag)
+        if value is not None:
+            given[argument] = schedule_flags.schedule(flag, value) if flag in SCHEDULES else value
+    with called(**{argument: flag for flag, argument in config.updater_arguments.items()}):
+        return type(updaters.get(config.updater))(**given)
+
+
+def _policy(config: RunConfig) -> policies.SievePolicy:
+    given = {} if config.exchange is None else {"exchange": config.exchange}
+    return type(policies.get(config.sieve_policy))(**given)
 
 
 class _Freezing(Freezing):
@@ -291,7 +310,8 @@ class _Freezing(Freezing):
 
     def __init__(self, config: RunConfig):
         reduction = "auto" if config.freeze_reduction is None else config.freeze_reduction
-        super().__init__(reduction, config.freeze_scheme)
+        blocks = config.freeze_blocks and list(config.freeze_blocks)
+        super().__init__(reduction, config.freeze_scheme, blocks)
         self.share = config.freeze_share or self.share
 
     def settings(
@@ -343,7 +363,12 @@ def optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
         decay_steps=config.epochs * steps - warmup,
         alpha=1.0 if config.freezes else 0.0,
     )
-    sgd = keras.optimizers.SGD(schedule, momentum=0.9, weight_decay=config.weight_decay or None)
+    sgd = keras.optimizers.SGD(
+        schedule,
+        momentum=0.9,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay or None,
+    )
     sgd.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     return sgd
 

@@ -28,7 +28,8 @@ class SpFDE(SparseTraining):
         epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.
         updater: an `Updater`, or its name, one of `spfde_keras.updaters.names()`.
         interval: int, epochs between updates of masks and data; None for one that follows the
-            length of training: 5 of 160 epochs, as in the paper.
+            length of training: 5 of 160 epochs, as in the paper. A sieve ranks samples by their
+            visits in an interval: below 3 epochs there is little to rank by.
         freeze: None, the share of training FLOPs that freezing is to save, or a `Freezing`; True
             for a share of 0.2, or as much as a short run allows.
         sieve: None, or the `DataSieve` whose batches are given to `fit`.

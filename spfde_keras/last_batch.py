@@ -1,40 +1,64 @@
-"""The last training batch, kept for gradients at a boundary."""
+"""The last full batch of an epoch, kept for gradients at a boundary."""
 
 from typing import Any
 
 import tensorflow as tf
 
-from spfde_keras.replicas import index_here, outside_scopes
+from spfde_keras.batches import batch_size
+from spfde_keras.replicas import in_common, index_here, outside_scopes
 
 
 class LastBatch:
-    """Keeps a batch of any structure that Keras takes: nested, sparse or ragged.
+    """Keeps the last full batch, of any structure that Keras takes: nested, sparse or ragged.
 
-    Each replica of this process keeps its own.
+    A batch smaller than the one kept, as an epoch's last may be, does not replace it: of a
+    single sample, batch normalization gives no gradients at all. Each replica of this process
+    keeps its part, all of them of the same batch.
 
     Example:
 
     >>> kept = LastBatch()
     >>> kept.assign(({"a": tf.ones((2, 3))}, {"label": tf.constant([1, 0])}))
+    >>> kept.assign(({"a": tf.ones((1, 3))}, {"label": tf.constant([0])}))
     >>> x, y = kept.read()
-    >>> x["a"].shape, y["label"].numpy().tolist()
-    (TensorShape([2, 3]), [1, 0])
+    >>> x["a"].shape, y["label"].numpy().tolist(), kept.samples
+    (TensorShape([2, 3]), [1, 0], 2)
     """
 
     def __init__(self) -> None:
         self._structure: Any = None
         self._variables: dict[int, list[tf.Variable]] = {}
+        self._samples: dict[int, tf.Variable] = {}
 
     def assign(self, batch: Any) -> None:
-        """Keeps `batch`; it may be called while a step is traced."""
+        """Keeps `batch`, unless a larger one is kept; may be called while a step is traced."""
         leaves = [leaf for leaf in tf.nest.flatten(batch) if leaf is not None]
         replica = index_here()
         if replica not in self._variables:
             self._structure = batch
             self._variables[replica] = outside_scopes(lambda: _variables(leaves))
-        components = [component for leaf in leaves for component in _components(leaf)]
-        for variable, component in zip(self._variables[replica], components, strict=True):
-            variable.assign(component)
+            self._samples[replica] = outside_scopes(_counter)
+        # Of the whole batch: all replicas must decide alike.
+        (samples,) = in_common([batch_size(batch)])
+        kept, variables = self._samples[replica], self._variables[replica]
+
+        def keep() -> tf.Tensor:
+            components = [component for leaf in leaves for component in _components(leaf)]
+            for variable, component in zip(variables, components, strict=True):
+                variable.assign(component)
+            return kept.assign(samples, read_value=True)
+
+        tf.cond(samples >= kept, keep, kept.read_value)
+
+    def start_epoch(self) -> None:
+        """Lets the next batch be kept, however small."""
+        for kept in self._samples.values():
+            kept.assign(0)
+
+    @property
+    def samples(self) -> int:
+        """The number of samples in the batch kept, over all replicas."""
+        return int(next(iter(self._samples.values())))
 
     def read(self) -> Any:
         """Returns the batch kept last, in its structure.
@@ -59,6 +83,11 @@ def _components(leaf: Any) -> list[tf.Tensor]:
 def _packed(leaf: Any, values: Any) -> Any:
     components = [next(values) for _ in _components(leaf)]
     return tf.nest.pack_sequence_as(leaf, components, expand_composites=True)
+
+
+def _counter() -> tf.Variable:
+    with tf.init_scope():
+        return tf.Variable(0, dtype=tf.int64, trainable=False)
 
 
 def _variables(leaves: list) -> list[tf.Variable]:

@@ -302,11 +302,14 @@ class Subnet:
         self.mask.change(changed, fresh)
         return fresh
 
-    def initialize(self, scores: np.ndarray, density: float) -> None:
-        """Keeps the best units by element `scores` (the kernel's shape) at `density`."""
+    def initialize(self, scores: np.ndarray, density: float, rng: np.random.Generator) -> None:
+        """Keeps the best units by element `scores` (the kernel's shape) at `density`.
+
+        Ties break by `rng`.
+        """
         shape = self.layout.canonical_shape
         unit_scores = self.scheme.scores(self.layout.to_canonical(scores))
-        units = self.scheme.select(unit_scores, self.count(density), shape)
+        units = self.scheme.select(unit_scores, self.count(density), shape, rng)
         self.replace(self.layout.from_canonical(self.scheme.expand(units, shape)))
 
 

@@ -227,12 +227,12 @@ def never_empty(call: Callable[[Any], Any], inputs: Any) -> Any:
     return tf.nest.map_structure(lambda output: output[:samples], outputs)
 
 
-def in_common(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns, in a replica, the sums of gradients over all replicas."""
+def in_common(parts: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Returns, in a replica, the sums of tensors, such as gradients, over all replicas."""
     context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1 or not gradients:
-        return list(gradients)
-    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients)))
+    if context.num_replicas_in_sync == 1 or not parts:
+        return list(parts)
+    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(parts)))
 
 
 def _shares(batch: Any, shares: Sequence[int], count: int) -> tf.data.Dataset:

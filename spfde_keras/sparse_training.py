@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -17,18 +18,19 @@ from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.kernel_gradients import kernel_gradients
-from spfde_keras.masking import Mask, find_masks
+from spfde_keras.masking import Mask, Subnet, find_masks
 from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.randomness import generator
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
+from spfde_keras.sieve.planned import planned_samples
 from spfde_keras.sieve.suitable import check_model
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, target_sparsities
-from spfde_keras.standstill import warn_of_standstill
+from spfde_keras.standstill import warn_of_few_visits, warn_of_standstill
 from spfde_keras.starting import check_start
 from spfde_keras.timeline import Timeline, usual_interval
 from spfde_keras.training import Monitor, SparseModel
-from spfde_keras.updaters import Moment, carry_out
+from spfde_keras.updaters import Moment, Mutation, carry_out
 from spfde_keras.updaters.base import UpdaterLike
 
 
@@ -192,6 +194,8 @@ class SparseTraining(keras.callbacks.Callback):
                 f"Received: {of_fit} and {self.epochs}"
             )
         warn_of_standstill(self.timeline, self.updater if self._masks else None, self.sieve)
+        if self.sieve is not None and self._interval is not None:
+            warn_of_few_visits(self.timeline, self.sieve)
         self._attach()
         # A step compiled before, by another `fit`, knows nothing of them.
         compat.forget_train_function(self.model)
@@ -275,22 +279,31 @@ class SparseTraining(keras.callbacks.Callback):
         """FLOPs that dense training on all data takes in as many epochs."""
         return self._ledger.dense
 
-    def planned_cost(self, samples: int, batch_size: int) -> PlanCost:
+    def planned_cost(
+        self, samples: float | Sequence[float] | None = None, batch_size: int = 64
+    ) -> PlanCost:
         """Returns the FLOPs and memory planned for each epoch, before or after training.
 
         Args:
-            samples: int, samples per epoch.
+            samples: samples per epoch, a number or one for each epoch; None for what the sieve
+                leaves in each.
             batch_size: int.
 
         Returns:
             A `PlanCost`.
+
+        Raises:
+            ValueError: if there are neither `samples` nor a sieve.
         """
+        if samples is None and self.sieve is None:
+            checks.refuse("samples", "given where no sieve says how many there are", samples)
+        samples = self._sieved() if samples is None else samples
         return self._training_plan(samples, batch_size).cost(self._freezer.plan)
 
     def _boundary(self, done: int) -> None:
         timeline = self.timeline
         t = timeline.fraction(done)
-        if self.sieve is not None and timeline.data_changes(done):
+        if self.sieve is not None and timeline.data_changes(done, self.sieve.policy):
             self.sieve.update(done, t)
             queue = self.sieve.queue
             self.model.replicas.check_same(lambda: {"The queue of the sieve": queue.numpy()})
@@ -325,19 +338,29 @@ class SparseTraining(keras.callbacks.Callback):
 
     def _update(self, masks: list[Mask], subnet: int, t: float, event: int, moment: Moment) -> None:
         """Changes one sub-net's masks as the updater plans for `moment`, `t` into training."""
-        kernels = [mask.subnets[subnet] for mask in masks]
         times = self._freezer.times(self.updater, t, self.interval).tolist()
-        own = [times[self._freezer.block_of(mask)] for mask in masks]
-        plans = [
-            self.updater.plan(moment, time, 1 - kernel.sparsity)
-            for time, kernel in zip(own, kernels, strict=True)
-        ]
+
+        def planned() -> list[tuple[Subnet, Mutation]]:
+            kernels = [mask.subnets[subnet] for mask in masks]
+            own = [times[self._freezer.block_of(mask)] for mask in masks]
+            return [
+                (kernel, self.updater.plan(moment, time, 1 - kernel.sparsity))
+                for time, kernel in zip(own, kernels, strict=True)
+            ]
+
+        plans = planned()
         gradients: dict[str, np.ndarray] = {}
-        for kind in {plan.gradient for plan in plans if plan.gradient is not None}:
-            asking = [m for m, plan in zip(masks, plans, strict=True) if plan.gradient == kind]
+        for kind in {plan.gradient for _, plan in plans if plan.gradient is not None}:
+            asking = [kernel.mask for kernel, plan in plans if plan.gradient == kind]
             gradients |= self._gradients(asking, subnet, event, kind)
+        if moment is Moment.UPDATE and plans:
+            kernels = [kernel for kernel, _ in plans]
+            shares = self.updater.allocate(kernels, t, gradients)
+            for kernel, share in zip(kernels, shares or [], strict=shares is not None):
+                kernel.mask.retarget(subnet, 1 - share)
+            plans = planned()
         overlaps = {}
-        for kernel, plan in zip(kernels, plans, strict=True):
+        for kernel, plan in plans:
             path = kernel.kernel_path
             # At the start, sub-nets draw the same numbers, so that they have much in common.
             name = f"{path}/{subnet}" if subnet and event else path
@@ -354,12 +377,12 @@ class SparseTraining(keras.callbacks.Callback):
     def _gradients(
         self, masks: list[Mask], subnet: int, event: int, kind: str
     ) -> dict[str, np.ndarray]:
-        """The gradients an updater asks for, of one sub-net, on the last training batch."""
+        """The gradients an updater asks for, of one sub-net, on the last full batch."""
         monitor = self.model.monitor
         gradients = kernel_gradients(
             self.model, monitor.last_batch.read, masks, kind == "dense", subnet
         )
-        samples = monitor.last_total(self.model.replicas)
+        samples = monitor.last_batch.samples
         frozen = self._freezer.frozen(event - 1)
         densities = {mask.kernel_path: mask.subnets[subnet].density for mask in self._masks}
         self._ledger.book_gradient(kind, samples, frozen, densities)
@@ -391,9 +414,16 @@ class SparseTraining(keras.callbacks.Callback):
         # Front blocks that the user has frozen save nothing more, and take no turn of their own.
         trained = [any(layer.trainable_variables for layer in block) for block in blocks]
         first = trained.index(True) if any(trained) else 0
-        return self._training_plan(samples=1, batch_size=1).solve(self.freezing, first)
+        plan = self._training_plan(self._sieved(), batch_size=1)
+        return plan.solve(self.freezing, first)
 
-    def _training_plan(self, samples: int, batch_size: int) -> TrainingPlan:
+    def _sieved(self) -> float | list[int]:
+        """The samples of each epoch, as far as they are known: 1 stands for all."""
+        if self.sieve is None:
+            return 1
+        return planned_samples(self.sieve, self.timeline, self.most_steps)
+
+    def _training_plan(self, samples: float | Sequence[float], batch_size: int) -> TrainingPlan:
         subnets = [mask.subnets for mask in self._masks]
         return TrainingPlan(
             self._ledger.costs,

@@ -319,11 +319,12 @@ def _checked_initial(initial: Any) -> str | Scores | None:
 def _initialize(mask: Mask, initial: str | Scores, seed: int) -> None:
     if initial == "dense":
         return
+    rng = generator(seed, 0, mask.kernel_path)
     if isinstance(initial, Mapping):
         scores = scores_of(initial, "initial", mask.kernel_path, mask.layout)
     elif initial == "random":
-        scores = generator(seed, 0, mask.kernel_path).random(mask.layout.shape, np.float32)
+        scores = rng.random(mask.layout.shape, np.float32)
     else:
         scores = np.abs(mask.read()[0])
     for subnet in mask.subnets:
-        subnet.initialize(scores, 1 - subnet.sparsity)
+        subnet.initialize(scores, 1 - subnet.sparsity, rng)

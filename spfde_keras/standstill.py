@@ -1,13 +1,16 @@
-"""Trainings in which masks or samples never change although they should."""
+"""Trainings in which masks or samples never change although they should, or change blindly."""
 
+import dataclasses
 import warnings
 
-from spfde_keras.schedules import reached
 from spfde_keras.sieve.data_sieve import DataSieve
+from spfde_keras.sieve.policies import SievePolicy
 from spfde_keras.timeline import Timeline
 from spfde_keras.updaters import Moment, Updater
 
 _DENSITY = 0.5  # any: whether masks change does not depend on it
+_VISITS = 3
+"""Visits in an interval from which a sample can be forgotten more than once."""
 
 
 def warn_of_standstill(
@@ -24,11 +27,44 @@ def warn_of_standstill(
         _warn("Masks", timeline, f"the updater's `stop`, {updater.stop:g}")
     # With `data_stop=0` nothing is to be exchanged.
     exchanged = sieve is not None and sieve.queue.shape != (0,) and timeline.data_stop != 0
-    if sieve is not None and exchanged and not _data_changes(timeline, sieve):
-        own, of_masks = timeline.data_stop, f"the updater's `stop`, {timeline.masks_stop:g}"
-        stop = of_masks if own is None else f"`data_stop`, {own:g}"
-        begin = f", from {sieve.policy.begin:g} of training on" if sieve.policy.begin else ""
-        _warn("The samples in training", timeline, stop + begin)
+    if sieve is not None and exchanged and not _exchanges(timeline, sieve):
+        _warn("The samples in training", timeline, _limits_of_data(timeline, sieve.policy))
+
+
+def warn_of_few_visits(timeline: Timeline, sieve: DataSieve) -> None:
+    """Warns where samples are ranked by too few visits, in a training with room for more.
+
+    Args:
+        timeline: of the training, with an interval that the user has chosen.
+        sieve: the sieve.
+
+    Source: Toneva et al., ICLR 2019, count forgetting events over all of training.
+    """
+    interval = timeline.interval
+    longer = dataclasses.replace(timeline, interval=_VISITS)
+    # With fewer updates than that there is no better choice.
+    if not sieve.policy.restarts or interval >= _VISITS or _exchanges(longer, sieve) < _VISITS:
+        return
+    often = "once" if interval == 1 else "twice"
+    if _exchanges(timeline, sieve):
+        warnings.warn(
+            f"Each sample is seen {often} between two updates, so that it is forgotten at most "
+            "once, and the sieve ranks samples by one bit. `interval` should be at least "
+            f"{_VISITS} with a sieve. Received: {interval}",
+            stacklevel=3,
+        )
+
+
+def _limits_of_data(timeline: Timeline, policy: SievePolicy) -> str:
+    """When samples may be exchanged, in words that follow "before"."""
+    stop = timeline.data_rests(policy)
+    if stop == 1:
+        until = "the end"
+    elif timeline.data_stop is None:
+        until = f"the updater's `stop`, {stop:g}"
+    else:
+        until = f"`data_stop`, {stop:g}"
+    return until + (f", from {policy.begin:g} of training on" if policy.begin else "")
 
 
 def _warn(what: str, timeline: Timeline, stop: str) -> None:
@@ -54,8 +90,6 @@ def _masks_change(timeline: Timeline, updater: Updater) -> bool:
     )
 
 
-def _data_changes(timeline: Timeline, sieve: DataSieve) -> bool:
-    return any(
-        timeline.data_changes(done) and reached(timeline.fraction(done), sieve.policy.begin)
-        for done in timeline.boundaries
-    )
+def _exchanges(timeline: Timeline, sieve: DataSieve) -> int:
+    """How often samples are exchanged, or may be."""
+    return sum(timeline.data_changes(done, sieve.policy) for done in timeline.boundaries)

@@ -1,9 +1,13 @@
 """When masks and data change and when they rest, and the instants of sub-nets."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from spfde_keras import checks
 from spfde_keras.schedules import reached
+
+if TYPE_CHECKING:
+    from spfde_keras.sieve.policies import SievePolicy
 
 _INTERVALS = 32  # 160 epochs in intervals of 5, as in the paper
 
@@ -34,7 +38,8 @@ class Timeline:
         masks_stop: float in [0, 1], fraction of training after which masks rest. 0: they never
             change.
         data_stop: None, or float in [0, 1], fraction of training after which data rests. None:
-            when masks rest, or, where these never change, at the end.
+            when masks rest, or, where these never change, or the sieve policy does not ask
+            whether they do, at the end.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -44,7 +49,8 @@ class Timeline:
     >>> timeline = Timeline(epochs=10, interval=2, masks_stop=0.5)
     >>> [done for done in range(1, 11) if timeline.masks_change(done)]
     [1, 2, 3, 4, 5, 6]
-    >>> [done for done in timeline.boundaries if timeline.data_changes(done)]
+    >>> from spfde_keras.sieve.policies import Circular
+    >>> [done for done in timeline.boundaries if timeline.data_changes(done, Circular())]
     [2, 4]
 
     Source: SpFDE (Yuan et al., NeurIPS 2022), section 3.3: sieving stops when masks rest.
@@ -87,12 +93,17 @@ class Timeline:
         """
         return not self._at_rest(self.interval_start(done - 1))
 
-    def data_changes(self, done: int) -> bool:
-        """Returns whether samples are exchanged at the boundary after `done` epochs."""
-        stop = self.data_stop
-        if stop is None:
-            stop = self.masks_stop or 1.0
-        return done < self.epochs and reached(stop, self.fraction(done))
+    def data_changes(self, done: int, policy: "SievePolicy") -> bool:
+        """Returns whether a policy exchanges samples at the boundary after `done` epochs."""
+        t = self.fraction(done)
+        in_time = reached(t, policy.begin) and reached(self.data_rests(policy), t)
+        return done < self.epochs and in_time
+
+    def data_rests(self, policy: "SievePolicy") -> float:
+        """Returns the fraction of training after which a policy exchanges no samples."""
+        if self.data_stop is not None:
+            return self.data_stop
+        return (self.masks_stop if policy.rests_with_masks else 0.0) or 1.0
 
     def instants(self, subnets: int, steps: int) -> list[int]:
         """Returns when in an interval each sub-net's masks change, so that never two do at once.

@@ -324,10 +324,10 @@ class SparseModel(keras.Model):
 
 @keras.saving.register_keras_serializable("spfde_keras")
 class Monitor(SavedState):
-    """Counts the samples of an epoch, and keeps its last batch and the totals of a run.
+    """Counts the samples of an epoch, and keeps its last full batch and the totals of a run.
 
     Args:
-        keep_batch: bool, whether the last training batch is kept for gradients at a boundary.
+        keep_batch: bool, whether the last full batch is kept for gradients at a boundary.
         open_sizes: None, or the `OpenSizes` of the model, which are then measured.
     """
 
@@ -364,18 +364,14 @@ class Monitor(SavedState):
     def start_epoch(self) -> None:
         """Counts from the beginning."""
         self.samples.assign(0)
+        if self.last_batch is not None:
+            self.last_batch.start_epoch()
         if self._open_sizes is not None:
             self.sizes.assign(np.zeros(self.sizes.shape))
 
     def total(self, replicas: Replicas) -> int:
         """Returns the number of this epoch's samples, over all replicas."""
         return int(replicas.summed(self.samples.numpy()))
-
-    def last_total(self, replicas: Replicas) -> int:
-        """Returns the number of samples in the last batch, over all replicas."""
-        assert self.last_batch is not None
-        parts = replicas.strategy.run(lambda: batch_size(self.last_batch.read()))
-        return int(replicas.sum(parts))
 
     def mean_sizes(self, replicas: Replicas) -> tuple[float, ...]:
         """Returns the mean size of this epoch's samples along each open axis; () without any."""

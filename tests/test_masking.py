@@ -115,7 +115,7 @@ def test_call_selects_and_does_not_multiply():
 def test_initialize_keeps_the_best_whole_units():
     mask = dense(Block(outputs=2), units=4, inputs=2).masks[0]
     scores = np.array([[9.0, 0.0, 1.0, 1.0], [5.0, 5.0, 2.0, 2.0]])
-    mask.subnets[0].initialize(scores, 0.5)
+    mask.subnets[0].initialize(scores, 0.5, np.random.default_rng(0))
     # Norms of the blocks of 2 outputs: 9, 1.4 / 7.1, 2.8.
     np.testing.assert_array_equal(mask.read()[1], [[[1, 1, 0, 0], [1, 1, 0, 0]]])
     assert mask.subnets[0].count(0.5) == 2
@@ -200,7 +200,7 @@ def test_each_sub_net_has_its_own_scheme():
     assert [subnet.count(0.5) for subnet in mask.subnets] == [8, 4, 8]
     scores = np.random.default_rng(0).random((4, 4))
     for subnet in mask.subnets:
-        subnet.initialize(scores, 1 - subnet.sparsity)
+        subnet.initialize(scores, 1 - subnet.sparsity, np.random.default_rng(0))
     assert [subnet.density for subnet in mask.subnets] == [0.75, 0.25, 0.5]
     assert scores[one.read()[1]].min() > scores[~one.read()[1]].max()
     pairs = block.read()[1].reshape(4, 2, 2)

@@ -56,7 +56,7 @@ def test_each_kernel_the_total_and_each_layer_left_dense():
 def test_target_and_actual_sparsity_are_told_apart():
     sparse = sparsify(model(), 0.75, initial="dense", dense=DENSE, distribution={"fc": 0.5})
     mask = find_masks(sparse)[0]
-    mask.subnets[0].initialize(np.abs(mask.read()[0]), 0.5)
+    mask.subnets[0].initialize(np.abs(mask.read()[0]), 0.5, np.random.default_rng(0))
     conv, fc, total = (line.split() for line in lines_of(sparse)[1:4])
     assert conv[-3:] == ["0.750", "0.500", "288"]
     assert fc[-3:] == ["0.500", "0.000", "64"]

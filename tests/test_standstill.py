@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from spfde_keras import AlternatingSparseTraining, DataSieve, SpFDE, sparsify, wrap
-from spfde_keras.sieve.policies import OneTime
-from spfde_keras.standstill import warn_of_standstill
+from spfde_keras.sieve.policies import Circular, OneTime
+from spfde_keras.standstill import warn_of_few_visits, warn_of_standstill
 from spfde_keras.timeline import Timeline
 from spfde_keras.updaters import MESTEMS, SET, Magnitude, PruneAndRegrow, Static
 
@@ -51,6 +51,8 @@ def test_a_stop_before_the_first_update_leaves_none():
     assert line.startswith("The samples") and "before the updater's `stop`, 0.75; " in line
     (line,) = said(4, 1, SET(), data_stop=0.5, policy=OneTime(at=0.6))
     assert line.endswith("comes before `data_stop`, 0.5, from 0.6 of training on.")
+    (line,) = said(10, 4, SET(), policy=OneTime(at=0.9))
+    assert "comes before the end, from 0.9 of training on; a shorter" in line
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,7 @@ def test_a_stop_before_the_first_update_leaves_none():
         (None, None, "one_time"),
         (SET(), 0.0, "circular"),
         (SET(), 0.5, OneTime(at=0.5)),
+        (SET(stop=0.3), None, OneTime(at=0.75)),
     ],
 )
 def test_what_changes_or_is_not_to_is_no_line(updater, data_stop, policy):
@@ -98,3 +101,37 @@ def test_fit_says_it_once(callback, sparsity, lines):
         if re.match("(Masks|The samples in training) never change", str(w.message))
     ]
     assert len(found) == lines
+
+
+@pytest.mark.parametrize(
+    ("epochs", "interval", "stop", "policy", "often"),
+    [
+        (12, 1, 0.75, "circular", "once"),
+        (12, 2, 0.75, Circular(0.5), "twice"),
+        (12, 3, 0.75, "circular", None),
+        (11, 1, 0.75, "circular", None),  # 3 epochs would leave two updates
+        (12, 1, 0.5, "circular", None),
+        (12, 1, 0.75, "one_time", None),  # counts from the start
+    ],
+)
+def test_a_ranking_by_one_bit_is_a_line_where_there_is_room_for_more(
+    epochs, interval, stop, policy, often
+):
+    sieve = DataSieve((np.zeros((10, 2)), np.zeros(10)), policy=policy)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_few_visits(Timeline(epochs, interval, stop), sieve)
+    lines = [str(warning.message) for warning in caught]
+    assert len(lines) == (often is not None)
+    if often:
+        assert f"seen {often} between" in lines[0] and lines[0].endswith(f"Received: {interval}")
+
+
+@pytest.mark.parametrize(("interval", "lines"), [(1, 1), (None, 0)])
+def test_fit_says_so_of_an_interval_that_was_given(interval, lines):
+    sieve = DataSieve((np.zeros((8, 4)), np.zeros((8, 8))), correct=lambda y, y_pred: y[:, 0] > 0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        callback = SpFDE(12, "set", interval, sieve=sieve)
+        model(0.5).fit(sieve.batches(8), epochs=12, verbose=0, shuffle=False, callbacks=[callback])
+    assert sum("by one bit" in str(w.message) for w in caught) == lines

@@ -2,6 +2,7 @@
 
 import pytest
 
+from spfde_keras.sieve.policies import Circular, OneTime
 from spfde_keras.timeline import Timeline, usual_interval
 
 
@@ -9,7 +10,8 @@ def changes(timeline):
     """The boundaries, as epochs done, at which masks and data change."""
     boundaries = [d for d in range(1, timeline.epochs + 1) if timeline.is_boundary(d)]
     masks = [done for done in boundaries if timeline.masks_change(done)]
-    return boundaries, masks, [done for done in boundaries if timeline.data_changes(done)]
+    data = [done for done in boundaries if timeline.data_changes(done, Circular())]
+    return boundaries, masks, data
 
 
 def test_by_hand():
@@ -43,6 +45,19 @@ def test_data_rests_when_it_is_told_to_and_else_with_the_masks():
     assert changes(Timeline(8, 2, 0.75, data_stop=0.0))[2] == []
     # Masks that never change say nothing about data.
     assert changes(Timeline(8, 2, 0.0)) == ([2, 4, 6, 8], [], [2, 4, 6])
+
+
+def removals(timeline, at):
+    return [d for d in timeline.boundaries if timeline.data_changes(d, OneTime(at))]
+
+
+def test_what_happens_once_does_not_wait_for_masks():
+    """From its time on, even where masks rest; until `data_stop`, where that is given."""
+    assert removals(Timeline(10, 4, 0.75), 70 / 160) == [8]
+    assert removals(Timeline(8, 2, 0.25), 0.4) == [4, 6]
+    assert removals(Timeline(8, 2, 0.25, data_stop=0.5), 0.4) == [4]
+    assert removals(Timeline(8, 2, 0.25, data_stop=0.25), 0.4) == []
+    assert removals(Timeline(10, 1, 0.75), 0.1 + 0.2)[0] == 3
 
 
 def test_fractions_that_are_equal_on_paper_are_equal():

@@ -71,10 +71,10 @@ def test_ids_travel_in_datasets_with_dictionaries_and_sample_weights():
     np.testing.assert_array_equal(np.unique(model.sieve.ids), ids(10))
     last, labels, weights = model.monitor.last_batch.read()
     assert isinstance(last, Identified)
-    np.testing.assert_array_equal(last.inputs["a"], x[8:])
-    np.testing.assert_array_equal(last.sample_id, ids(10)[8:])
-    np.testing.assert_array_equal(labels, y[8:])
-    np.testing.assert_allclose(weights, samples[2][8:])
+    np.testing.assert_array_equal(last.inputs["a"], x[4:8])
+    np.testing.assert_array_equal(last.sample_id, ids(10)[4:8])
+    np.testing.assert_array_equal(labels, y[4:8])
+    np.testing.assert_allclose(weights, samples[2][4:8])
 
 
 def fitted_with_sieve(loss, x=None):
@@ -118,15 +118,20 @@ def test_left_dense_is_part_of_the_configuration():
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
-def test_the_monitor_counts_samples_and_keeps_the_last_batch(steps_per_execution):
+def test_the_monitor_counts_samples_and_keeps_the_last_full_batch(steps_per_execution):
     model = mlp(steps_per_execution=steps_per_execution)
     model.attach(Monitor(keep_batch=True), None)
     x, y = data()
     model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
     assert int(model.monitor.samples) == 20
     last_x, last_y = model.monitor.last_batch.read()
-    np.testing.assert_array_equal(last_x, x[8:])
-    np.testing.assert_array_equal(last_y, y[8:])
+    np.testing.assert_array_equal(last_x, x[4:8])
+    np.testing.assert_array_equal(last_y, y[4:8])
+    assert model.monitor.last_batch.samples == 4
+    # A new epoch may have smaller ones.
+    model.monitor.start_epoch()
+    model.fit(x, y, batch_size=3, epochs=1, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(model.monitor.last_batch.read()[0], x[6:9])
 
 
 def test_batches_are_kept_where_xla_would_refuse():
@@ -134,7 +139,7 @@ def test_batches_are_kept_where_xla_would_refuse():
         model = mlp(jit_compile=True)
     model.attach(Monitor(keep_batch=True), None)
     model.fit(*data(), batch_size=4, verbose=0)
-    assert len(model.monitor.last_batch.read()[0]) == 2
+    assert len(model.monitor.last_batch.read()[0]) == 4
 
 
 def test_the_monitor_keeps_no_batch_unless_asked():

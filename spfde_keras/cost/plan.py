@@ -48,7 +48,7 @@ class TrainingPlan:
         updater: an `Updater`, or None: densities stay as they are.
         epochs: int, length of training.
         interval: int, epochs between mask updates.
-        samples: float, number of samples trained on per epoch.
+        samples: float, number of samples trained on per epoch, or a list of one for each epoch.
         batch_size: int.
         passes: int, how many of the sub-nets each step trains.
 
@@ -69,7 +69,7 @@ class TrainingPlan:
     updater: Updater | None
     epochs: int
     interval: int
-    samples: float
+    samples: float | Sequence[float]
     batch_size: int = 64
     passes: int = 1
 
@@ -83,7 +83,15 @@ class TrainingPlan:
         checks.optional(checks.instance, "updater", self.updater, Updater, "None or an Updater")
         for name in ("epochs", "interval", "batch_size", "passes"):
             checks.whole(name, getattr(self, name))
-        checks.number("samples", self.samples, least=0)
+        self._check_samples()
+
+    def _check_samples(self) -> None:
+        if np.ndim(self.samples) == 0:
+            checks.number("samples", self.samples, least=0)
+            return
+        rule = f"a number, or a list of one for each of {self.epochs} epochs"
+        if len(checks.each(checks.number, "samples", self.samples, rule, least=0)) != self.epochs:
+            checks.refuse("samples", rule, self.samples)
 
     def flops(self, freeze: FreezePlan | None = None) -> np.ndarray:
         """Returns FLOPs of training each epoch, mask updates left out: float array (epochs,).
@@ -93,7 +101,8 @@ class TrainingPlan:
         """
         freeze = self._or_none(freeze)
         kept = self._kept(freeze).mean(axis=0)
-        return self.samples * self.passes * (kept * self._rates[freeze.frozen]).sum(axis=1)
+        of_sample = (kept * self._rates[freeze.frozen]).sum(axis=1)
+        return np.multiply(self.samples, self.passes) * of_sample
 
     def cost(self, freeze: FreezePlan | None = None) -> PlanCost:
         """Returns what the run costs, frozen according to `freeze` (None: not at all).

@@ -51,9 +51,15 @@ class Scheme(Configurable):
         units = self.units(layout)
         return min(units, max(1, round(density * units)))
 
-    def select(self, unit_scores: np.ndarray, count: int, shape: Shape) -> np.ndarray:
-        """Returns the `count` best units allowed together; -inf is never chosen, +inf always."""
-        return top(unit_scores, count)
+    def select(
+        self, unit_scores: np.ndarray, count: int, shape: Shape, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Returns the `count` best units allowed together; -inf is never chosen, +inf always.
+
+        Which of equal units are chosen is drawn from `rng`, and only then is anything drawn:
+        where a gradient is zero, the first units must not always win.
+        """
+        return top(unit_scores, count, rng)
 
 
 REGISTRY = Registry(
@@ -65,20 +71,21 @@ REGISTRY = Registry(
 get, names, register = REGISTRY.get, REGISTRY.names, REGISTRY.register
 
 
-def top(scores: np.ndarray, count: int) -> np.ndarray:
+def top(scores: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Returns a bool array that marks the `count` largest entries of `scores`.
 
     Args:
         scores: float array of any shape. -inf and NaN are never marked; +inf always, even
-            where there are more of them than `count`. Of equal entries the first come first.
+            where there are more of them than `count`.
         count: int, how many to mark; all eligible ones where there are fewer.
+        rng: generator, asked which of equal entries are marked where not all of them can be.
 
     Returns:
         Bool array of the shape of `scores`.
 
     Example:
 
-    >>> top(np.array([0.5, -np.inf, 2.0, 2.0]), 2).tolist()
+    >>> top(np.array([0.5, -np.inf, 2.0, 2.0]), 2, np.random.default_rng(0)).tolist()
     [False, False, True, True]
     """
     flat = scores.ravel()
@@ -91,14 +98,31 @@ def top(scores: np.ndarray, count: int) -> np.ndarray:
         return scores > -np.inf
     threshold = _largest(flat, wanted, finite)
     chosen = flat > threshold
-    missing = count - np.count_nonzero(chosen)
-    for start in range(0, flat.size, _PART):
-        ties = start + np.flatnonzero(flat[start : start + _PART] == threshold)[:missing]
-        chosen[ties] = True
-        missing -= ties.size
-        if not missing:
-            break
+    _mark_equal(flat, threshold, chosen, count - int(np.count_nonzero(chosen)), rng)
     return chosen.reshape(scores.shape)
+
+
+def _mark_equal(
+    flat: np.ndarray,
+    value: float | np.floating,
+    chosen: np.ndarray,
+    wanted: int,
+    rng: np.random.Generator,
+) -> None:
+    """Marks `wanted` of the entries that equal `value`, at random where there are more."""
+    starts = range(0, flat.size, _PART)
+    held = [int(np.count_nonzero(flat[start : start + _PART] == value)) for start in starts]
+    if wanted == sum(held):
+        shares = held
+    else:
+        # As many of each part as fall into it if drawn from all: no index of all is needed.
+        shares = rng.multivariate_hypergeometric(held, wanted, method="marginals").tolist()
+    for start, equal, share in zip(starts, held, shares, strict=True):
+        if share:
+            places = start + np.flatnonzero(flat[start : start + _PART] == value)
+            if share < equal:
+                places = rng.choice(places, share, replace=False, shuffle=False)
+            chosen[places] = True
 
 
 def _count(flat: np.ndarray, which: Callable[[np.ndarray], np.ndarray]) -> int:
@@ -138,50 +162,99 @@ def _largest(flat: np.ndarray, rank: int, finite: int) -> float | np.floating:
     return np.partition(candidates, -rank)[-rank]
 
 
-def top_along(scores: np.ndarray, count: int, axis: int) -> np.ndarray:
+def top_along(scores: np.ndarray, count: int, axis: int, rng: np.random.Generator) -> np.ndarray:
     """Returns a bool array that marks the `count` largest entries of each line along `axis`.
 
     Args:
         scores: float array of any shape. -inf and NaN are never marked; +inf always, even
-            where there are more of them than `count`. Of equal entries the first come first.
+            where there are more of them than `count`.
         count: int from 1 to the extent of `axis`.
         axis: int, the axis to compare along.
+        rng: generator, asked which of equal entries are marked where not all of them can be.
 
     Returns:
         Bool array of the shape of `scores`.
 
     Example:
 
-    >>> top_along(np.array([[0.5, 3.0], [2.0, 1.0]]), 1, axis=0).tolist()
+    >>> rng = np.random.default_rng(0)
+    >>> top_along(np.array([[0.5, 3.0], [2.0, 1.0]]), 1, axis=0, rng=rng).tolist()
     [[False, True], [True, False]]
     """
     if scores.shape[axis] <= _SHORT:
-        return _top_by_rank(scores, count, axis)
+        return _top_by_rank(scores, count, axis, rng)
     # Sorting contiguous lines beats partitioning, which is slow on many ties at -inf.
     lines = np.sort(np.moveaxis(scores, axis, -1), axis=-1)
     threshold = np.expand_dims(lines[..., -count], axis)
     chosen = (scores >= threshold) & (scores > -np.inf) | (scores == np.inf)
-    surplus = np.count_nonzero(chosen, axis=axis, keepdims=True) - count
-    if np.any(surplus > 0):
-        ties = (scores == threshold) & (scores < np.inf)
-        before = np.cumsum(ties, axis=axis, dtype=np.int32)
-        chosen &= ~ties | (before <= np.count_nonzero(ties, axis=axis, keepdims=True) - surplus)
+    last = np.squeeze(threshold, axis)
+    tied = (np.count_nonzero(chosen, axis=axis) > count) & (last < np.inf)
+    _draw_again(np.moveaxis(scores, axis, 0), np.moveaxis(chosen, axis, 0), count, last, tied, rng)
     return chosen
 
 
-def _top_by_rank(scores: np.ndarray, count: int, axis: int) -> np.ndarray:
+def _top_by_rank(scores: np.ndarray, count: int, axis: int, rng: np.random.Generator) -> np.ndarray:
     """As `top_along`; compares each pair of a line, which is fastest while lines are short."""
     lines = np.moveaxis(np.where(np.isnan(scores), -np.inf, scores), axis, 0)
+    chosen = (_ranks(lines) < count) & (lines > -np.inf) | (lines == np.inf)
+    last = np.full(lines.shape[1:], np.inf, lines.dtype)
+    next_one = np.full(lines.shape[1:], -np.inf, lines.dtype)
+    for line, marked in zip(lines, chosen, strict=True):
+        np.minimum(last, line, out=last, where=marked)
+        np.maximum(next_one, line, out=next_one, where=~marked)
+    _draw_again(lines, chosen, count, last, (last == next_one) & np.isfinite(last), rng)
+    return np.moveaxis(chosen, 0, axis)
+
+
+def _ranks(lines: np.ndarray) -> np.ndarray:
+    """Returns how many entries of its line, along the first axis, come before each, uint8.
+
+    Of equal ones the first come first.
+    """
     rank = np.zeros(lines.shape, np.uint8)
     for distance in range(1, len(lines)):
         later_wins = lines[distance:] > lines[:-distance]
         rank[:-distance] += later_wins
         rank[distance:] += ~later_wins
-    chosen = (rank < count) & (lines > -np.inf) | (lines == np.inf)
-    return np.moveaxis(chosen, 0, axis)
+    return rank
 
 
-def top_within(scores: np.ndarray, count: int, least: int, axis: int) -> np.ndarray:
+def _draw_again(
+    lines: np.ndarray,
+    chosen: np.ndarray,
+    count: int,
+    last: np.ndarray,
+    tied: np.ndarray,
+    rng: np.random.Generator,
+) -> None:
+    """Marks, in lines in which not all of the entries equal to `last` can be, some at random.
+
+    Args:
+        lines: (extent, ...) scores.
+        chosen: (extent, ...) bool, changed in place.
+        count: int, how many to mark in a line.
+        last: (...) the smallest score marked in a line.
+        tied: (...) bool, which lines those are.
+        rng: generator to draw from; nothing is drawn where there are none.
+    """
+    if not tied.any():
+        return
+    equal = lines[:, tied] == last[tied]
+    above = chosen[:, tied] & ~equal
+    keys = rng.random(equal.shape, np.float32)
+    keys[~equal] = -1
+    if len(keys) <= _SHORT:
+        rank = _ranks(keys)
+    else:
+        rank = np.empty(keys.shape, np.int32)
+        places = np.arange(len(keys), dtype=np.int32)[:, None]
+        np.put_along_axis(rank, np.argsort(-keys, axis=0), places, axis=0)
+    chosen[:, tied] = above | equal & (rank < count - np.count_nonzero(above, axis=0))
+
+
+def top_within(
+    scores: np.ndarray, count: int, least: int, axis: int, rng: np.random.Generator
+) -> np.ndarray:
     """Returns a bool array that marks the `count` largest entries, evenly along `axis`.
 
     Args:
@@ -189,22 +262,24 @@ def top_within(scores: np.ndarray, count: int, least: int, axis: int) -> np.ndar
         count: int, how many to mark in all.
         least: int, how many each line along `axis` may hold even where `count` needs fewer.
         axis: int. No line along it holds more than its even share of `count`, rounded up.
+        rng: generator, asked which of equal entries are marked.
 
     Returns:
         Bool array of the shape of `scores`.
 
     Example:
 
-    >>> top_within(np.array([[4.0, 1.0], [3.0, 2.0]]), count=2, least=1, axis=0).tolist()
+    >>> scores, rng = np.array([[4.0, 1.0], [3.0, 2.0]]), np.random.default_rng(0)
+    >>> top_within(scores, count=2, least=1, axis=0, rng=rng).tolist()
     [[True, False], [False, True]]
     """
     extent = scores.shape[axis]
     lines = scores.size // extent
     most = min(extent, max(least, math.ceil(count / lines)))
-    allowed = top_along(scores, most, axis)
+    allowed = top_along(scores, most, axis, rng)
     if np.count_nonzero(allowed) <= count:
         return allowed
-    return top(np.where(allowed, scores, -np.inf), count)
+    return top(np.where(allowed, scores, -np.inf), count, rng)
 
 
 def l2_norm(elements: np.ndarray, axis: tuple[int, ...]) -> np.ndarray:

@@ -34,8 +34,8 @@ class NM(Unstructured):
 
     Example:
 
-    >>> scores = np.array([1.0, 4.0, 3.0, 2.0]).reshape(1, 4, 1)
-    >>> NM(2, 4).select(scores, count=2, shape=scores.shape).ravel().tolist()
+    >>> scores, rng = np.array([1.0, 4.0, 3.0, 2.0]).reshape(1, 4, 1), np.random.default_rng(0)
+    >>> NM(2, 4).select(scores, count=2, shape=scores.shape, rng=rng).ravel().tolist()
     [False, True, True, False]
     """
 
@@ -60,15 +60,17 @@ class NM(Unstructured):
                 remedy=f"Use an M that divides {inputs}, another scheme",
             )
 
-    def select(self, unit_scores: np.ndarray, count: int, shape: Shape) -> np.ndarray:
+    def select(
+        self, unit_scores: np.ndarray, count: int, shape: Shape, rng: np.random.Generator
+    ) -> np.ndarray:
         """Returns the `count` best weights, at most N (or the even share of `count`) a group."""
         positions, inputs, outputs = shape
         groups = unit_scores.reshape(positions, inputs // self.m, self.m, outputs)
-        best = top_along(groups, self.n, axis=2)
+        best = top_along(groups, self.n, axis=2, rng=rng)
         if np.count_nonzero(best) <= count:
             # Each group holds its N: what is dropped later must leave them.
             groups = np.where(best, np.inf, groups)
-        return top_within(groups, count, least=self.n, axis=2).reshape(shape)
+        return top_within(groups, count, least=self.n, axis=2, rng=rng).reshape(shape)
 
     def get_config(self) -> dict:
         return {"n": self.n, "m": self.m}

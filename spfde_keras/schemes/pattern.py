@@ -3,7 +3,7 @@
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import DoesNotFit, Scheme, Shape, register, top_within
+from spfde_keras.schemes.base import DoesNotFit, Scheme, Shape, register, top_along, top_within
 
 PATTERNS = np.array(
     [
@@ -44,7 +44,8 @@ class Pattern(Scheme):
 
     >>> kernel = np.array([[9, 9, 0], [9, 9, 0], [0, 0, 1]], float).reshape(9, 1, 1)
     >>> scheme = Pattern()
-    >>> units = scheme.select(scheme.scores(kernel), count=1, shape=kernel.shape)
+    >>> rng = np.random.default_rng(0)
+    >>> units = scheme.select(scheme.scores(kernel), count=1, shape=kernel.shape, rng=rng)
     >>> scheme.expand(units, kernel.shape).reshape(3, 3).astype(int)
     array([[1, 1, 0],
            [1, 1, 0],
@@ -99,11 +100,14 @@ class Pattern(Scheme):
         kept = _patterns(positions)[0].sum()
         return outputs * min(inputs, max(1, round(density * inputs * positions / kept)))
 
-    def select(self, unit_scores: np.ndarray, count: int, shape: Shape) -> np.ndarray:
+    def select(
+        self, unit_scores: np.ndarray, count: int, shape: Shape, rng: np.random.Generator
+    ) -> np.ndarray:
         """Returns the best pattern of each of the `count` best kernels, shared among outputs."""
-        kernels = top_within(unit_scores.max(axis=0), count, least=1, axis=0)
-        patterns = np.arange(len(unit_scores))[:, None, None]
-        return (unit_scores.argmax(axis=0) == patterns) & kernels
+        kernels = top_within(unit_scores.max(axis=0), count, least=1, axis=0, rng=rng)
+        # Of a dense mask, a kernel that is kept holds them all: one is enough.
+        finite = np.minimum(unit_scores, np.finfo(np.float32).max)
+        return top_along(finite, 1, axis=0, rng=rng) & kernels
 
 
 def _patterns(positions: int) -> np.ndarray:

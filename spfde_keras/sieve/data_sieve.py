@@ -148,7 +148,7 @@ class DataSieve(SavedState):
         self.retrieved = self.variable("retrieved", (), "int64")
         drawn = generator(self.seed, 0, "sieve/start").permutation(self.total)[:removed]
         self.queue.assign(self.policy.start(drawn))
-        self.member.assign(self._outside(self.queue.numpy()))
+        self.member.assign(policies.outside(self.queue.numpy(), self.total))
 
     @property
     def active(self) -> int:
@@ -190,6 +190,14 @@ class DataSieve(SavedState):
         if steps is None or self._batching is None:
             return self.total
         return min(self.total, steps * self._batching[0])
+
+    def taken(self, active: int, most_steps: int | None) -> int:
+        """Returns the samples of an epoch with `active` in training, of at most so many steps."""
+        if self._batching is None:
+            return active
+        batch_size, drop_remainder = self._batching
+        whole = active - active % batch_size if drop_remainder else active
+        return whole if most_steps is None else min(whole, most_steps * batch_size)
 
     def batches(
         self,
@@ -387,7 +395,7 @@ class DataSieve(SavedState):
         ids = rng.permutation(np.flatnonzero(member))
         easiest = ids[np.argsort(hardness[ids], kind="stable")]
         queue = self.policy.exchange(queue, easiest, int(self.retrieved.numpy()), t, rng)
-        chosen = self._outside(queue)
+        chosen = policies.outside(queue, self.total)
         self.queue.assign(queue)
         self.member.assign(chosen)
         self.retrieved.assign_add(np.count_nonzero(chosen & ~member))
@@ -396,8 +404,3 @@ class DataSieve(SavedState):
             self.forgets.assign(np.zeros_like(self.forgets))
             self.learned.assign(np.zeros_like(self.learned))
         return bool((chosen != member).any())
-
-    def _outside(self, queue: np.ndarray) -> np.ndarray:
-        member = np.ones(self.total, bool)
-        member[queue[queue >= 0]] = False
-        return member

@@ -7,22 +7,28 @@ import numpy as np
 from spfde_keras import checks
 from spfde_keras.configurable import Configurable
 from spfde_keras.registry import Registry
+from spfde_keras.schedules import reached
 
 
 class SievePolicy(Configurable):
     """Rule by which a `DataSieve` exchanges samples; subclasses define `start` and `exchange`.
 
     A policy sees one array, the queue of removed samples: everything not in it is trained on.
+    Plans of a training ask it, too, with samples of no meaning: how many leave must not depend
+    on which are easy.
 
     Attributes:
         fixed_size: bool, whether the number of removed samples stays the same from the start.
         restarts: bool, whether counting of forgetting restarts after each update.
         begin: float in [0, 1], fraction of training before which it exchanges nothing.
+        rests_with_masks: bool, whether it exchanges nothing once masks rest, unless `data_stop`
+            says until when it does.
     """
 
     fixed_size: bool
     restarts: bool
     begin: float = 0.0
+    rests_with_masks: bool = True
 
     def start(self, removed: np.ndarray) -> np.ndarray:
         """Returns the queue when training starts.
@@ -58,6 +64,13 @@ class SievePolicy(Configurable):
         raise NotImplementedError
 
 
+def outside(queue: np.ndarray, total: int) -> np.ndarray:
+    """Returns which of `total` samples a queue leaves in training, a bool array (total,)."""
+    member = np.ones(total, bool)
+    member[queue[queue >= 0]] = False
+    return member
+
+
 REGISTRY = Registry("policy", SievePolicy)
 get, names, register = REGISTRY.get, REGISTRY.names, REGISTRY.register
 
@@ -73,7 +86,10 @@ class Circular(SievePolicy):
 
     Args:
         exchange: float in (0, 1], the share of the removed samples that returns at an update
-            (rounded up). 1, as in the paper, exchanges them all.
+            (rounded up). 1 exchanges them all, in the paper's words: of N samples p % are
+            removed, and at each update p % of N join the tail and as many leave from the head.
+            Which were removed first then does not matter; it does with less than 1, when a
+            sample stays out for about 1 / `exchange` updates.
 
     Raises:
         ValueError: if `exchange` is out of range.
@@ -119,7 +135,8 @@ class OneTime(SievePolicy):
     Forgetting is counted from the first epoch on.
 
     Args:
-        at: float in [0, 1], fraction of training after which the next update removes them.
+        at: float in [0, 1], fraction of training from which the next update removes them,
+            whether masks still change then or rest.
 
     Raises:
         ValueError: if `at` is out of range.
@@ -135,6 +152,7 @@ class OneTime(SievePolicy):
 
     fixed_size = False
     restarts = False
+    rests_with_masks = False
 
     def __init__(self, at: float = 70 / 160):
         self.at = self.begin = checks.number("at", at, least=0, most=1)
@@ -150,7 +168,7 @@ class OneTime(SievePolicy):
         t: float,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        waiting = t < self.at or (queue >= 0).all()
+        waiting = not reached(t, self.at) or (queue >= 0).all()
         return queue if waiting else easiest[: queue.size]
 
     def get_config(self) -> dict:

@@ -80,7 +80,7 @@ def carry_out(
         mutation: how far.
         updater: the `Updater`, whose scores say which units.
         subnet: the kernel, as seen by the sub-net that changes.
-        rng: generator for what is drawn.
+        rng: generator for what is drawn, and for which of equal units go first.
         gradient: array of the kernel's shape, if `mutation.gradient` asks for one.
 
     Returns:
@@ -95,6 +95,7 @@ def carry_out(
     if gradient is not None:
         gradient = layout.to_canonical(gradient)
     given = (kernel, gradient)
+    ties = rng.spawn(1)[0]  # apart: with or without ties, growth draws the same
 
     def draw() -> np.ndarray:
         return rng.random(shape, np.float32)
@@ -106,7 +107,7 @@ def carry_out(
         if count < np.count_nonzero(active):
             # Sub-nets that draw the same numbers stay nested.
             scores = scheme.scores(draw() if mutation.at_random else updater.drop_scores(*given))
-            units = scheme.select(_set(scores, ~active, -np.inf, given), count, shape)
+            units = scheme.select(_set(scores, ~active, -np.inf, given), count, shape, ties)
             del scores
     if mutation.grow_to is not None:
         count = subnet.count(mutation.grow_to)
@@ -114,7 +115,7 @@ def carry_out(
             drawn = mutation.at_random
             claims = scheme.scores(draw() if drawn else updater.grow_scores(*given, rng))
             # A unit may come straight back, as in RigL; it has then not changed at all.
-            units = scheme.select(_set(claims, units, np.inf, given), count, shape)
+            units = scheme.select(_set(claims, units, np.inf, given), count, shape, ties)
             del claims
     after = scheme.expand(units, shape)
     overlap = np.count_nonzero(before & after) / max(1, int(np.count_nonzero(before)))

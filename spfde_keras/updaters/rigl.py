@@ -11,7 +11,7 @@ from spfde_keras.updaters.set import SET
 class RigL(SET):
     """Drops the smallest weights and grows where the dense gradient is largest.
 
-    The dense gradient is that of the last training batch, taken at updates only.
+    The dense gradient is that of the epoch's last full batch, taken at updates only.
 
     Args:
         fraction: float or `Schedule`; by default a cosine from 0.3 to 0 at `stop`.

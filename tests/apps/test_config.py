@@ -74,6 +74,16 @@ def test_help_lists_every_flag(capsys):
             "`interval` .*--method=dense, --freeze_reduction=0 and --sieve_fraction=0",
         ),
         (["--data_dir=x"], "`data_dir` .*--dataset=digits"),
+        (["--method=set", "--lam=0.1"], "`lam` .*--method=set"),
+        (["--method=mest_em", "--bound=0.1"], "`bound` .*--method=mest_em"),
+        (["--method=mest_ems", "--mutation=0.1"], "`mutation` .*--method=mest_ems"),
+        (["--method=magnitude", "--mutation=0.1"], "`mutation` .*--method=magnitude"),
+        (["--method=static", "--stop=0.5"], "`stop` .*--method=static"),
+        (["--method=dense", "--stop=0.5"], "`stop` .*--method=dense"),
+        (["--method=dense", "--initial=dense"], "`initial` .*--method=dense"),
+        (["--freeze_reduction=0", "--freeze_blocks=a,b"], "`freeze_blocks` .*freeze_reduction=0"),
+        (["--sieve_fraction=0", "--exchange=0.5"], "`exchange` .*--sieve_fraction=0"),
+        (["--sieve_policy=one_time", "--exchange=0.5"], "`exchange` .*--sieve_policy=one_time"),
     ],
 )
 def test_no_flag_is_ignored(arguments, message, tmp_path):
@@ -84,6 +94,24 @@ def test_no_flag_is_ignored(arguments, message, tmp_path):
             program.parse(RunConfig, given)
     # What nobody has set is no reason to complain.
     program.parse(RunConfig, [a for a in arguments if a.startswith(("--method", "--dataset"))])
+
+
+@pytest.mark.parametrize(
+    ("method", "flags"),
+    [
+        ("set", {"mutation", "stop"}),
+        ("rigl", {"mutation", "stop"}),
+        ("mest_em", {"mutation", "lam", "stop"}),
+        ("mest_ems", {"bound", "lam", "stop"}),
+        ("magnitude", {"stop"}),
+        ("prune_and_regrow", {"mutation", "stop"}),
+        ("ast", {"mutation", "stop"}),
+        ("static", set()),
+        ("dense", set()),
+    ],
+)
+def test_a_method_has_the_flags_that_its_updater_knows(method, flags):
+    assert set(RunConfig(method=method).updater_arguments) == flags
 
 
 @pytest.mark.parametrize("dataset", ["../x", "a/../../x", "/x", "a//b", ""])
@@ -98,6 +126,9 @@ def test_the_output_folder_is_not_left_by_a_name(dataset):
     ["epochs=1_0", "epochs=٣", "seed=4294967296", "batch_size=-1", "interval=0", "epochs=1e1"]
     + ["width=nan", "width=0", "learning_rate=inf", "weight_decay=inf", "weight_decay=1_0"]
     + ["sparsity=٠.9", "sparsity=nan", "sparsity=0_1", "initial_density=nan", "data_stop=2"]
+    + ["lam=-1", "stop=0", "exchange=0", "mutation=nan", "mutation=2", "mutation=0.2,0.1"]
+    + ["mutation=0.2,0.1@0.5,0.7", "mutation=3,2,1@0.7,0.5", "mutation=0_1", "mutation=0.2@"]
+    + ["initial=first", "coupled_weight_decay=nan", "bound=x"]
     + ["freeze_share=nan", "freeze_reduction=inf", "sieve_fraction=nan", "warmup_epochs=-1"],
 )
 def test_bad_numbers_are_refused_by_the_flags_name(flag):

@@ -61,6 +61,7 @@ def test_plans_out_of_reach_are_named_and_not_computed():
     "arguments, message",
     [
         ({"model": "resnet33"}, "`model` must be one of"),
+        ({"bound": "0.1,0"}, "`bound` must be a number, or numbers"),
         ({"epochs": 0}, "`epochs` must be an integer of at least 1"),
         ({"sparsities": [1.2]}, r"`sparsities` must be a number in \(0, 1\). Received: 1.2"),
     ],
@@ -77,6 +78,14 @@ def test_the_interval_follows_the_epochs_and_rules_the_model():
     said = " ".join(table["rules"])
     assert "One multiply-accumulate" in said and "SpFDE x+y" in said
     assert "recurrent" not in said and "unknown size" not in said
+
+
+def test_a_bound_is_that_of_spfde_and_ems(table):
+    readme = "0.02,0.01,0@0.5625,0.75"
+    found = costs.costs("resnet32", width=2, classes=100, sparsities=[0.9], bound=readme)
+    assert flops(found, "EM&S of train") == flops(found, "MEST EM&S") == flops(table, "MEST EM&S")
+    assert flops(found, "SpFDE 20%+20%") < flops(table, "SpFDE 20%+20%")
+    assert "EM&S of train, and SpFDE, have that of `--bound`" in costs.render(found)
 
 
 def test_command_prints_the_table_and_writes_it(tmp_path):

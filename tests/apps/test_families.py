@@ -27,6 +27,14 @@ def test_what_is_read_is_what_is_registered(family, monkeypatch):
     assert families.names(family) == registered
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_methods_are_made_with_is_read_too(family, monkeypatch):
+    names = FAMILIES[family].names()
+    known = {name: families.parameters(family, name) for name in names}
+    monkeypatch.delitem(sys.modules, f"spfde_keras.{family}")
+    assert {name: families.parameters(family, name) for name in names} == known
+
+
 def test_what_users_register_is_known():
     with left_as_they_were():
         updaters.register("own")(type("Own", (updaters.SET,), {}))

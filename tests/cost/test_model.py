@@ -203,7 +203,7 @@ def test_masks_give_the_default_densities(net):
     assert cost.forward() == 2 * (A / 4 + B / 4 + C)
     assert cost.forward({}) == 2 * (A + B + C)
     mask = find_masks(model)[0]
-    mask.subnets[0].initialize(np.arange(72.0).reshape(3, 3, 2, 4), 0.5)
+    mask.subnets[0].initialize(np.arange(72.0).reshape(3, 3, 2, 4), 0.5, np.random.default_rng(0))
     assert cost.forward() == 2 * (A / 2 + B / 4 + C)
 
 

@@ -82,6 +82,16 @@ def test_set_needs_no_gradient(cost):
     np.testing.assert_allclose(plan(cost, SET()).cost().flops, [100_000] * 4)
 
 
+def test_each_epoch_has_its_own_samples(cost):
+    whole = plan(cost, None, samples=[1000, 1000, 500, 0]).cost()
+    np.testing.assert_allclose(whole.flops, [100_000, 100_000, 50_000, 0])
+    arrays = plan(cost, None, samples=np.array([1000, 1000, 500, 0])).cost()
+    np.testing.assert_array_equal(arrays.flops, whole.flops)
+    for wrong in ([1000] * 3, [-1] * 4, "1000"):
+        with pytest.raises(ValueError, match="`samples` must be a"):
+            plan(cost, None, samples=wrong)
+
+
 def test_it_fits_the_freezing_solver(cost):
     whole = plan(cost, MESTEMS(), epochs=20)
     solved = whole.solve(Freezing(0.2))

@@ -134,7 +134,8 @@ def test_saved_and_loaded_bit_for_bit(tmp_path, dtype):
     layer = MaskedMultiHeadAttention(2, 3, sparsity=0.5, dropout=0.1, dtype=dtype, name="mha")
     model = keras.Model([query, value], layer(query, value))
     for mask in find_masks(model):
-        mask.subnets[0].initialize(np.random.default_rng(0).random(mask.layout.shape), 0.5)
+        rng = np.random.default_rng(0)
+        mask.subnets[0].initialize(rng.random(mask.layout.shape), 0.5, rng)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     for mask, other in zip(find_masks(model), find_masks(loaded), strict=True):

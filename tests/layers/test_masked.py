@@ -195,7 +195,7 @@ def trained_model(dtype):
     model = keras.Model(inputs, outputs)
     random = np.random.default_rng(0)
     for mask in find_masks(model):
-        mask.subnets[0].initialize(random.random(mask.layout.shape), 0.5)
+        mask.subnets[0].initialize(random.random(mask.layout.shape), 0.5, random)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss)
     # Keras compiles a step that makes variables twice.

@@ -131,7 +131,7 @@ def test_saved_and_loaded_bit_for_bit(tmp_path):
     random = np.random.default_rng(0)
     for mask in find_masks(model):
         for subnet in mask.subnets:
-            subnet.initialize(random.random(mask.layout.shape), 1 - subnet.sparsity)
+            subnet.initialize(random.random(mask.layout.shape), 1 - subnet.sparsity, random)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert len(find_masks(loaded)) == 8

@@ -4,6 +4,8 @@ import pytest
 from spfde_keras.layout import KernelLayout
 from spfde_keras.schemes import Block
 
+RNG = np.random.default_rng(0)
+
 # Rows are inputs, columns outputs.
 ELEMENTS = np.array(
     [
@@ -29,7 +31,7 @@ def test_blocks_are_scored_by_their_norm():
 
 def test_the_best_blocks_are_kept_whole():
     scheme = Block(outputs=2)
-    units = scheme.select(scheme.scores(ELEMENTS), count=3, shape=ELEMENTS.shape)
+    units = scheme.select(scheme.scores(ELEMENTS), count=3, shape=ELEMENTS.shape, rng=RNG)
     assert scheme.expand(units, ELEMENTS.shape)[0].astype(int).tolist() == [
         [1, 1, 0, 0],
         [0, 0, 0, 0],
@@ -40,7 +42,7 @@ def test_the_best_blocks_are_kept_whole():
 
 def test_blocks_of_several_inputs():
     scheme = Block(outputs=1, inputs=2)
-    units = scheme.select(scheme.scores(ELEMENTS), count=2, shape=ELEMENTS.shape)
+    units = scheme.select(scheme.scores(ELEMENTS), count=2, shape=ELEMENTS.shape, rng=RNG)
     assert scheme.expand(units, ELEMENTS.shape)[0].astype(int).tolist() == [
         [0, 0, 0, 0],
         [0, 0, 0, 0],
@@ -53,7 +55,10 @@ def test_blocks_do_not_reach_across_kernel_positions():
     elements = np.zeros((2, 1, 4), np.float32)
     elements[1, 0, 3] = 1
     scheme = Block()
-    mask = scheme.expand(scheme.select(scheme.scores(elements), 1, elements.shape), elements.shape)
+    mask = scheme.expand(
+        scheme.select(scheme.scores(elements), 1, elements.shape, rng=RNG),
+        elements.shape,
+    )
     assert mask[:, 0].tolist() == [[False] * 4, [True] * 4]
 
 

@@ -4,6 +4,8 @@ import pytest
 from spfde_keras.layout import KernelLayout
 from spfde_keras.schemes import Channel, Filter
 
+RNG = np.random.default_rng(0)
+
 # Rows are inputs, columns outputs.
 ELEMENTS = np.array(
     [
@@ -17,7 +19,7 @@ ELEMENTS = np.array(
 
 
 def mask_of(scheme, count):
-    units = scheme.select(scheme.scores(ELEMENTS), count, ELEMENTS.shape)
+    units = scheme.select(scheme.scores(ELEMENTS), count, ELEMENTS.shape, rng=RNG)
     return scheme.expand(units, ELEMENTS.shape)[0].astype(int).tolist()
 
 

@@ -6,6 +6,8 @@ from tensorflow_model_optimization.python.core.sparsity.keras.pruning_utils impo
 from spfde_keras.layout import KernelLayout
 from spfde_keras.schemes import NM
 
+RNG = np.random.default_rng(0)
+
 # Rows are inputs, columns outputs: groups run down the columns.
 ELEMENTS = np.array(
     [
@@ -20,7 +22,7 @@ ELEMENTS = np.array(
 
 def test_each_group_keeps_its_n_largest():
     scheme = NM(2, 4)
-    mask = scheme.select(scheme.scores(ELEMENTS), count=8, shape=ELEMENTS.shape)
+    mask = scheme.select(scheme.scores(ELEMENTS), count=8, shape=ELEMENTS.shape, rng=RNG)
     assert mask[0].astype(int).tolist() == [
         [0, 1, 1, 0],
         [0, 1, 1, 1],
@@ -32,7 +34,7 @@ def test_each_group_keeps_its_n_largest():
 def test_fewer_than_n_where_the_count_is_smaller():
     scheme = NM(2, 4)
     # 7 is third largest, but its group is full.
-    mask = scheme.select(scheme.scores(ELEMENTS), count=4, shape=ELEMENTS.shape)
+    mask = scheme.select(scheme.scores(ELEMENTS), count=4, shape=ELEMENTS.shape, rng=RNG)
     assert mask[0].astype(int).tolist() == [
         [0, 1, 1, 0],
         [0, 1, 0, 0],
@@ -43,7 +45,7 @@ def test_fewer_than_n_where_the_count_is_smaller():
 
 def test_a_surplus_is_spread_evenly():
     scheme = NM(1, 4)
-    mask = scheme.select(scheme.scores(ELEMENTS), count=6, shape=ELEMENTS.shape)
+    mask = scheme.select(scheme.scores(ELEMENTS), count=6, shape=ELEMENTS.shape, rng=RNG)
     assert mask.sum() == 6
     assert mask.sum(axis=1).max() == 2
 
@@ -59,11 +61,21 @@ def test_masks_pass_the_checker_of_tfmot(n, m, shape):
     count = scheme.count(layout, scheme.density)
     canonical = layout.canonical_shape
 
-    mask = scheme.select(rng.random(canonical), count, canonical)
+    mask = scheme.select(rng.random(canonical), count, canonical, rng)
     assert mask.sum() == count == layout.size * n // m
     # An update keeps the rule: drop a third, grow back at random.
-    keep = scheme.select(np.where(mask, rng.random(canonical), -np.inf), count * 2 // 3, canonical)
-    grown = scheme.select(np.where(keep, np.inf, rng.random(canonical)), count, canonical)
+    keep = scheme.select(
+        np.where(mask, rng.random(canonical), -np.inf),
+        count * 2 // 3,
+        canonical,
+        rng,
+    )
+    grown = scheme.select(
+        np.where(keep, np.inf, rng.random(canonical)),
+        count,
+        canonical,
+        rng,
+    )
     assert (grown & keep).sum() == keep.sum() == count * 2 // 3
 
     for valid in (mask, keep, grown):
@@ -79,10 +91,10 @@ def test_masks_pass_the_checker_of_tfmot(n, m, shape):
 def test_a_mask_grown_beyond_n_returns_to_n():
     scheme, shape = NM(2, 4), (9, 8, 6)
     rng = np.random.default_rng(0)
-    exact = scheme.select(rng.random(shape), 216, shape)
-    grown = scheme.select(np.where(exact, np.inf, rng.random(shape)), 250, shape)
+    exact = scheme.select(rng.random(shape), 216, shape, rng)
+    grown = scheme.select(np.where(exact, np.inf, rng.random(shape)), 250, shape, rng)
     assert grown.sum() == 250 and grown[exact].all()
-    dropped = scheme.select(np.where(grown, rng.random(shape), -np.inf), 216, shape)
+    dropped = scheme.select(np.where(grown, rng.random(shape), -np.inf), 216, shape, rng)
     assert (dropped.reshape(9, 2, 4, 6).sum(axis=2) == 2).all()
 
 

@@ -62,7 +62,9 @@ def test_serialization_round_trip(scheme):
 
 def random_mask(scheme, layout, density, rng):
     shape = layout.canonical_shape
-    units = scheme.select(scheme.scores(rng.random(shape)), scheme.count(layout, density), shape)
+    units = scheme.select(
+        scheme.scores(rng.random(shape)), scheme.count(layout, density), shape, rng
+    )
     return units, scheme.expand(units, shape)
 
 
@@ -95,11 +97,12 @@ def test_an_update_drops_only_active_and_keeps_all_kept_units(name, layout, seed
     drop, grow = (scheme.count(layout, share * density) for share in (0.6, 1.1))
 
     scores = scheme.scores(rng.random(shape))
-    keep = scheme.select(np.where(active, scores, -np.inf), drop, shape)
+    keep = scheme.select(np.where(active, scores, -np.inf), drop, shape, rng)
     assert keep.sum() == drop
     assert active[keep].all()
 
-    grown = scheme.select(np.where(keep, np.inf, scheme.scores(rng.random(shape))), grow, shape)
+    claims = np.where(keep, np.inf, scheme.scores(rng.random(shape)))
+    grown = scheme.select(claims, grow, shape, rng)
     assert grown.sum() == grow
     assert grown[keep].all()
     mask = scheme.expand(grown, shape)
@@ -107,13 +110,21 @@ def test_an_update_drops_only_active_and_keeps_all_kept_units(name, layout, seed
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_units_of_equal_score_are_chosen_exactly_and_repeatably(name):
-    scheme, shape = schemes.get(name), CONV.canonical_shape
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: str(layout.shape))
+def test_units_of_equal_score_are_chosen_exactly_and_repeatably(name, layout):
+    """At random, each about as often: in 400 draws of a share p within 5 deviations of it."""
+    scheme, shape = schemes.get(name), layout.canonical_shape
     scores = scheme.scores(np.zeros(shape, np.float32))
-    count = scheme.count(CONV, scheme.density or 0.25)
-    units = scheme.select(scores, count, shape)
-    assert units.sum() == count
-    np.testing.assert_array_equal(units, scheme.select(scores, count, shape))
+    count = scheme.count(layout, scheme.density or 0.25)
+
+    def drawn(seed):
+        return scheme.select(scores, count, shape, np.random.default_rng(seed))
+
+    often = sum(drawn(seed).astype(int) for seed in range(400))
+    share = count / scores.size
+    assert often.sum() == 400 * count
+    assert np.abs(often - 400 * share).max() < 5 * np.sqrt(400 * share * (1 - share)) + 1
+    np.testing.assert_array_equal(drawn(1), drawn(1))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -33,7 +33,7 @@ def make_subnet(layer: str, scheme: str, initial: str = "random") -> Subnet:
     rng = np.random.default_rng(1)
     mask.kernel.assign(rng.standard_normal(mask.layout.shape))
     if initial == "random":
-        mask.subnets[0].initialize(rng.random(mask.layout.shape), 1 - SCHEMES[scheme])
+        mask.subnets[0].initialize(rng.random(mask.layout.shape), 1 - SCHEMES[scheme], rng)
     return mask.subnets[0]
 
 
@@ -151,7 +151,7 @@ def test_the_other_sub_net_stays_as_it_is(name, scheme):
     subnet.mask.kernel.assign(rng.standard_normal(subnet.layout.shape))
     for each in (other, subnet):
         if updater.initial == "random" or each is other:
-            each.initialize(rng.random(subnet.layout.shape), 1 - each.sparsity)
+            each.initialize(rng.random(subnet.layout.shape), 1 - each.sparsity, rng)
 
     for event, moment in enumerate([Moment.START, *[Moment.UPDATE] * 4, Moment.SETTLE]):
         train(subnet, rng)
@@ -188,13 +188,14 @@ def test_an_update_depends_on_seed_event_and_path_only(name, scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_rigl_grows_the_units_of_largest_gradient_norm(scheme):
     subnet = make_subnet("dense", scheme)
-    gradient = np.random.default_rng(3).standard_normal(subnet.layout.shape).astype(np.float32)
+    rng = np.random.default_rng(3)
+    gradient = rng.standard_normal(subnet.layout.shape).astype(np.float32)
     updater, shape = updaters.RigL(fraction=0.5), subnet.layout.canonical_shape
     active = units_of(subnet)
     scores = subnet.scheme.scores(subnet.layout.to_canonical(subnet.mask.read()[0]))
     drop_to = subnet.count(updater.densities(0.0, 1 - subnet.sparsity)[0])
-    keep = subnet.scheme.select(np.where(active, scores, -np.inf), drop_to, shape)
-    mutate(updater, Moment.UPDATE, subnet, 0.0, None, gradient)
+    keep = subnet.scheme.select(np.where(active, scores, -np.inf), drop_to, shape, rng)
+    mutate(updater, Moment.UPDATE, subnet, 0.0, rng, gradient)
     claims = subnet.scheme.scores(subnet.layout.to_canonical(gradient))
     grown, units = units_of(subnet) & ~keep, units_of(subnet)
     assert units[keep].all()

@@ -21,12 +21,13 @@ def gradient():
 
 def test_an_update_drops_by_size_and_grows_by_gradient(kernel, gradient, make_mask, rng):
     """From 8 weights of 16 to 6: the smallest 4 go, 2 come."""
+    gradient[1, [0, 2]] = 10
     subnet = make_mask(kernel, sparsity=0.75).subnets[0]
     change = mutate(
         PruneAndRegrow(0.5, fraction=1 / 3, end=1.0), Moment.UPDATE, subnet, HALF, rng, gradient
     )
     after, mask = subnet.read()
-    # 1, 2, 3 and 4 go; those at gradients of 9 come, of which two have been dropped just now.
+    # 1, 2, 3 and 4 go; those at gradients of 10 come, which have been dropped just now.
     assert mask.astype(int).tolist() == [[0, 0, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1]]
     assert after.tolist() == [[0, 0, 0, 0], [3, 0, -4, 0], [0, 5, 0, -6], [0, 0, 7, 8]]
     assert np.argwhere(change.fresh).tolist() == [[0, 0], [0, 1]]

@@ -64,3 +64,20 @@ def test_it_asks_for_the_dense_gradient():
 def test_stops_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"`stop` must be a number in \(0, 1\]. Received: 0"):
         RigL(stop=0.0)
+
+
+def test_where_no_gradient_says_which_weights_grow_at_random(kernel, make_mask):
+    """A batch may give no gradient at all; the first weights must not always win."""
+
+    def grown(seed):
+        mask = make_mask(kernel)
+        rng = np.random.default_rng(seed)
+        mutate(RigL(0.25), Moment.UPDATE, mask.subnets[0], 0.0, rng, np.zeros((4, 4), np.float32))
+        assert mask.read()[1].sum() == 8
+        return mask.read()[1][0]
+
+    often = sum(grown(seed).astype(int) for seed in range(200))
+    free = make_mask(kernel).read()[1][0] == 0
+    # Two of ten: those eight that were free and the two just dropped.
+    assert often[free].min() > 15 and often[free].max() < 70
+    np.testing.assert_array_equal(grown(3), grown(3))
