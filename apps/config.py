@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from . import families, models, schedule_flags
 from .program import Options, option, text
 
+# What scores the initial weights, and the distribution that follows such scores.
+SCORES, BY_SCORES = ("snip", "grasp"), "scores"
+
 # Methods that can train several sub-nets in one run.
 ALTERNATING = ("ast", "joint")
 
@@ -21,6 +24,7 @@ MASK_FLAGS = {
     "bound": ("bound",),
     "mutation": ("mutation", "fraction"),
     "stop": ("stop",),
+    "initial_density": ("initial_density",),
 }
 """Flags about masks, and what updaters call them."""
 
@@ -91,8 +95,8 @@ class RunConfig(Options):
     )
     distribution: str = option(
         "uniform",
-        "how sparsity is divided among layers",
-        choices=lambda: families.names("distributions"),
+        "how sparsity is divided among layers; scores: as those of --initial have it",
+        choices=lambda: [*families.names("distributions"), BY_SCORES],
     )
     interval: int | None = option(
         None,
@@ -101,8 +105,9 @@ class RunConfig(Options):
     )
     initial: str | None = option(
         None,
-        "masks to start from, by the weights' size or at random; if unset as the method has it",
-        choices=("random", "magnitude", "dense"),
+        "masks to start from: at random, by the weights' size, or by what the loss (snip) or its "
+        "gradient (grasp) on some samples owes to a weight; if unset as the method has it",
+        choices=("random", "magnitude", "dense", *SCORES),
     )
     mutation: str | None = option(
         None,
@@ -123,8 +128,16 @@ class RunConfig(Options):
         above=0,
         most=1,
     )
-    initial_density: float = option(
-        0.5, "ast and joint: share of weights trained with at first", above=0, most=1
+    initial_density: float | None = option(
+        None,
+        "share of weights trained with at first; as the method has it if unset",
+        above=0,
+        most=1,
+    )
+    updater: str | None = option(
+        None,
+        "ast and joint: how the masks of a sub-net change; prune_and_regrow if unset",
+        choices=lambda: families.names("updaters"),
     )
     gradient_correction: bool = option(
         True, "ast: correct gradients that conflict with the previous sub-net's"
@@ -215,6 +228,11 @@ class RunConfig(Options):
             if (given := getattr(self, name)) is not None:
                 schedule_flags.parse(name, given)
                 object.__setattr__(self, name, str(given))
+        if self.distribution == BY_SCORES and self.initial not in SCORES:
+            raise ValueError(
+                f"`distribution` must not be {BY_SCORES} without --initial={' or '.join(SCORES)}. "
+                f"Received: initial={self.initial}"
+            )
         if not self.dataset or any(part in ("", "..") for part in self.dataset.split("/")):
             raise ValueError(
                 "`dataset` must be the name of a data set, which is part of that of the output "
@@ -239,7 +257,7 @@ class RunConfig(Options):
         """Gives the options that this run does not use, each with the one that makes it so."""
         method = f"--method={self.method}"
         if self.method not in ALTERNATING:
-            yield "initial_density", method
+            yield "updater", method
         if self.method != "ast":
             yield "gradient_correction", method
         if self.method == "dense":
@@ -260,16 +278,16 @@ class RunConfig(Options):
             yield "data_dir", "--dataset=digits"
 
     @property
-    def updater(self) -> str:
+    def updater_name(self) -> str:
         """The name of the updater: a dense model has no masks, and nothing to update."""
         if self.method in ALTERNATING:
-            return "prune_and_regrow"
+            return self.updater or "prune_and_regrow"
         return "static" if self.method == "dense" else self.method
 
     @property
     def updater_arguments(self) -> dict[str, str]:
         """The flags about masks that the updater knows, each with what it calls them."""
-        known = families.parameters("updaters", self.updater)
+        known = families.parameters("updaters", self.updater_name)
         return {
             flag: argument
             for flag, arguments in MASK_FLAGS.items()

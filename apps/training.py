@@ -5,46 +5,35 @@ import functools
 import json
 import pathlib
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from spfde_keras import (
-    AlternatingSparseTraining,
     DataSieve,
-    Freezing,
     Resume,
     SparseModel,
-    SpFDE,
     export_tflite,
-    sparsify,
-    updaters,
-    wrap,
 )
-from spfde_keras.alternating import JointSparseTraining
 from spfde_keras.cost.model import profile
 from spfde_keras.cost.plan import PlanCost
 from spfde_keras.export import ExportReport
 from spfde_keras.extras import extra
-from spfde_keras.sieve import policies
 from spfde_keras.sparse_training import SparseTraining
 from spfde_keras.sparsity_summary import mask_overlap, target_sparsities
 
 from . import (
     datasets,
     evaluation,
-    model_parts,
-    models,
+    parts,
     plots,
     progress,
     results,
-    schedule_flags,
     strategies,
 )
-from .config import ALTERNATING, SCHEDULES, RunConfig
+from .config import RunConfig
 from .program import called
 from .progress import say
 from .provenance import provenance
@@ -115,18 +104,20 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
         config.dataset, config.data_dir, config.train_samples, image_size=config.image_size
     )
     with replicas.strategy.scope():
-        model = _model(config, dataset)
+        model = parts.model(config, dataset)
     with called(fraction="sieve_fraction"):
-        sieve = DataSieve(dataset.samples, config.sieve_fraction, _policy(config), seed=config.seed)
+        sieve = DataSieve(
+            dataset.samples, config.sieve_fraction, parts.policy(config), seed=config.seed
+        )
     steps = sieve.steps(config.batch_size)
     with replicas.strategy.scope():
         model.compile(
-            optimizer=optimizer(config, steps),
-            loss=_loss(config),
+            optimizer=parts.optimizer(config, steps),
+            loss=parts.loss(config),
             metrics=["accuracy"],
             steps_per_execution=config.steps_per_execution,
         )
-    training = _training(config, sieve)
+    training = parts.callback(config, sieve)
     curve = _as_trained(config, dataset, dataset.tests(_CURVE_SAMPLES))
     resume = Resume(results.RunFolder(states or config).states.path)
     measure = functools.partial(evaluation.now, model, curve)
@@ -262,124 +253,6 @@ def _export(model: SparseModel, path: pathlib.Path, samples: np.ndarray) -> Expo
         # The converter's sparse encoding fails for some shapes, which must not end the run.
         say(f"written without sparse encoding: {error}")
         return export_tflite(model, path, sparse=False, representative_data=samples)
-
-
-def _model(config: RunConfig, dataset: datasets.Dataset | Streamed) -> SparseModel:
-    plain = models.build(config.model, dataset.input_shape, dataset.classes, config.width)
-    if config.coupled_weight_decay:
-        plain = model_parts.with_l2(plain, config.coupled_weight_decay)
-    if config.method == "dense":
-        return wrap(plain)
-    return sparsify(
-        plain,
-        _one_or_all(config.sparsity),
-        scheme=_one_or_all(config.scheme),
-        distribution=config.distribution,
-        dense=models.dense_layers(config.model),
-        initial=config.initial or _updater(config).initial,
-        seed=config.seed,
-    )
-
-
-def _one_or_all(values: tuple | None) -> Any:
-    # A single value holds for all sub-nets; a sequence of one would mean a single sub-net.
-    return values[0] if values and len(values) == 1 else values
-
-
-def _updater(config: RunConfig) -> updaters.Updater:
-    given: dict[str, Any] = {}
-    if config.method in ALTERNATING:
-        given["initial_density"] = config.initial_density
-    for flag, argument in config.updater_arguments.items():
-        value = getattr(config, flag)
-        if value is not None:
-            given[argument] = schedule_flags.schedule(flag, value) if flag in SCHEDULES else value
-    with called(**{argument: flag for flag, argument in config.updater_arguments.items()}):
-        return type(updaters.get(config.updater))(**given)
-
-
-def _policy(config: RunConfig) -> policies.SievePolicy:
-    given = {} if config.exchange is None else {"exchange": config.exchange}
-    return type(policies.get(config.sieve_policy))(**given)
-
-
-class _Freezing(Freezing):
-    """Freezing by flags, in whose words messages are."""
-
-    argument = "freeze_reduction"
-
-    def __init__(self, config: RunConfig):
-        reduction = "auto" if config.freeze_reduction is None else config.freeze_reduction
-        blocks = config.freeze_blocks and list(config.freeze_blocks)
-        super().__init__(reduction, config.freeze_scheme, blocks)
-        self.share = config.freeze_share or self.share
-
-    def settings(
-        self, interval: int | None = None, share: float | None = None, scheme: str | None = None
-    ) -> str:
-        flags = {"interval": interval, "freeze_share": share, "freeze_scheme": scheme}
-        return " ".join(f"--{name}={value}" for name, value in flags.items() if value is not None)
-
-
-def _training(config: RunConfig, sieve: DataSieve) -> SparseTraining:
-    callbacks: dict[str, Callable[..., SparseTraining]] = {
-        "ast": functools.partial(
-            AlternatingSparseTraining, gradient_correction=config.gradient_correction
-        ),
-        "joint": JointSparseTraining,
-    }
-    return callbacks.get(config.method, SpFDE)(
-        epochs=config.epochs,
-        updater=_updater(config),
-        interval=config.interval,
-        freeze=_Freezing(config) if config.freezes else None,
-        sieve=sieve,
-        seed=config.seed,
-        data_stop=config.data_stop,
-    )
-
-
-def optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
-    """Returns SGD with momentum, warm-up and a cosine; only kernels decay.
-
-    With freezing, the callback multiplies the rate of each block by a cosine, so the schedule
-    stays constant after warm-up. If a policy removes samples later on, the run has fewer steps
-    than `steps` says, and the cosine ends above 0.
-
-    Args:
-        config: the options.
-        steps: batches in an epoch.
-
-    Example:
-
-    >>> round(float(optimizer(RunConfig(learning_rate=0.05), 40).momentum), 1)
-    0.9
-    """
-    warmup = (config.warmup_epochs or 0) * steps
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else config.learning_rate,
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
-        decay_steps=config.epochs * steps - warmup,
-        alpha=1.0 if config.freezes else 0.0,
-    )
-    sgd = keras.optimizers.SGD(
-        schedule,
-        momentum=0.9,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay or None,
-    )
-    sgd.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    return sgd
-
-
-def _loss(config: RunConfig) -> keras.losses.Loss:
-    """The loss; Keras smooths labels that are rows only."""
-    if not config.label_smoothing:
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    return keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=config.label_smoothing
-    )
 
 
 def _as_trained(

@@ -23,7 +23,7 @@ import numpy as np
 
 import spfde_keras
 from apps.config import RunConfig
-from apps.training import optimizer
+from apps.parts import optimizer
 from benchmarks import report
 from spfde_keras import kernels
 

@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from apps import model_parts, training
+from apps import model_parts, parts, training
 from apps.config import RunConfig
 from spfde_keras import SpFDE, sparsify
 from spfde_keras.masking import find_masks
 from spfde_keras.schedules import Step
-from spfde_keras.updaters import MESTEM, MESTEMS, SET, Magnitude, PruneAndRegrow, RigL
+from spfde_keras.updaters import MESTEM, MESTEMS, SET, GraNet, Magnitude, PruneAndRegrow, RigL
 
 L = keras.layers
 README = Step((0.02, 0.01, 0.0), (0.5625, 0.75))
@@ -26,15 +26,17 @@ README = Step((0.02, 0.01, 0.0), (0.5625, 0.75))
         ({"method": "magnitude", "stop": 1.0}, Magnitude(stop=1.0)),
         ({"method": "ast", "mutation": 0.2}, PruneAndRegrow(0.5, 0.2)),
         ({"method": "joint", "stop": 0.9}, PruneAndRegrow(0.5, stop=0.9)),
+        ({"method": "ast", "updater": "granet", "initial_density": 1.0}, GraNet(1.0)),
+        ({"method": "prune_and_regrow", "initial_density": 0.7}, PruneAndRegrow(0.7)),
     ],
 )
 def test_updaters(options, updater):
-    assert repr(training._updater(RunConfig(**options))) == repr(updater)
+    assert repr(parts.updater(RunConfig(**options))) == repr(updater)
 
 
 def test_what_does_not_fit_is_refused_in_the_words_of_flags():
     with pytest.raises(ValueError, match="`stop` must be at least `end`"):
-        training._updater(RunConfig(method="prune_and_regrow", stop=0.5))
+        parts.updater(RunConfig(method="prune_and_regrow", stop=0.5))
 
 
 def prepared(tmp_path, **options):
@@ -91,3 +93,24 @@ def test_coupled_decay_reaches_the_net_that_trains(tmp_path):
     layers = [layer for layer in run.model.layers if hasattr(layer, "kernel")]
     assert layers and all(layer.kernel_regularizer.l2 == np.float32(5e-4) for layer in layers)
     assert len(run.model.losses) == len(layers)
+
+
+@pytest.mark.parametrize("score", ["snip", "grasp"])
+def test_masks_by_scores_of_the_initial_weights(tmp_path, score):
+    def masks(**options):
+        run = prepared(tmp_path, initial=score, sparsity=0.8, **options)
+        return [mask.read()[1][0] for mask in find_masks(run.model)]
+
+    uniform, divided = masks(), masks(distribution="scores")
+    assert [kept.mean().round(1) for kept in uniform] == [0.2] * len(uniform)
+    assert sum(kept.sum() for kept in divided) == pytest.approx(
+        sum(kept.sum() for kept in uniform), abs=2
+    )
+    assert len({round(float(kept.mean()), 4) for kept in divided}) > 1
+    for kept, other in zip(masks(distribution="scores"), divided, strict=True):
+        np.testing.assert_array_equal(kept, other)
+
+
+def test_scores_divide_only_where_there_are_some():
+    with pytest.raises(ValueError, match="`distribution` must not be scores without --initial"):
+        RunConfig(distribution="scores")
