@@ -1,5 +1,6 @@
 """Scores of initial weights, by which masks are chosen before training."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -31,12 +32,14 @@ def snip(model: keras.Model, batches: Iterable, loss: Loss) -> dict[str, np.ndar
         paper.
 
     Raises:
-        ValueError: on a model that `sparsify` does not take, or if there is no batch.
+        ValueError: on a model that `sparsify` does not take, or if `batches` are none or `loss` is
+            no loss.
 
     Example:
 
     >>> net = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="hidden"),
     ...                         keras.layers.Dense(2)])
+    >>> from spfde_keras.distributions import ByScores
     >>> scores = snip(net, [(np.ones((4, 8)), np.ones((4, 2)))], "mse")
     >>> model = sparsify(net, 0.75, initial=scores, distribution=ByScores(scores))
     >>> find_masks(model)[0].density
@@ -46,7 +49,7 @@ def snip(model: keras.Model, batches: Iterable, loss: Loss) -> dict[str, np.ndar
     2019.
     """
     opened = _opened(model)
-    gradients = _mean(_gradients, opened, batches, keras.losses.get(loss))
+    gradients = _mean(_gradients, opened, _checked(batches), _loss(loss))
     return {path: np.abs(kernel * gradients[path]) for path, kernel in _kernels(opened).items()}
 
 
@@ -74,7 +77,7 @@ def grasp(model: keras.Model, batches: Iterable, loss: Loss) -> dict[str, np.nda
     Source: Wang et al., "Picking winning tickets before training by preserving gradient flow", ICLR
     2020.
     """
-    opened, batches, loss_of = _opened(model), list(batches), keras.losses.get(loss)
+    opened, batches, loss_of = _opened(model), _checked(batches), _loss(loss)
     gradients = _mean(_gradients, opened, batches, loss_of)
     directions = [tf.constant(gradient) for gradient in gradients.values()]
 
@@ -96,12 +99,35 @@ def _opened(model: keras.Model) -> keras.Model:
     return sparsify(model, 0.5, dense=(), initial="dense")
 
 
+def _loss(loss: Any) -> Callable:
+    with contextlib.suppress(Exception):
+        found = keras.losses.get(loss)
+        if callable(found):
+            return found
+    checks.refuse("loss", "the name of a loss, or a function of (y, y_pred)", loss)
+
+
+def _checked(batches: Iterable) -> list:
+    """The batches in a list; raises ValueError if they are none."""
+    rule = "batches, each (x, y) or (x, y, sample_weight)"
+    try:
+        given = list(batches)
+    except TypeError:
+        checks.refuse("batches", rule, batches)
+    for batch in given:
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+            checks.refuse("batches", rule, batch)
+    if not given:
+        checks.refuse("batches", f"{rule}, at least one", given)
+    return given
+
+
 def _kernels(model: keras.Model) -> dict[str, np.ndarray]:
     return {mask.kernel_path: mask.read()[0] for mask in find_masks(model)}
 
 
 def _mean(
-    gradients: Callable, model: keras.Model, batches: Iterable, loss: Callable
+    gradients: Callable, model: keras.Model, batches: list, loss: Callable
 ) -> dict[str, np.ndarray]:
     """Means over all batches, weighted by samples, of what a function takes for each kernel."""
     kernels = _kernels(model)
@@ -112,8 +138,6 @@ def _mean(
         found = map(ops.convert_to_numpy, gradients(model, batch, loss))
         sums = [total + count * one for total, one in zip(sums, found, strict=True)]
         samples += count
-    if not samples:
-        raise ValueError("`batches` must hold a batch at least. Received: none")
     return {path: total / samples for path, total in zip(kernels, sums, strict=True)}
 
 

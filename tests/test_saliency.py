@@ -67,7 +67,7 @@ def test_masks_are_those_of_the_best_scores_and_the_model_stays(score):
 
 
 def test_what_cannot_be_scored_is_refused(line):
-    with pytest.raises(ValueError, match="`batches` must hold a batch at least"):
+    with pytest.raises(ValueError, match="`batches` must be batches, .*, at least one"):
         snip(line, [], "mse")
     scores = snip(line, [(np.ones((1, 3), "float32"), np.ones((1, 1)))], "mse")
     net = keras.Sequential([keras.Input((3,)), L.Dense(2, name="line")])

@@ -15,6 +15,7 @@ from spfde_keras import (
     kernels,
     layers,
     masking,
+    saliency,
     schedules,
     schemes,
     sieve,
@@ -56,6 +57,12 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
     sparse = spfde_keras.sparsify(mlp, 0.5)
     several = spfde_keras.sparsify(mlp, [0.5, 0.75])
     samples = np.zeros((8, 8), "float32"), np.zeros(8, "int64")
+    scored = {
+        "model": (mlp, never),
+        "batches": ([(samples[0], np.zeros((8, 2)))], never),
+        "loss": ("mse", callable),
+    }
+    pruning = {"begin": (0.0, within(0, 0.75, "[)")), "stop": (0.75, FRACTION)}
     dataset = tf.data.Dataset.from_tensor_slices(samples)
     tflite = path / "model.tflite"
     spfde_keras.export_tflite(sparse, tflite)
@@ -89,6 +96,12 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
         "sparsity": (0.5, either(SPARSITY, among({}))),
     }
     share = (0.3, either(nothing, within(0, 1)))
+    regrowing = {
+        "initial_density": (0.5, FRACTION),
+        "fraction": share,
+        "end": (0.5, FRACTION),
+        "stop": (1.0, within(0.5, 1)),
+    }
     file = (tflite, never)
     signature = (None, nothing)
     images = np.zeros((2, 4, 4, 3), "float32")
@@ -336,19 +349,21 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
         "spfde_keras.updaters.RigL": Case(
             updaters.RigL, {"fraction": share, "stop": (0.75, FRACTION)}
         ),
-        "spfde_keras.updaters.Magnitude": Case(
-            updaters.Magnitude,
-            {"begin": (0.0, within(0, 0.75, "[)")), "stop": (0.75, FRACTION)},
+        "spfde_keras.updaters.DSR": Case(
+            updaters.DSR, {"fraction": (0.3, within(0, 1)), "stop": (0.75, FRACTION)}
         ),
-        "spfde_keras.updaters.PruneAndRegrow": Case(
-            updaters.PruneAndRegrow,
+        "spfde_keras.updaters.Magnitude": Case(updaters.Magnitude, pruning),
+        "spfde_keras.updaters.GlobalMagnitude": Case(updaters.GlobalMagnitude, pruning),
+        "spfde_keras.updaters.ACDC": Case(
+            updaters.ACDC,
             {
-                "initial_density": (0.5, FRACTION),
-                "fraction": share,
-                "end": (0.5, FRACTION),
-                "stop": (1.0, within(0.5, 1)),
+                "warm_up": (0.1, within(0, 0.85, "[)")),
+                "phase": (0.05, within(0, 1, "()")),
+                "stop": (0.85, within(0.1, 1, "(]")),
             },
         ),
+        "spfde_keras.updaters.PruneAndRegrow": Case(updaters.PruneAndRegrow, regrowing),
+        "spfde_keras.updaters.GraNet": Case(updaters.GraNet, regrowing),
         "spfde_keras.updaters.MESTEM": Case(
             updaters.MESTEM,
             {
@@ -365,6 +380,11 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
                 "stop": (0.75, FRACTION),
             },
         ),
+        "spfde_keras.distributions.ByScores": Case(
+            distributions.ByScores, {"scores": ({"a": np.ones(3)}, among({}, {"a": 1}))}
+        ),
+        "spfde_keras.saliency.snip": Case(saliency.snip, scored),
+        "spfde_keras.saliency.grasp": Case(saliency.grasp, scored),
         "spfde_keras.distributions.PerLayer": Case(
             distributions.PerLayer, {"sparsities": ({"a": 0.5}, among({}))}
         ),
