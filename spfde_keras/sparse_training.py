@@ -15,12 +15,12 @@ from spfde_keras.event_log import EventLog
 from spfde_keras.finite import check_epoch
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
-from spfde_keras.freezing.learning_rate import inner_optimizer, reset_slots
+from spfde_keras.freezing.learning_rate import inner_optimizer
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.kernel_gradients import kernel_gradients
-from spfde_keras.masking import Mask, Subnet, find_masks
+from spfde_keras.mask_updates import MaskUpdate, settle_by_size
+from spfde_keras.masking import Mask, find_masks
 from spfde_keras.open_sizes import OpenSizes
-from spfde_keras.randomness import generator
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.planned import planned_samples
@@ -30,7 +30,7 @@ from spfde_keras.standstill import warn_of_few_visits, warn_of_standstill
 from spfde_keras.starting import check_start
 from spfde_keras.timeline import Timeline, usual_interval
 from spfde_keras.training import Monitor, SparseModel
-from spfde_keras.updaters import Moment, Mutation, carry_out
+from spfde_keras.updaters import Moment
 from spfde_keras.updaters.base import UpdaterLike
 
 
@@ -222,7 +222,7 @@ class SparseTraining(keras.callbacks.Callback):
         if epoch == 0:
             masks = self._masks_in(0, None)
             check_start(self.updater, masks)
-            self._settle_what_never_trains()
+            settle_by_size(self._frozen_by_user, self.seed)  # what never trains
             for subnet in range(self._subnets):
                 self._update(masks, subnet, 0.0, 0, Moment.START)
         monitor.start_epoch()
@@ -328,54 +328,22 @@ class SparseTraining(keras.callbacks.Callback):
             if mask not in self._frozen_by_user and self._freezer.block_of(mask) in blocks
         ]
 
-    def _settle_what_never_trains(self) -> None:
-        """Drops kernels that the user has frozen to their final density, once, by size."""
-        by_size = updaters.Static()
-        for mask in self._frozen_by_user:
-            for subnet in mask.subnets:
-                final = by_size.plan(Moment.SETTLE, 0.0, 1 - subnet.sparsity)
-                carry_out(final, by_size, subnet, generator(self.seed, 0, mask.kernel_path))
-
     def _update(self, masks: list[Mask], subnet: int, t: float, event: int, moment: Moment) -> None:
         """Changes one sub-net's masks as the updater plans for `moment`, `t` into training."""
         times = self._freezer.times(self.updater, t, self.interval).tolist()
-
-        def planned() -> list[tuple[Subnet, Mutation]]:
-            kernels = [mask.subnets[subnet] for mask in masks]
-            own = [times[self._freezer.block_of(mask)] for mask in masks]
-            return [
-                (kernel, self.updater.plan(moment, time, 1 - kernel.sparsity))
-                for time, kernel in zip(own, kernels, strict=True)
-            ]
-
-        plans = planned()
-        gradients: dict[str, np.ndarray] = {}
-        for kind in {plan.gradient for _, plan in plans if plan.gradient is not None}:
-            asking = [kernel.mask for kernel, plan in plans if plan.gradient == kind]
-            gradients |= self._gradients(asking, subnet, event, kind)
-        if moment is Moment.UPDATE and plans:
-            kernels = [kernel for kernel, _ in plans]
-            shares = self.updater.allocate(kernels, t, gradients)
-            for kernel, share in zip(kernels, shares or [], strict=shares is not None):
-                kernel.mask.retarget(subnet, 1 - share)
-            plans = planned()
-        overlaps = {}
-        for kernel, plan in plans:
-            path = kernel.kernel_path
-            # At the start, sub-nets draw the same numbers, so that they have much in common.
-            name = f"{path}/{subnet}" if subnet and event else path
-            rng = generator(self.seed, event, name)
-            change = carry_out(plan, self.updater, kernel, rng, gradients.get(path))
-            if change.fresh.any():
-                reset_slots(self.model.optimizer, kernel.mask, change.fresh)
-            overlaps[f"mask_overlap/{name}"] = change.overlap
+        overlaps = MaskUpdate(self.updater, subnet, moment, t, self.seed, event).apply(
+            masks,
+            [times[self._freezer.block_of(mask)] for mask in masks],
+            functools.partial(self._gradients, subnet, event),
+            self.model.optimizer,
+        )
         self.model.replicas.check_same(
             lambda: {f"The mask of {mask.kernel_path!r}": mask.read()[1] for mask in masks}
         )
-        self._events.write(overlaps, event)
+        self._events.write({f"mask_overlap/{name}": one for name, one in overlaps.items()}, event)
 
     def _gradients(
-        self, masks: list[Mask], subnet: int, event: int, kind: str
+        self, subnet: int, event: int, masks: list[Mask], kind: str
     ) -> dict[str, np.ndarray]:
         """The gradients an updater asks for, of one sub-net, on the last full batch."""
         monitor = self.model.monitor
