@@ -264,6 +264,23 @@ def is_activated(y_pred: tf.Tensor) -> bool:
     return hasattr(y_pred, "_keras_logits")
 
 
+def first_rows(y_pred: Any, count: tf.Tensor) -> Any:
+    """Returns the first predictions of a batch, as exact to Keras' losses as all of them.
+
+    Losses take the logits that a sigmoid or softmax was made of, by an attribute of its outputs;
+    or, in a graph, by the operator that made them.
+    """
+    if is_activated(y_pred):
+        rows = y_pred[:count]
+        rows._keras_logits = y_pred._keras_logits[:count]
+        return rows
+    graph = isinstance(y_pred, tf.Tensor) and tf.is_symbolic_tensor(y_pred)
+    activation = {"Sigmoid": tf.nn.sigmoid, "Softmax": tf.nn.softmax}.get(
+        y_pred.op.type if graph else ""
+    )
+    return activation(y_pred.op.inputs[0][:count]) if activation else y_pred[:count]
+
+
 def dataset_sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     """Returns the datasets that a dataset was made from, which TensorFlow does not publish."""
     return list(dataset._inputs())

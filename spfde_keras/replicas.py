@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from spfde_keras import compat
 from spfde_keras.batches import batch_size, known_size, part, with_rows
 
 Made = TypeVar("Made")
@@ -224,7 +225,7 @@ def never_empty(call: Callable[[Any], Any], inputs: Any) -> Any:
     """
     samples = batch_size(inputs)
     outputs = call(with_rows(inputs, tf.cast(samples == 0, tf.int32)))
-    return tf.nest.map_structure(lambda output: output[:samples], outputs)
+    return tf.nest.map_structure(lambda output: compat.first_rows(output, samples), outputs)
 
 
 def in_common(parts: Sequence[tf.Tensor]) -> list[tf.Tensor]:

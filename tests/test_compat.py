@@ -244,6 +244,22 @@ def test_predictions_of_a_sigmoid_are_marked(activation):
     assert bool(activated(tf.zeros((1, 2)))) == (activation != "linear")
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax", "linear", tf.nn.softmax])
+def test_losses_of_the_first_rows_know_their_logits(activation):
+    """Keras: `_keras_logits`, and in graphs the operators "Sigmoid" and "Softmax"."""
+    name = "binary" if activation == "sigmoid" else "categorical"
+    loss = getattr(keras.losses, f"{name}_crossentropy")
+    logits, y = tf.constant([[300.0, -300], [-500, 500], [1, 2]]), tf.constant([[0.0, 1]] * 3)
+    activate = keras.activations.get(activation)
+    of_rows = tf.function(lambda x: loss(y[:2], compat.first_rows(activate(x), 2)))
+    of_all = tf.function(lambda x: loss(y, activate(x)))
+    expected = of_all(logits).numpy()[:2]
+    np.testing.assert_allclose(of_rows(logits).numpy(), expected)
+    assert activation == "linear" or expected.max() > 200
+    eager = loss(y[:2], compat.first_rows(activate(logits), 2)).numpy()
+    np.testing.assert_allclose(eager, loss(y, activate(logits)).numpy()[:2])
+
+
 def test_own_trainable_are_a_layers_own_weights_frozen_or_not():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     (dense,) = model.layers

@@ -56,6 +56,13 @@ def test_a_call_never_gets_an_empty_batch():
     assert seen == [1, 3]
 
 
+def test_losses_of_what_it_gives_are_exact():
+    logits, y = tf.constant([[300.0, -300], [-500, 500]]), tf.constant([1, 1])
+    probabilities = never_empty(keras.ops.softmax, logits)
+    loss = keras.losses.sparse_categorical_crossentropy(y, probabilities)
+    assert loss.numpy().tolist() == [600, 0]
+
+
 def test_keras_distribution_is_refused(monkeypatch):
     distribution = keras.distribution.DataParallel(devices=["cpu:0"])
     monkeypatch.setattr(keras.distribution, "distribution", lambda: distribution)
