@@ -42,10 +42,25 @@ def mlp() -> keras.Model:
     return keras.Sequential([keras.Input((12,)), *hidden, L.Dense(4)])
 
 
-def normalized() -> keras.Model:
+class Normalized(keras.Model):
     """With what replicas compute apart, unless it is synchronized, and noise that is none."""
-    layers = [L.Reshape((4, 3)), L.Conv1D(8, 3), L.BatchNormalization(synchronized=True), L.ReLU()]
-    return keras.Sequential([keras.Input((12,)), *layers, L.Flatten(), L.Dropout(0.0), L.Dense(4)])
+
+    def __init__(self):
+        super().__init__()
+        first, normalize = L.Conv1D(8, 3), L.BatchNormalization(synchronized=True)
+        self.all = [L.Reshape((4, 3)), first, normalize, L.ReLU()]
+        self.all += [L.Flatten(), L.Dropout(0.0), L.Dense(4)]
+
+    def call(self, x):
+        for layer in self.all:
+            x = layer(x)
+        return x
+
+
+def normalized() -> keras.Model:
+    model = Normalized()
+    model(X[:4])
+    return model
 
 
 def compiled(sparsity, initial="random", net=mlp) -> spfde_keras.SparseModel:
