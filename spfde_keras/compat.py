@@ -132,6 +132,14 @@ def restore_methods(instance: object, *names: str) -> None:
         instance.__dict__.pop(name, None)
 
 
+def steps_taken(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """Returns how many batches an optimizer was given gradients of.
+
+    `iterations` counts those with which it has changed weights, where it accumulates gradients.
+    """
+    return optimizer._iterations
+
+
 def variable_index(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
     """Returns the place of a variable in a built optimizer, by which its slots are found."""
     return optimizer._get_variable_index(variable)

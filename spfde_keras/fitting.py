@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from spfde_keras import compat, compat_replicas
+from spfde_keras.freezing.learning_rate import inner_optimizer
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.inputs import carries_ids
@@ -142,6 +143,12 @@ def check_replicas(model: keras.Model, arguments: Mapping[str, Any]) -> None:
         raise ValueError(
             "The optimizer must be made in `with strategy.scope():`, as the model was. Received: "
             f"{type(model.optimizer).__name__}, made outside"
+        )
+    accumulated = getattr(inner_optimizer(model.optimizer), "gradient_accumulation_steps", None)
+    if accumulated:
+        raise ValueError(
+            "On several devices, Keras does not accumulate gradients: compile without "
+            f"`gradient_accumulation_steps`. Received: {accumulated}"
         )
     reductions = {
         loss.reduction for loss in tf.nest.flatten(model.loss) if isinstance(loss, keras.Loss)

@@ -23,6 +23,7 @@ from spfde_keras import (
 from spfde_keras.batches import batch_size
 from spfde_keras.contexts import holding
 from spfde_keras.finite import Guard
+from spfde_keras.freezing.learning_rate import inner_optimizer
 from spfde_keras.kernels.library import tell_if_missing
 from spfde_keras.last_batch import LastBatch
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
@@ -293,7 +294,7 @@ class SparseModel(keras.Model):
         batch = _batch.get()
         if batch is None or self.monitor is None:
             return loss
-        return self.monitor.guard(loss, batch, self.optimizer.iterations)
+        return self.monitor.guard(loss, batch, compat.steps_taken(inner_optimizer(self.optimizer)))
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
         if self.sieve is not None and isinstance(x, Identified):

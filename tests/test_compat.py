@@ -118,6 +118,14 @@ def test_methods_are_replaced_on_one_object_alone():
     assert one.apply_gradients.__func__ is keras.optimizers.SGD.apply_gradients
 
 
+def test_steps_are_counted_also_where_they_change_nothing():
+    """Keras: `Optimizer._iterations`."""
+    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2)
+    for step in (1, 2, 3):
+        optimizer.apply([tf.constant([0.5])], [keras.Variable([1.0])] if step == 1 else None)
+        assert int(compat.steps_taken(optimizer).numpy()) == step, SEEN
+
+
 def test_variables_have_a_place_in_an_optimizer():
     """Keras: `Optimizer._get_variable_index`."""
     variables = [keras.Variable([1.0]), keras.Variable([1.0])]
@@ -133,6 +141,7 @@ def test_variables_have_a_place_in_an_optimizer():
         (keras.optimizers.Adam(amsgrad=True), [0.0, 0.0, 0.0]),
         (keras.optimizers.Adagrad(initial_accumulator_value=0.25), [0.25]),
         (keras.optimizers.Ftrl(initial_accumulator_value=0.5), [0.5, 0.0]),
+        (keras.optimizers.SGD(gradient_accumulation_steps=2), [0.0]),
     ],
 )
 def test_slots_are_found_with_the_values_they_start_from(optimizer, starts):

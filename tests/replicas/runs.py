@@ -189,6 +189,10 @@ def refused() -> None:
     attempt("model", InScope)
     summed = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
     attempt("reduction", lambda: with_loss(loss=summed))
+    # By its configuration, so that it is made in the scope.
+    accumulating = keras.optimizers.SGD(gradient_accumulation_steps=2)
+    made = keras.optimizers.serialize(accumulating)
+    attempt("accumulation", lambda: with_loss(optimizer=made))
     attempt("steps", lambda: with_loss(steps_per_execution=2))
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH)
     spread = strategy.experimental_distribute_dataset(data)

@@ -106,6 +106,7 @@ def test_a_resumed_run_is_an_uninterrupted_one(quick, case, strategy):
         ("optimizer", "ValueError: The optimizer must be made in `with strategy.scope"),
         ("model", "ValueError: The model must be made (`sparsify` or `wrap`, and `compile`) in"),
         ("reduction", "ValueError: On several devices, losses must be means over samples"),
+        ("accumulation", "ValueError: On several devices, Keras does not accumulate gradients"),
         ("steps", "ValueError: On several devices, Keras takes one step at a time"),
         ("dataset", "ValueError: `fit` spreads batches over devices by itself"),
     ],
