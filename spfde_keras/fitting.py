@@ -25,6 +25,8 @@ def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArg
     if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = arranged(keras.tree.flatten(callbacks))
         bound.arguments["callbacks"] = callbacks
+        for callback in filter(keeps, callbacks):
+            callback.begin(bound.arguments)
         sieving = [one for one in callbacks if leads(one) and one.sieve is not None]
         for callback in sieving:
             # Given to Keras, an iteration would go on over several epochs, past updates.
