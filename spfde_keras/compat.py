@@ -294,6 +294,24 @@ def dataset_sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     return list(dataset._inputs())
 
 
+def batching(dataset: tf.data.Dataset) -> tuple[int, set[int]]:
+    """Returns the size of a dataset's batches, and that of an incomplete last one, if known.
+
+    TensorFlow does not publish what a dataset of batches was made of.
+    """
+    batches = dataset.cardinality()
+    while dataset.cardinality() == batches >= 0:
+        sources = dataset_sources(dataset)
+        if len(sources) != 1:
+            break
+        if hasattr(dataset, "_batch_size"):
+            size, samples = int(dataset._batch_size), int(sources[0].cardinality())
+            dropped = bool(tf.get_static_value(dataset._drop_remainder))
+            return size, set() if dropped or samples < 0 else {samples % size} - {0}
+        (dataset,) = sources
+    return 0, set()
+
+
 @contextlib.contextmanager
 def channels_last_bias() -> Iterator[None]:
     """Keeps Keras from adding what only looks like a bias of channels-first data as such.

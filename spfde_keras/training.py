@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -30,7 +30,7 @@ from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.places import name_kernels
-from spfde_keras.replicas import Replicas, distributed_loss, never_empty
+from spfde_keras.replicas import Replicas, distributed_loss, never_empty, of_too_small
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified, strip_ids
 from spfde_keras.state import SavedState
@@ -38,6 +38,8 @@ from spfde_keras.subnets import SubnetSwitch, subnet_name
 
 # Each replica of a strategy is a thread, in a step of its own.
 _in_step = contextvars.ContextVar("in_step", default=False)
+# Whether the next data that is spread over replicas is what `fit` trains on: the first alone.
+_trained_on: contextvars.ContextVar[Iterator[bool]] = contextvars.ContextVar("trained_on")
 _batch: contextvars.ContextVar[Any] = contextvars.ContextVar("batch", default=None)
 
 
@@ -102,7 +104,9 @@ class SparseModel(keras.Model):
         replicas = self.replicas
         if replicas.count == 1:
             return super().distribute_strategy
-        return compat_replicas.KerasStrategy(replicas, self._whole_batches)
+        return compat_replicas.KerasStrategy(
+            replicas, self._whole_batches, lambda: next(_trained_on.get(iter(())), False)
+        )
 
     def activate(self, subnet: int) -> None:
         """Chooses the sub-net that the model runs as, in everything but training.
@@ -210,7 +214,8 @@ class SparseModel(keras.Model):
         if not sparse:
             settling.warn_if_unsettled(self)
         try:
-            history = super().fit(*bound.args[1:], **bound.kwargs)
+            with holding(_trained_on, iter([True])):
+                history = super().fit(*bound.args[1:], **bound.kwargs)
         except BaseException as error:
             guard = self.monitor and self.monitor.guard
             # By an error or by hand: no layer stays frozen, no hook is left.
@@ -219,6 +224,9 @@ class SparseModel(keras.Model):
             self.attach()
             if guard is not None and guard.batch is not None and isinstance(error, Exception):
                 raise guard.explain(self) from None
+            if isinstance(error, tf.errors.InvalidArgumentError):
+                if told := of_too_small(error):
+                    raise told from None
             raise
         self.replicas.average(self.non_trainable_variables)
         if sparse:

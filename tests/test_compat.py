@@ -253,6 +253,22 @@ def test_predictions_of_a_sigmoid_are_marked(activation):
     assert bool(activated(tf.zeros((1, 2)))) == (activation != "linear")
 
 
+def test_batches_of_datasets_are_known_where_their_number_is():
+    """TensorFlow: `Dataset._inputs`, `_batch_size` and `_drop_remainder` of those of batches."""
+    samples = tf.data.Dataset.range(80)
+    batches = samples.shuffle(3).batch(7)
+    assert compat.batching(batches) == (7, {3}), SEEN
+    assert compat.batching(batches.prefetch(1).map(lambda x: 2 * x)) == (7, {3}), SEEN
+    assert compat.batching(samples.batch(7, num_parallel_calls=2)) == (7, {3}), SEEN
+    for none in (samples.batch(8), samples.batch(7, drop_remainder=True)):
+        assert compat.batching(none)[1] == set(), SEEN
+    several = [batches.repeat(), batches.repeat(2), batches.concatenate(batches)]
+    unknown = [batches.take(3), batches.unbatch(), samples]
+    unknown.append(samples.filter(lambda x: x > 1).batch(7))
+    for dataset in several + unknown:
+        assert compat.batching(dataset) == (0, set()), SEEN
+
+
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax", "linear", tf.nn.softmax])
 def test_losses_of_the_first_rows_know_their_logits(activation):
     """Keras: `_keras_logits`, and in graphs the operators "Sigmoid" and "Softmax"."""
