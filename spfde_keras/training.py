@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -214,7 +214,7 @@ class SparseModel(keras.Model):
         if not sparse:
             settling.warn_if_unsettled(self)
         try:
-            with holding(_trained_on, iter([True])):
+            with holding(_trained_on, iter([True])), self._naming_damage(bound.arguments):
                 history = super().fit(*bound.args[1:], **bound.kwargs)
         except BaseException as error:
             guard = self.monitor and self.monitor.guard
@@ -232,6 +232,14 @@ class SparseModel(keras.Model):
         if sparse:
             settling.settle_early_end(self)
         return history
+
+    def _naming_damage(self, arguments: Mapping[str, Any]) -> contextlib.AbstractContextManager:
+        sieves = [
+            callback.sieve
+            for callback in keras.tree.flatten(arguments.get("callbacks"))
+            if fitting.leads(callback) and callback.sieve is not None
+        ]
+        return sieves[0].naming_damage() if sieves else contextlib.nullcontext()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         self.replicas.average(self.non_trainable_variables)
