@@ -184,18 +184,18 @@ def refused() -> None:
             with strategy.scope():
                 model.fit(**options)
 
-    attempt("remainder", lambda: compiled(0.7), batch_size=90)
+    attempt("remainder", lambda: compiled(0.7), batch_size=len(X) - 1)
 
     def with_callback(**options):
         callback = spfde_keras.SpFDE(1, sieve=options.pop("sieve", None))
         return {"y": None, "batch_size": None, "callbacks": [callback]} | options
 
-    whole = tf.data.Dataset.from_tensor_slices((X, Y))
-    attempt("remainder_of_dataset", lambda: compiled(0.7), **with_callback(x=whole.batch(10)))
-    known = sieve()  # 75 samples in training
-    options = with_callback(x=known.batches(37), sieve=known)
+    one_left = tf.data.Dataset.from_tensor_slices((X, Y)).batch(len(X) - 1)
+    attempt("remainder_of_dataset", lambda: compiled(0.7), **with_callback(x=one_left))
+    known = sieve()
+    options = with_callback(x=known.batches(known.active - 1), sieve=known)
     attempt("remainder_of_sieve", lambda: compiled(0.7), **options)
-    unknown = whole.batch(10).filter(lambda x, y: True)
+    unknown = one_left.filter(lambda x, y: True)
     attempt("remainder_found", lambda: compiled(0.7), **with_callback(x=unknown))
     attempt("optimizer", outside)
     attempt("model", InScope)
