@@ -132,6 +132,14 @@ def restore_methods(instance: object, *names: str) -> None:
         instance.__dict__.pop(name, None)
 
 
+def steps_taken(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """Returns how many batches an optimizer was given gradients of.
+
+    `iterations` counts those with which it has changed weights, where it accumulates gradients.
+    """
+    return optimizer._iterations
+
+
 def variable_index(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
     """Returns the place of a variable in a built optimizer, by which its slots are found."""
     return optimizer._get_variable_index(variable)
@@ -264,9 +272,44 @@ def is_activated(y_pred: tf.Tensor) -> bool:
     return hasattr(y_pred, "_keras_logits")
 
 
+def first_rows(y_pred: Any, count: tf.Tensor) -> Any:
+    """Returns the first predictions of a batch, as exact to Keras' losses as all of them.
+
+    Losses take the logits that a sigmoid or softmax was made of, by an attribute of its outputs;
+    or, in a graph, by the operator that made them.
+    """
+    if is_activated(y_pred):
+        rows = y_pred[:count]
+        rows._keras_logits = y_pred._keras_logits[:count]
+        return rows
+    graph = isinstance(y_pred, tf.Tensor) and tf.is_symbolic_tensor(y_pred)
+    activation = {"Sigmoid": tf.nn.sigmoid, "Softmax": tf.nn.softmax}.get(
+        y_pred.op.type if graph else ""
+    )
+    return activation(y_pred.op.inputs[0][:count]) if activation else y_pred[:count]
+
+
 def dataset_sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     """Returns the datasets that a dataset was made from, which TensorFlow does not publish."""
     return list(dataset._inputs())
+
+
+def batching(dataset: tf.data.Dataset) -> tuple[int, set[int]]:
+    """Returns the size of a dataset's batches, and that of an incomplete last one, if known.
+
+    TensorFlow does not publish what a dataset of batches was made of.
+    """
+    batches = dataset.cardinality()
+    while dataset.cardinality() == batches >= 0:
+        sources = dataset_sources(dataset)
+        if len(sources) != 1:
+            break
+        if hasattr(dataset, "_batch_size"):
+            size, samples = int(dataset._batch_size), int(sources[0].cardinality())
+            dropped = bool(tf.get_static_value(dataset._drop_remainder))
+            return size, set() if dropped or samples < 0 else {samples % size} - {0}
+        (dataset,) = sources
+    return 0, set()
 
 
 @contextlib.contextmanager

@@ -12,10 +12,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from spfde_keras.replicas import outside_scopes
+
 
 @functools.cache
 def _bookkeeping(cls: type[keras.layers.Layer]) -> frozenset[str]:
     """The attributes that Keras itself gives to any layer, or model, used or not."""
+    # A strategy may have no sample for each of its devices, nor takes steps in a scope.
+    return outside_scopes(lambda: _attributes_once_used(cls))
+
+
+def _attributes_once_used(cls: type[keras.layers.Layer]) -> frozenset[str]:
     blank = cls()
     x = keras.ops.zeros((1, 1))
     if isinstance(blank, keras.Model):

@@ -3,6 +3,7 @@
 As seen in Keras 3.15.1. tests/test_compat_replicas.py names what each function relies on.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -21,15 +22,18 @@ class KerasStrategy:
     Args:
         replicas: the `Replicas` of the strategy.
         whole: bool, whether each worker gets whole batches.
+        full: function called for each dataset, in the order that Keras spreads them: whether a
+            batch without a sample for each replica is an error. `fit` trains on the first.
     """
 
-    def __init__(self, replicas: Replicas, whole: bool):
+    def __init__(self, replicas: Replicas, whole: bool, full: Callable[[], bool]):
         self._replicas = replicas
         self._whole = whole
+        self._full = full
 
     def experimental_distribute_dataset(self, dataset: tf.data.Dataset) -> Any:
         own = getattr(dataset, "of_one_worker", False)
-        return self._replicas.distributed(dataset, self._whole, own)
+        return self._replicas.distributed(dataset, self._whole, own, self._full())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._replicas.strategy, name)

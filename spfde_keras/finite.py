@@ -30,13 +30,13 @@ class Guard:
         """The batch whose loss was not finite, None as long as there was none."""
         self._step = 0
 
-    def __call__(self, loss: tf.Tensor, batch: Any, iterations: keras.Variable) -> tf.Tensor:
+    def __call__(self, loss: tf.Tensor, batch: Any, steps: keras.Variable) -> tf.Tensor:
         """Returns the loss; gradients of it exist only if it is finite.
 
         Args:
             loss: scalar.
             batch: what it is the loss of.
-            iterations: the optimizer's, the number of steps before this one.
+            steps: the optimizer's count of those before this one.
         """
         leaves = [leaf for leaf in tf.nest.flatten(batch, True) if leaf is not None]
         # What TensorFlow keeps of a step, functions in Python and gradients of one's own, must not
@@ -56,7 +56,7 @@ class Guard:
 
         def failed() -> tf.Tensor:
             # Since they are read here, the optimizer waits before it counts on.
-            with tf.control_dependencies([tf.py_function(fail, [iterations.value, *leaves], [])]):
+            with tf.control_dependencies([tf.py_function(fail, [steps.value, *leaves], [])]):
                 return passed()
 
         # A factor of each gradient, so that none exists before it does.

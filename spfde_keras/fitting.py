@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from spfde_keras import compat, compat_replicas
+from spfde_keras.freezing.learning_rate import inner_optimizer
+from spfde_keras.replicas import too_small
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.inputs import carries_ids
@@ -24,6 +26,8 @@ def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArg
     if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = arranged(keras.tree.flatten(callbacks))
         bound.arguments["callbacks"] = callbacks
+        for callback in filter(keeps, callbacks):
+            callback.begin(bound.arguments)
         sieving = [one for one in callbacks if leads(one) and one.sieve is not None]
         for callback in sieving:
             # Given to Keras, an iteration would go on over several epochs, past updates.
@@ -143,6 +147,12 @@ def check_replicas(model: keras.Model, arguments: Mapping[str, Any]) -> None:
             "The optimizer must be made in `with strategy.scope():`, as the model was. Received: "
             f"{type(model.optimizer).__name__}, made outside"
         )
+    accumulated = getattr(inner_optimizer(model.optimizer), "gradient_accumulation_steps", None)
+    if accumulated:
+        raise ValueError(
+            "On several devices, Keras does not accumulate gradients: compile without "
+            f"`gradient_accumulation_steps`. Received: {accumulated}"
+        )
     reductions = {
         loss.reduction for loss in tf.nest.flatten(model.loss) if isinstance(loss, keras.Loss)
     }
@@ -173,14 +183,25 @@ def _check_remainder(replicas: int, arguments: Mapping[str, Any]) -> None:
             "`fit` spreads batches over devices by itself: pass the tf.data.Dataset of the whole "
             f"batches. Received: {type(x).__name__}"
         )
+    size, rests = _last_batches(x, arguments)
+    rest = min(rests, default=replicas)
+    if rest < replicas:
+        received = f"batches of {size}, of which the last one has {rest}"
+        raise too_small(replicas, "choose another size", received)
+
+
+def _last_batches(x: Any, arguments: Mapping[str, Any]) -> tuple[int, set[int]]:
+    """The size of batches, and those of incomplete ones; none where they are not known before."""
     first = next(iter(keras.tree.flatten(x)), None)
-    if not isinstance(first, (np.ndarray, tf.Tensor)):
-        return
-    size = arguments.get("batch_size") or 32
-    trained = math.floor(len(first) * (1 - arguments.get("validation_split", 0.0)))
-    if 0 < trained % size < replicas:
-        raise ValueError(
-            f"Each batch must have a sample for each of the {replicas} devices: choose another "
-            f"`batch_size`. Received: batch_size={size}, which leaves {trained % size} of "
-            f"{trained} samples for the last one"
-        )
+    if isinstance(first, (np.ndarray, tf.Tensor)):
+        size = arguments.get("batch_size") or 32
+        samples = math.floor(len(first) * (1 - (arguments.get("validation_split") or 0.0)))
+        return size, {samples % size} - {0}
+    if not isinstance(x, tf.data.Dataset):
+        return 0, set()
+    sieves = [one.sieve for one in keras.tree.flatten(arguments.get("callbacks")) if leads(one)]
+    if carries_ids(x) and any(sieves):
+        sizes = next(sieve for sieve in sieves if sieve is not None).batch_sizes
+        return max(sizes), sizes - {max(sizes)}
+    steps = arguments.get("steps_per_epoch")
+    return compat.batching(x) if steps is None else (0, set())

@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import functools
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from spfde_keras import compat
 from spfde_keras.batches import batch_size, known_size, part, with_rows
 
 Made = TypeVar("Made")
@@ -122,7 +124,13 @@ class Replicas:
             if differs:
                 raise RuntimeError(f"{name} must be the same on all {self.workers} workers.")
 
-    def distributed(self, batches: tf.data.Dataset, whole: bool = False, own: bool = False) -> Any:
+    def distributed(
+        self,
+        batches: tf.data.Dataset,
+        whole: bool = False,
+        own: bool = False,
+        full: bool = False,
+    ) -> Any:
         """Returns a dataset of batches, each of them spread evenly over the replicas.
 
         TensorFlow fills one replica after the other, which leaves some of an incomplete batch
@@ -132,6 +140,7 @@ class Replicas:
             batches: dataset of batches; the same on all workers.
             whole: bool, whether each worker gets whole batches, for its own replicas.
             own: bool, whether they are this worker's parts of batches already.
+            full: bool, whether a batch without a sample for each replica is an error.
         """
         if not own:
             self._check_first(batches)
@@ -139,7 +148,7 @@ class Replicas:
         shares = range(first, first + self.here)
         return self.strategy.distribute_datasets_from_function(
             lambda context: batches.flat_map(
-                lambda *batch: _shares(batch if len(batch) > 1 else batch[0], shares, count)
+                lambda *batch: _shares(batch if len(batch) > 1 else batch[0], shares, count, full)
             ).prefetch(tf.data.AUTOTUNE)
         )
 
@@ -206,11 +215,7 @@ def _weighted(
 ) -> tf.Tensor:
     count = context.num_replicas_in_sync
     total = context.all_reduce(tf.distribute.ReduceOp.SUM, samples)
-    enough = tf.debugging.assert_greater_equal(
-        total, tf.cast(count, total.dtype), "A batch must have a sample for each replica."
-    )
-    with tf.control_dependencies([] if enough is None else [enough]):
-        weight = tf.cast(samples * count / total, loss.dtype)  # in half precision counts overflow
+    weight = tf.cast(samples * count / total, loss.dtype)  # in half precision counts overflow
 
     # The value of one, the gradient of the other; `tf.custom_gradient` would keep the graph.
     weighted = loss * weight
@@ -224,7 +229,7 @@ def never_empty(call: Callable[[Any], Any], inputs: Any) -> Any:
     """
     samples = batch_size(inputs)
     outputs = call(with_rows(inputs, tf.cast(samples == 0, tf.int32)))
-    return tf.nest.map_structure(lambda output: output[:samples], outputs)
+    return tf.nest.map_structure(lambda output: compat.first_rows(output, samples), outputs)
 
 
 def in_common(parts: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -235,9 +240,33 @@ def in_common(parts: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(parts)))
 
 
-def _shares(batch: Any, shares: Sequence[int], count: int) -> tf.data.Dataset:
+def too_small(count: int, choose: str, received: str) -> ValueError:
+    """Returns the error of a batch that does not have a sample for each of `count` replicas."""
+    return ValueError(f"{_rule(count)}{choose}. Received: {received}")
+
+
+def of_too_small(error: Exception) -> ValueError | None:
+    """Returns that error in one line, if it is what TensorFlow says at length; otherwise None."""
+    found = re.search(r"\[(\d+)\] \[ devices get a batch of \] \[(\d+)\]", str(error))
+    if found is None:
+        return None
+    return too_small(int(found[1]), "drop or enlarge the smaller ones", f"one of {found[2]}")
+
+
+def _rule(count: int) -> str:
+    return f"Each batch must have a sample for each of the {count} devices: "
+
+
+def _shares(batch: Any, shares: Sequence[int], count: int, full: bool) -> tf.data.Dataset:
     """Those of `count` even parts of a batch that are in `shares`, as a dataset."""
     samples, known = batch_size(batch), known_size(batch)
+    if full:
+        # Before any layer gets none: not all take that.
+        enough = tf.debugging.Assert(
+            samples >= count, [tf.constant(count), " devices get a batch of ", samples]
+        )
+        with tf.control_dependencies([enough]):
+            samples = tf.identity(samples)
     size = known // count if known is not None and known % count == 0 else None
 
     def share(index: tf.Tensor) -> Any:

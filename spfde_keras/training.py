@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -23,13 +23,14 @@ from spfde_keras import (
 from spfde_keras.batches import batch_size
 from spfde_keras.contexts import holding
 from spfde_keras.finite import Guard
+from spfde_keras.freezing.learning_rate import inner_optimizer
 from spfde_keras.kernels.library import tell_if_missing
 from spfde_keras.last_batch import LastBatch
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.places import name_kernels
-from spfde_keras.replicas import Replicas, distributed_loss, never_empty
+from spfde_keras.replicas import Replicas, distributed_loss, never_empty, of_too_small
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified, strip_ids
 from spfde_keras.state import SavedState
@@ -37,6 +38,8 @@ from spfde_keras.subnets import SubnetSwitch, subnet_name
 
 # Each replica of a strategy is a thread, in a step of its own.
 _in_step = contextvars.ContextVar("in_step", default=False)
+# Whether the next data that is spread over replicas is what `fit` trains on: the first alone.
+_trained_on: contextvars.ContextVar[Iterator[bool]] = contextvars.ContextVar("trained_on")
 _batch: contextvars.ContextVar[Any] = contextvars.ContextVar("batch", default=None)
 
 
@@ -101,7 +104,9 @@ class SparseModel(keras.Model):
         replicas = self.replicas
         if replicas.count == 1:
             return super().distribute_strategy
-        return compat_replicas.KerasStrategy(replicas, self._whole_batches)
+        return compat_replicas.KerasStrategy(
+            replicas, self._whole_batches, lambda: next(_trained_on.get(iter(())), False)
+        )
 
     def activate(self, subnet: int) -> None:
         """Chooses the sub-net that the model runs as, in everything but training.
@@ -209,7 +214,8 @@ class SparseModel(keras.Model):
         if not sparse:
             settling.warn_if_unsettled(self)
         try:
-            history = super().fit(*bound.args[1:], **bound.kwargs)
+            with holding(_trained_on, iter([True])), self._naming_damage(bound.arguments):
+                history = super().fit(*bound.args[1:], **bound.kwargs)
         except BaseException as error:
             guard = self.monitor and self.monitor.guard
             # By an error or by hand: no layer stays frozen, no hook is left.
@@ -218,11 +224,22 @@ class SparseModel(keras.Model):
             self.attach()
             if guard is not None and guard.batch is not None and isinstance(error, Exception):
                 raise guard.explain(self) from None
+            if isinstance(error, tf.errors.InvalidArgumentError):
+                if told := of_too_small(error):
+                    raise told from None
             raise
         self.replicas.average(self.non_trainable_variables)
         if sparse:
             settling.settle_early_end(self)
         return history
+
+    def _naming_damage(self, arguments: Mapping[str, Any]) -> contextlib.AbstractContextManager:
+        sieves = [
+            callback.sieve
+            for callback in keras.tree.flatten(arguments.get("callbacks"))
+            if fitting.leads(callback) and callback.sieve is not None
+        ]
+        return sieves[0].naming_damage() if sieves else contextlib.nullcontext()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         self.replicas.average(self.non_trainable_variables)
@@ -293,7 +310,7 @@ class SparseModel(keras.Model):
         batch = _batch.get()
         if batch is None or self.monitor is None:
             return loss
-        return self.monitor.guard(loss, batch, self.optimizer.iterations)
+        return self.monitor.guard(loss, batch, compat.steps_taken(inner_optimizer(self.optimizer)))
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
         if self.sieve is not None and isinstance(x, Identified):

@@ -116,6 +116,25 @@ def test_dropped_and_grown_weights_start_with_fresh_slots(data):
     assert all(grown) and all(elsewhere) and not any(after) and not any(at_grown)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_gradients_accumulated_over_batches_are_those_of_larger_ones(data, scaled):
+    def trained(batch_size, accumulated):
+        keras.utils.clear_session(free_memory=False)
+        keras.utils.set_random_seed(1)
+        model = compiled(sparsify(network(), sparsity=0.75))
+        optimizer = keras.optimizers.SGD(0.05, 0.9, gradient_accumulation_steps=accumulated)
+        model.optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
+        history = fit(model, data, SpFDE(4, "rigl", interval=1, freeze=0.1), batch_size=batch_size)
+        return [weight.numpy() for weight in model.weights], history["frozen_blocks"]
+
+    # The gradient at a boundary is of the last batch.
+    data = tuple(np.tile(values[:8], (12,) + (1,) * (values.ndim - 1)) for values in data)
+    (found, frozen), (expected, _) = trained(8, 2), trained(16, None)
+    assert max(frozen) > 0
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 def test_frozen_blocks_are_bit_equal_and_their_slots_too(data):
     model = compiled(sparsify(network(), sparsity=0.75, dense="last"))
     recorder = Recorder()

@@ -118,6 +118,14 @@ def test_methods_are_replaced_on_one_object_alone():
     assert one.apply_gradients.__func__ is keras.optimizers.SGD.apply_gradients
 
 
+def test_steps_are_counted_also_where_they_change_nothing():
+    """Keras: `Optimizer._iterations`."""
+    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2)
+    for step in (1, 2, 3):
+        optimizer.apply([tf.constant([0.5])], [keras.Variable([1.0])] if step == 1 else None)
+        assert int(compat.steps_taken(optimizer).numpy()) == step, SEEN
+
+
 def test_variables_have_a_place_in_an_optimizer():
     """Keras: `Optimizer._get_variable_index`."""
     variables = [keras.Variable([1.0]), keras.Variable([1.0])]
@@ -133,6 +141,7 @@ def test_variables_have_a_place_in_an_optimizer():
         (keras.optimizers.Adam(amsgrad=True), [0.0, 0.0, 0.0]),
         (keras.optimizers.Adagrad(initial_accumulator_value=0.25), [0.25]),
         (keras.optimizers.Ftrl(initial_accumulator_value=0.5), [0.5, 0.0]),
+        (keras.optimizers.SGD(gradient_accumulation_steps=2), [0.0]),
     ],
 )
 def test_slots_are_found_with_the_values_they_start_from(optimizer, starts):
@@ -242,6 +251,38 @@ def test_predictions_of_a_sigmoid_are_marked(activation):
     model = keras.Model(inputs, keras.layers.Dense(2, activation=activation)(inputs))
     activated = tf.function(lambda x: tf.constant(compat.is_activated(model(x))))
     assert bool(activated(tf.zeros((1, 2)))) == (activation != "linear")
+
+
+def test_batches_of_datasets_are_known_where_their_number_is():
+    """TensorFlow: `Dataset._inputs`, `_batch_size` and `_drop_remainder` of those of batches."""
+    samples = tf.data.Dataset.range(80)
+    batches = samples.shuffle(3).batch(7)
+    assert compat.batching(batches) == (7, {3}), SEEN
+    assert compat.batching(batches.prefetch(1).map(lambda x: 2 * x)) == (7, {3}), SEEN
+    assert compat.batching(samples.batch(7, num_parallel_calls=2)) == (7, {3}), SEEN
+    for none in (samples.batch(8), samples.batch(7, drop_remainder=True)):
+        assert compat.batching(none)[1] == set(), SEEN
+    several = [batches.repeat(), batches.repeat(2), batches.concatenate(batches)]
+    unknown = [batches.take(3), batches.unbatch(), samples]
+    unknown.append(samples.filter(lambda x: x > 1).batch(7))
+    for dataset in several + unknown:
+        assert compat.batching(dataset) == (0, set()), SEEN
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax", "linear", tf.nn.softmax])
+def test_losses_of_the_first_rows_know_their_logits(activation):
+    """Keras: `_keras_logits`, and in graphs the operators "Sigmoid" and "Softmax"."""
+    name = "binary" if activation == "sigmoid" else "categorical"
+    loss = getattr(keras.losses, f"{name}_crossentropy")
+    logits, y = tf.constant([[300.0, -300], [-500, 500], [1, 2]]), tf.constant([[0.0, 1]] * 3)
+    activate = keras.activations.get(activation)
+    of_rows = tf.function(lambda x: loss(y[:2], compat.first_rows(activate(x), 2)))
+    of_all = tf.function(lambda x: loss(y, activate(x)))
+    expected = of_all(logits).numpy()[:2]
+    np.testing.assert_allclose(of_rows(logits).numpy(), expected)
+    assert activation == "linear" or expected.max() > 200
+    eager = loss(y[:2], compat.first_rows(activate(logits), 2)).numpy()
+    np.testing.assert_allclose(eager, loss(y, activate(logits)).numpy()[:2])
 
 
 def test_own_trainable_are_a_layers_own_weights_frozen_or_not():

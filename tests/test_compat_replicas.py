@@ -32,7 +32,7 @@ def test_the_strategy_of_an_optimizer_is_that_of_its_scope():
 
 def test_keras_spreads_batches_by_what_its_strategy_says():
     """Keras: `TFEpochIterator` calls `experimental_distribute_dataset` of the strategy it gets."""
-    strategy = compat_replicas.KerasStrategy(ALONE, whole=False)
+    strategy = compat_replicas.KerasStrategy(ALONE, whole=False, full=lambda: False)
     x, y = data(7)
     iterator = trainer.TFEpochIterator(x=x, y=y, batch_size=4, distribute_strategy=strategy)
     sizes = [len(next(batch)[0]) for _, _, batch in iterator]
@@ -40,6 +40,24 @@ def test_keras_spreads_batches_by_what_its_strategy_says():
     assert strategy.num_replicas_in_sync == 1
     # Keras takes means of scalars over an axis for strategies of this class alone.
     assert not trainer._collective_all_reduce_multi_worker(strategy), SEEN
+
+
+def test_what_fit_trains_on_is_spread_first(monkeypatch):
+    """Keras: `fit` makes the `TFEpochIterator` of `x` before that of `validation_data`."""
+    spread = []
+
+    class Noting:
+        def __getattr__(self, name):
+            return getattr(ALONE.strategy, name)
+
+        def experimental_distribute_dataset(self, dataset):
+            spread.append(next(iter(dataset))[0].shape[0])
+            return dataset
+
+    model = mlp()
+    monkeypatch.setattr(type(model), "distribute_strategy", Noting())
+    model.fit(*data(6), batch_size=6, validation_data=data(4), verbose=0)
+    assert spread == [6, 4], SEEN
 
 
 def test_metrics_loss_and_optimizer_are_built_from_a_spec():

@@ -6,7 +6,15 @@ import pytest
 import tensorflow as tf
 
 from spfde_keras import SpFDE, sparsify
-from spfde_keras.replicas import ALONE, Replicas, index_here, never_empty, outside_scopes
+from spfde_keras.replicas import (
+    ALONE,
+    Replicas,
+    _shares,
+    index_here,
+    never_empty,
+    of_too_small,
+    outside_scopes,
+)
 from tests.mlps import data, mlp
 
 ONE = tf.distribute.MirroredStrategy(["CPU:0"])
@@ -54,6 +62,26 @@ def test_a_call_never_gets_an_empty_batch():
     assert never_empty(call, tf.zeros((0, 2)))["double"].shape == (0, 2)
     assert never_empty(call, tf.ones((3, 2)))["double"].shape == (3, 2)
     assert seen == [1, 3]
+
+
+def test_losses_of_what_it_gives_are_exact():
+    logits, y = tf.constant([[300.0, -300], [-500, 500]]), tf.constant([1, 1])
+    probabilities = never_empty(keras.ops.softmax, logits)
+    loss = keras.losses.sparse_categorical_crossentropy(y, probabilities)
+    assert loss.numpy().tolist() == [600, 0]
+
+
+def test_a_batch_without_a_sample_for_each_device_is_one_line():
+    x, y = map(tf.constant, data(2))
+    assert [len(share[0]) for share in _shares((x, y), range(2), 2, True)] == [1, 1]
+    assert [len(share[0]) for share in _shares((x, y), range(3), 3, False)] == [0, 1, 1]
+    with pytest.raises(tf.errors.InvalidArgumentError) as raised:
+        list(tf.data.Dataset.from_tensors(x).flat_map(lambda x: _shares(x, range(3), 3, True)))
+    assert str(of_too_small(raised.value)) == (
+        "Each batch must have a sample for each of the 3 devices: drop or enlarge the smaller "
+        "ones. Received: one of 2"
+    )
+    assert of_too_small(ValueError("anything else")) is None
 
 
 def test_keras_distribution_is_refused(monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from spfde_keras.finite import check_epoch
 from spfde_keras.kernels import choice, status
 from spfde_keras.replicas import ALONE
 from spfde_keras.resume.checkpoint import Checkpoint
-from spfde_keras.resume.settings import check_same, settings
+from spfde_keras.resume.settings import UNKNOWN, check_same, configuration, settings
 from spfde_keras.resume.states import States
 
 
@@ -37,8 +38,8 @@ class Resume(keras.callbacks.Callback):
 
     Raises:
         ValueError: when `fit` starts: `folder` holds something else, or another process trains
-            with it; no state in it is whole; or it is of another
-            model, or of other settings.
+            with it; no state in it is whole; or it is of another model, optimizer or loss, of
+            other settings, batches or steps; or `initial_epoch` is not that of the state.
         OSError: a state cannot be written. Those before are as they were.
         RuntimeError: an epoch has come to a loss or to weights that are not finite. Its state is
             not kept, those before are.
@@ -69,8 +70,13 @@ class Resume(keras.callbacks.Callback):
             checks.refuse("folder", rule, path)
         self._states = States(folder)
         self._writes = True
+        self._arguments: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
         """The logs of each epoch so far, also of those before the run was resumed."""
+
+    def begin(self, arguments: Mapping[str, Any]) -> None:
+        """Takes the arguments of `fit` by name; called before it, where the model does."""
+        self._arguments = dict(arguments)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         replicas = getattr(self.model, "replicas", ALONE)
@@ -79,7 +85,11 @@ class Resume(keras.callbacks.Callback):
             self._states.open()
         try:
             self._checkpoint = Checkpoint(self.model)
+            self._configuration = configuration(self.model, self._arguments)
+            self._configuration["fit"]["steps"] = self._steps()
             epoch = self._restore()
+            self._check_start(epoch)
+            self._arguments = {}
             name = f"The last epoch in {self._states.path}"
             replicas.check_same(lambda: {name: np.array(epoch)})
         except BaseException:
@@ -104,6 +114,7 @@ class Resume(keras.callbacks.Callback):
             "kernels": choice.choices(),
             "skip_zeros": _kernels_in_use(),
             "settings": settings(self.model),
+            "configuration": self._configuration,
         }
         try:
             self._states.write(done, lambda folder: self._checkpoint.save(folder, facts))
@@ -132,7 +143,9 @@ class Resume(keras.callbacks.Callback):
             if damage is None:
                 for line in damaged:
                     warnings.warn(f"{line}; the state after epoch {epoch} is taken.", stacklevel=2)
-                check_same(self._checkpoint.facts(folder)["settings"], settings(self.model))
+                before = self._checkpoint.facts(folder)
+                made_of = before.get("configuration")  # which those of earlier versions have not
+                check_same(before["settings"], settings(self.model), made_of, self._configuration)
                 facts = self._checkpoint.restore(folder)
                 choice.take_over(facts["kernels"])
                 if facts["skip_zeros"] != _kernels_in_use():
@@ -152,6 +165,20 @@ class Resume(keras.callbacks.Callback):
             )
         self.history = []
         return 0
+
+    def _steps(self) -> Any:
+        """Steps of an epoch; of a sieve's they may change from epoch to epoch."""
+        steps = (self.params or {}).get("steps")
+        sieved = getattr(self.model, "sieve", None) is not None
+        return UNKNOWN if sieved or steps is None else steps
+
+    def _check_start(self, epoch: int) -> None:
+        given = self._arguments.get("initial_epoch") or 0
+        if epoch and given not in (0, epoch):
+            raise ValueError(
+                f"`initial_epoch` must be {epoch}, the epochs in {self._states.path}, or left out. "
+                f"Received: {given}"
+            )
 
     def _tell(self, epoch: int) -> None:
         params = self.params or {}

@@ -1,5 +1,6 @@
 """Data sieving: train on the samples that are still hard, and leave the others out."""
 
+import contextlib
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
@@ -80,7 +81,8 @@ class DataSieve(SavedState):
         self.seed = checks.seed(seed)
         self._correct = correct
         self._source = samples if isinstance(samples, Source) else as_source(samples, size)
-        self._labels = None if correct else labels.look_at(self._source.in_order())
+        with self.naming_damage():
+            self._labels = None if correct else labels.look_at(self._source.in_order())
         self.total = self._source.total
         self._batching: tuple[int, bool] | None = None
         self._preprocessed = False  # if so, labels may be others than those of the samples
@@ -149,6 +151,10 @@ class DataSieve(SavedState):
         drawn = generator(self.seed, 0, "sieve/start").permutation(self.total)[:removed]
         self.queue.assign(self.policy.start(drawn))
         self.member.assign(policies.outside(self.queue.numpy(), self.total))
+
+    def naming_damage(self) -> contextlib.AbstractContextManager:
+        """Returns a context in which errors of reading samples name the file."""
+        return self._source.naming_damage()
 
     @property
     def active(self) -> int:

@@ -71,6 +71,11 @@ def _carried(function: Callable, x: Identified, *rest: Any) -> tuple:
     return Identified(result[0], x.sample_id), *result[1:]
 
 
+def takes_seed(function: Callable) -> bool:
+    """Returns whether a function of samples is to be given a seed."""
+    return "seed" in inspect.signature(function).parameters
+
+
 def preprocessed(
     preprocess: Callable, sample_seed: Callable, sample_id: tf.Tensor, sample: tuple
 ) -> tuple:
@@ -82,8 +87,7 @@ def preprocessed(
         sample_id: scalar int64 tensor, the number.
         sample: (x, y) or (x, y, sample_weight), or what such is read from.
     """
-    seeded = "seed" in inspect.signature(preprocess).parameters
-    seed = {"seed": sample_seed(sample_id)} if seeded else {}
+    seed = {"seed": sample_seed(sample_id)} if takes_seed(preprocess) else {}
     return sample_id, _checked(preprocess(*sample, **seed), "`preprocess`")
 
 

@@ -1,5 +1,6 @@
 """Records in files as samples of a `DataSieve`: TFRecord files, and what TFDS has prepared."""
 
+import collections
 import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +56,11 @@ def tfrecord_files(
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing or not paths:
         raise ValueError(f"`files` must be files that are there. Received: {missing or files!r}")
+    real = [os.path.realpath(path) for path in paths]
+    twice = collections.Counter(real)
+    again = sorted({path for path, where in zip(paths, real, strict=True) if twice[where] > 1})
+    if again:
+        raise ValueError(f"`files` must be different files. Received more than once: {again}")
     read = checks.function("read", read)
     if counts is None:
         counts = [_count(path) for path in paths]
@@ -128,5 +134,8 @@ def tfds_split(
 
 def _count(path: str) -> int:
     blocks = tf.data.TFRecordDataset(path).batch(1024)
-    total = blocks.reduce(tf.zeros((), tf.int64), lambda n, block: n + tf.size(block, tf.int64))
+    try:
+        total = blocks.reduce(tf.zeros((), tf.int64), lambda n, block: n + tf.size(block, tf.int64))
+    except tf.errors.DataLossError:
+        raise ValueError(f"`files` must be whole TFRecord files. Received: {path}") from None
     return int(total)

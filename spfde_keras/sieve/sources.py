@@ -1,12 +1,15 @@
 """Where a `DataSieve` finds the samples in training: in arrays, datasets, files of records."""
 
+import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from spfde_keras.sieve.damage import first_failure, naming
 from spfde_keras.sieve.inputs import Samples, as_dataset, as_tensors, carries_ids
 
 _PROBED = 64
@@ -73,6 +76,14 @@ class Source:
         """
         raise NotImplementedError
 
+    def damaged(self) -> str | None:
+        """Reads all that is in files; names the first that cannot be read, None if all can."""
+        return None
+
+    def naming_damage(self) -> contextlib.AbstractContextManager:
+        """Returns a context in which errors of reading samples name the file."""
+        return naming(self.damaged)
+
     def batched(
         self, member: tf.Tensor, order: Order, batch_size: int, drop_remainder: bool
     ) -> tf.data.Dataset:
@@ -112,6 +123,15 @@ class Arrays(Source):
             one_by_one = order.buffered(tf.data.Dataset.from_tensor_slices(ids), self.total)
             batches = one_by_one.batch(batch_size, drop_remainder)
         return batches.map(self._gather, tf.data.AUTOTUNE)
+
+    def damaged(self) -> str | None:
+        entries = tf.data.Dataset.from_tensor_slices(self._tensors)
+        place = None if self.read is None else first_failure(entries, self.read)
+        if place is None:
+            return None
+        entry = tf.nest.flatten(self._tensors)[0][place].numpy()
+        name = f"{os.fsdecode(entry)}, " if isinstance(entry, bytes) else ""
+        return f"{name}sample id {place}"
 
     def _gather(self, ids: tf.Tensor) -> tuple:
         picked = tf.nest.map_structure(
@@ -255,10 +275,20 @@ class Records(Source):
             )
         )
         self._all = tf.data.TFRecordDataset([part.path for part in parts if part.count])
-        self._sizes = Sizes(self._all)
+        with self.naming_damage():
+            self._sizes = Sizes(self._all)
 
     def in_order(self) -> tf.data.Dataset:
         return self._all.map(self.read)
+
+    def damaged(self) -> str | None:
+        paths, _, _, skips, takes = (part.numpy().tolist() for part in self._parts)
+        for path, skip, take in zip(paths, skips, takes, strict=True):
+            records = tf.data.TFRecordDataset(path).skip(skip).take(take)
+            place = first_failure(records, self.read)
+            if place is not None:
+                return f"{os.fsdecode(path)}, record {skip + place} counted from 0"
+        return None
 
     def chosen(self, member: tf.Tensor, order: Order) -> tf.data.Dataset:
         parts, at_a_time = self._parts, 1

@@ -42,10 +42,25 @@ def mlp() -> keras.Model:
     return keras.Sequential([keras.Input((12,)), *hidden, L.Dense(4)])
 
 
-def normalized() -> keras.Model:
+class Normalized(keras.Model):
     """With what replicas compute apart, unless it is synchronized, and noise that is none."""
-    layers = [L.Reshape((4, 3)), L.Conv1D(8, 3), L.BatchNormalization(synchronized=True), L.ReLU()]
-    return keras.Sequential([keras.Input((12,)), *layers, L.Flatten(), L.Dropout(0.0), L.Dense(4)])
+
+    def __init__(self):
+        super().__init__()
+        first, normalize = L.Conv1D(8, 3), L.BatchNormalization(synchronized=True)
+        self.all = [L.Reshape((4, 3)), first, normalize, L.ReLU()]
+        self.all += [L.Flatten(), L.Dropout(0.0), L.Dense(4)]
+
+    def call(self, x):
+        for layer in self.all:
+            x = layer(x)
+        return x
+
+
+def normalized() -> keras.Model:
+    model = Normalized()
+    model(X[:4])
+    return model
 
 
 def compiled(sparsity, initial="random", net=mlp) -> spfde_keras.SparseModel:
@@ -169,11 +184,27 @@ def refused() -> None:
             with strategy.scope():
                 model.fit(**options)
 
-    attempt("remainder", lambda: compiled(0.7), batch_size=90)
+    attempt("remainder", lambda: compiled(0.7), batch_size=len(X) - 1)
+
+    def with_callback(**options):
+        callback = spfde_keras.SpFDE(1, sieve=options.pop("sieve", None))
+        return {"y": None, "batch_size": None, "callbacks": [callback]} | options
+
+    one_left = tf.data.Dataset.from_tensor_slices((X, Y)).batch(len(X) - 1)
+    attempt("remainder_of_dataset", lambda: compiled(0.7), **with_callback(x=one_left))
+    known = sieve()
+    options = with_callback(x=known.batches(known.active - 1), sieve=known)
+    attempt("remainder_of_sieve", lambda: compiled(0.7), **options)
+    unknown = one_left.filter(lambda x, y: True)
+    attempt("remainder_found", lambda: compiled(0.7), **with_callback(x=unknown))
     attempt("optimizer", outside)
     attempt("model", InScope)
     summed = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
     attempt("reduction", lambda: with_loss(loss=summed))
+    # By its configuration, so that it is made in the scope.
+    accumulating = keras.optimizers.SGD(gradient_accumulation_steps=2)
+    made = keras.optimizers.serialize(accumulating)
+    attempt("accumulation", lambda: with_loss(optimizer=made))
     attempt("steps", lambda: with_loss(steps_per_execution=2))
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH)
     spread = strategy.experimental_distribute_dataset(data)

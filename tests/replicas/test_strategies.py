@@ -103,9 +103,13 @@ def test_a_resumed_run_is_an_uninterrupted_one(quick, case, strategy):
     "name, message",
     [
         ("remainder", "ValueError: Each batch must have a sample for each of the 2 devices"),
+        ("remainder_of_dataset", "ValueError: Each batch must have a sample for each of the 2"),
+        ("remainder_of_sieve", "ValueError: Each batch must have a sample for each of the 2"),
+        ("remainder_found", "ValueError: Each batch must have a sample for each of the 2"),
         ("optimizer", "ValueError: The optimizer must be made in `with strategy.scope"),
         ("model", "ValueError: The model must be made (`sparsify` or `wrap`, and `compile`) in"),
         ("reduction", "ValueError: On several devices, losses must be means over samples"),
+        ("accumulation", "ValueError: On several devices, Keras does not accumulate gradients"),
         ("steps", "ValueError: On several devices, Keras takes one step at a time"),
         ("dataset", "ValueError: `fit` spreads batches over devices by itself"),
     ],

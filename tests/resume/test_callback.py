@@ -16,6 +16,7 @@ from spfde_keras import DataSieve, Resume, SpFDE, sparsify
 from spfde_keras.kernels import choice
 from spfde_keras.resume import callback, folder, states
 from spfde_keras.resume.folder import MARK
+from spfde_keras.resume.settings import UNKNOWN
 from tests.interruptions import BreakOff
 
 EPOCHS = 6
@@ -26,31 +27,34 @@ class Killed(BaseException):
     pass
 
 
-def make(width=12, optimizer="adam", updater="rigl", epochs=EPOCHS, sieve_seed=0, freeze=None):
+def make(
+    width=12, optimizer="adam", updater="rigl", epochs=EPOCHS, sieve_seed=0, freeze=None,
+    activation="relu", rate=0.1, sparsity=0.75, from_logits=True, fraction=0.25,
+):  # fmt: skip
     keras.utils.set_random_seed(3)
     net = keras.Sequential(
         [keras.Input((8,))]
-        + [keras.layers.Dense(width, activation="relu", name=f"dense{i}") for i in range(3)]
-        + [keras.layers.Dropout(0.1), keras.layers.Dense(3)]
+        + [keras.layers.Dense(width, activation=activation, name=f"dense{i}") for i in range(3)]
+        + [keras.layers.Dropout(rate), keras.layers.Dense(3)]
     )
-    model = sparsify(net, 0.75)
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model = sparsify(net, sparsity)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits))
     rng = np.random.default_rng(1)
-    sieve = DataSieve((rng.random((40, 8)), rng.integers(0, 3, 40)), fraction=0.25, seed=sieve_seed)
+    data = rng.random((40, 8)), rng.integers(0, 3, 40)
+    sieve = DataSieve(data, fraction=fraction, seed=sieve_seed)
     return model, sieve, SpFDE(epochs, updater, interval=1, freeze=freeze, sieve=sieve)
 
 
-def train(folder, *more, **options):
+def train(folder, *more, batch_size=16, of_fit=None, **options):
     """Trains as a new process does; returns the model and all that must be equal."""
     keras.utils.clear_session(free_memory=False)
     model, sieve, sparse = make(**options)
     resume = Resume(folder)
     model.fit(
-        sieve.batches(16),
+        sieve.batches(batch_size),
         epochs=sparse.epochs,
-        verbose=0,
-        shuffle=False,
         callbacks=[resume, *more, sparse],
+        **{"verbose": 0, "shuffle": False} | (of_fit or {}),
     )
     values = [*model.variables, *sieve.variables, *model.optimizer.variables]
     return [v.numpy() for v in values], resume.history, sparse.training_flops
@@ -146,8 +150,17 @@ def test_without_a_whole_state_nothing_begins(stopped):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 13}, r"'dense0/kernel' with shape .*\(8, 13\).* \(8, 12\)"),
-        ({"optimizer": "sgd"}, "same model"),
+        ({"width": 13}, "Received: model.dense0.units was 12, is 13$"),
+        ({"activation": "tanh"}, "model.dense0.activation was 'relu', is 'tanh'"),
+        ({"rate": 0.5}, "model.dropout.rate was 0.1, is 0.5"),
+        ({"sparsity": 0.7}, "model.dense0.sparsity.kernel was 0.75, is 0.7"),
+        ({"optimizer": "sgd"}, "optimizer.class_name was 'Adam', is 'SGD'"),
+        ({"optimizer": keras.optimizers.Adam(0.5)}, "optimizer.learning_rate was 0.001, is 0.5"),
+        ({"from_logits": False}, "loss.from_logits was True, is False"),
+        ({"fraction": 0.5}, "sieve.fraction was '10 of 40 samples', is '20 of 40 samples'"),
+        ({"batch_size": 8}, "sieve.batch_size was 16, is 8"),
+        ({"of_fit": {"class_weight": {0: 2.0}}}, "fit.class_weight was None, is {'0': 2.0}"),
+        ({"of_fit": {"initial_epoch": 1}}, "`initial_epoch` must be 4, the epochs in .*: 1"),
         ({"updater": "set"}, r"same settings. Received: updater was RigL.*, is SET"),
         ({"epochs": 7}, "epochs was 6, is 7"),
         ({"sieve_seed": 1}, "sieve.seed was 0, is 1"),
@@ -157,6 +170,51 @@ def test_another_model_or_other_settings_are_refused(stopped, options, message):
     with pytest.raises(ValueError, match=message):
         train(stopped, **options)
     assert names(stopped) == ["epoch-0003", "epoch-0004", MARK]
+
+
+def test_another_model_is_refused_where_none_describes_itself(stopped, monkeypatch):
+    parts = dict.fromkeys(["model", "optimizer", "loss", "loss_weights", "sieve"], UNKNOWN)
+    monkeypatch.setattr(callback, "configuration", lambda *_: parts | {"fit": {}})
+    with pytest.raises(ValueError, match=r"'dense0/kernel' with shape .*\(8, 13\).* \(8, 12\)"):
+        train(stopped, width=13)
+
+
+def test_states_of_earlier_versions_are_taken(whole, tmp_path, monkeypatch):
+    def without(self, path, facts):
+        return save(self, path, {name: facts[name] for name in facts if name != "configuration"})
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        save = callback.Checkpoint.save
+        patch.setattr(callback.Checkpoint, "save", without)
+        train(tmp_path, BreakOff(4, 1, Killed))
+    assert_equal(train(tmp_path), whole)
+
+
+def test_what_only_watches_may_differ(stopped):
+    watching = keras.callbacks.CSVLogger(stopped.parent / "log.csv")
+    with pytest.raises(Killed):
+        options = {"verbose": 2, "initial_epoch": 4, "validation_data": (np.ones((2, 8)), [0, 1])}
+        train(stopped, watching, BreakOff(4, 0, Killed), of_fit=options)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch_size": 2}, "fit.steps was 1, is 2"),
+        ({"steps_per_epoch": 2}, "fit.steps was 1, is 2"),
+    ],
+)
+def test_other_steps_are_refused_without_masks_too(tmp_path, changed, message):
+    def fit(**options):
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        model.compile("sgd", "mse")
+        data = {"x": np.ones((4, 8)), "y": np.ones((4, 4)), "verbose": 0}
+        model.fit(**data, **options, callbacks=[Resume(tmp_path)])
+
+    fit(epochs=1)
+    with pytest.raises(ValueError, match=message):
+        fit(epochs=2, **changed)
+    fit(epochs=2)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "epoch-0001", "writing"])

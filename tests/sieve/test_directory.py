@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import spfde_keras
 from spfde_keras.sieve.data_sieve import DataSieve
 
 
@@ -83,3 +84,15 @@ def test_images_can_be_left_as_large_as_they_are(folder):
     sieve = DataSieve.from_directory(folder, image_size=None, fraction=0.0)
     x, _ = read(sieve, preprocess=lambda x, y: (tf.shape(x), y))
     assert sorted(map(tuple, x.inputs.numpy().tolist())) == [(5, 7, 3)] * 6 + [(9, 11, 3)]
+
+
+@pytest.mark.parametrize("kept", [0, 40])
+def test_a_damaged_image_is_named(folder, kept):
+    broken = folder / "dogs" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:kept])
+    layers = [keras.Input((5, 7, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    model = spfde_keras.wrap(keras.Sequential(layers))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    sieve = DataSieve.from_directory(folder, (5, 7), fraction=0)
+    with pytest.raises(ValueError, match=rf"must be whole. Received: {broken}, sample id \d$"):
+        model.fit(sieve.batches(2), verbose=0, callbacks=[spfde_keras.SpFDE(sieve=sieve)])

@@ -200,3 +200,45 @@ def test_other_builders_are_refused(builder, change, words):
 def test_other_splits_are_refused(builder, split):
     with pytest.raises(ValueError, match=r"`split` must be one of \['train', 'test'\]"):
         tfds_split(builder, split)
+
+
+def fit(sieve):
+    model = spfde_keras.wrap(keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)]))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(1e-4), loss)
+    callbacks = [spfde_keras.SpFDE(sieve=sieve)]
+    model.fit(sieve.batches(16), epochs=2, verbose=0, callbacks=callbacks)
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut"])
+def test_a_damaged_file_is_named(files, how):
+    content = bytearray(files[2].read_bytes())
+    record = len(content) // 70
+    content[50 * record + 14] ^= 4
+    files[2].write_bytes(content if how == "flipped" else content[: 50 * record + 14])
+    with pytest.raises(ValueError, match=f"`files` must be whole TFRecord .*: {files[2]}$"):
+        tfrecord_files(files, read)
+    with pytest.raises(ValueError, match=f"must be whole. Received: {files[2]}, record 50 counted"):
+        fit(DataSieve(tfrecord_files(files, read, COUNTS), fraction=0))
+
+
+def test_a_file_damaged_later_and_a_record_that_is_not_read_are_named(files):
+    def read_once(record, seed):
+        number = tf.strings.to_number(record, tf.int64) + tf.cast(seed[0], tf.int64) * 0
+        with tf.control_dependencies([tf.debugging.Assert(number != 333, ["no"])]):
+            return tf.cast(number, tf.float32)[None], number % 2
+
+    correct = keras.metrics.sparse_categorical_accuracy
+    sieve = DataSieve(tfrecord_files(files, read_once), fraction=0, correct=correct)
+    with pytest.raises(ValueError, match=f"Received: {files[3]}, record 113 counted from 0$"):
+        fit(sieve)
+    files[4].write_bytes(files[4].read_bytes()[:-2])
+    sieve = DataSieve(tfrecord_files(files[:3] + files[4:], read, [150, 0, 70, 1]), correct=correct)
+    with pytest.raises(ValueError, match=f"Received: {files[4]}, record 0 counted from 0$"):
+        fit(sieve)
+
+
+def test_a_file_is_listed_once(files):
+    (files[0].parent / "link").symlink_to(files[0])
+    with pytest.raises(ValueError, match="must be different files. Received more than .*data-0"):
+        tfrecord_files([files[0], files[2], files[0].parent / "link"], read)
