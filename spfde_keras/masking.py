@@ -98,10 +98,14 @@ class Mask(keras.layers.Layer):
             trainable=False,
         )
         # A variable: methods that divide one budget among all kernels change it as they train.
-        self.targets = self.add_weight(
-            name="targets", shape=(len(self._schemes),), dtype="float64", trainable=False
-        )
-        self.targets.assign(self._first)
+        with tf.init_scope():  # it may be read while the call that makes it is traced
+            self.targets = self.add_weight(
+                name="targets",
+                shape=(len(self._schemes),),
+                dtype="float64",
+                initializer=lambda shape, dtype: ops.convert_to_tensor(self._first, dtype),
+                trainable=False,
+            )
         self.built = True
 
     def _why_not(self, stored: np.ndarray) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras import SpFDE, sparse_training, sparsify
+from spfde_keras import SpFDE, mask_updates, sparsify
 from spfde_keras.last_batch import LastBatch
 
 L = keras.layers
@@ -72,14 +72,14 @@ def test_gradients_are_of_a_full_batch_and_booked_as_such(monkeypatch):
     hidden = [L.Dense(12), L.BatchNormalization(), L.ReLU(), L.Dense(2)]
     model = sparsify(keras.Sequential([keras.Input((6,)), *hidden]), 0.5, dense=())
     model.compile("sgd", "mse")
-    seen, carry_out = [], sparse_training.carry_out
+    seen, carry_out = [], mask_updates.carry_out
 
     def check(mutation, updater, subnet, rng, gradient):
         if gradient is not None:
             seen.append(np.abs(gradient).max())
         return carry_out(mutation, updater, subnet, rng, gradient)
 
-    monkeypatch.setattr(sparse_training, "carry_out", check)
+    monkeypatch.setattr(mask_updates, "carry_out", check)
     callback = SpFDE(4, "rigl", interval=1)
     x, y = rng.normal(size=(17, 6)), rng.normal(size=(17, 2))
     model.fit(x, y, batch_size=8, epochs=4, verbose=0, callbacks=[callback])

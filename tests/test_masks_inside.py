@@ -115,7 +115,7 @@ def around(part):
 
 
 def weights_of(model):
-    masks = {id(mask.values) for mask in find_masks(model)}
+    masks = {id(variable) for mask in find_masks(model) for variable in mask.variables}
     return [weight for weight in model.weights if id(weight) not in masks]
 
 

@@ -133,7 +133,7 @@ def test_weights_are_kept_where_unmasked(name):
     originals = {weight.path.split("/", 1)[-1]: weight for weight in model.weights}
     originals |= {weight.path: weight for weight in model.weights}
     masked = {id(mask.kernel): mask.read()[1][0] for mask in find_masks(sparse)}
-    masks = {id(mask.values) for mask in find_masks(sparse)}
+    masks = {id(variable) for mask in find_masks(sparse) for variable in mask.variables}
     checked = 0
     for weight in sparse.weights:
         if id(weight) in masks:

@@ -53,7 +53,7 @@ MODELS = {"mlp": mlp, "residual": residual}
 def randomize(model):
     """Moves every weight, statistics included, away from its initial value."""
     random = np.random.default_rng(0)
-    masks = {id(mask.values) for mask in find_masks(model)}
+    masks = {id(variable) for mask in find_masks(model) for variable in mask.variables}
     for weight in model.weights:
         if id(weight) not in masks and weight.dtype == "float32":
             sign = 1 if "variance" in weight.path else random.choice([-1, 1], weight.shape)

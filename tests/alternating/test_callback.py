@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras import AlternatingSparseTraining, DataSieve, SpFDE, sparse_training, sparsify, wrap
+from spfde_keras import AlternatingSparseTraining, DataSieve, SpFDE, mask_updates, sparsify, wrap
 from spfde_keras.cost import profile
 from spfde_keras.masking import find_masks
 from spfde_keras.updaters import SET, Moment, carry_out
@@ -200,7 +200,7 @@ def test_a_sub_net_grows_by_its_own_gradient_of_the_last_batch(name, monkeypatch
             np.testing.assert_allclose(gradient, expected, atol=1e-6)
         return carry_out(mutation, updater, subnet, rng, gradient)
 
-    monkeypatch.setattr(sparse_training, "carry_out", check)
+    monkeypatch.setattr(mask_updates, "carry_out", check)
     fit(model, (x, y), callback)
     assert turns == [1, 0, 1, 0, 1]
 

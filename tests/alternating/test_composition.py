@@ -92,7 +92,8 @@ def check_counts(model):
 @pytest.mark.parametrize("name", SCHEMES)
 def test_every_scheme_with_every_updater_ends_at_its_counts(name, updater):
     scheme, sparsity = SCHEMES[name]
-    initial = "dense" if updater == "magnitude" else "random"
+    dense = ("magnitude", "global_magnitude", "ac_dc")
+    initial = "dense" if updater in dense else "random"
     model = compiled(
         convolutional(), scheme=scheme, sparsity=sparsity, initial=initial, run_eagerly=True
     )

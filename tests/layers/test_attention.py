@@ -68,8 +68,8 @@ def test_gradients_are_zero_behind_the_masks():
 def test_projections_are_masked_once_and_own_no_second_kernel():
     masked, plain = pair(dropout=0.1)
     assert all(type(getattr(masked, f"_{name}_dense")) is MaskedEinsumDense for name in PROJECTIONS)
-    masks = [mask.values for mask in find_masks(masked)]
-    assert len(masks) == 4
+    masks = [variable for mask in find_masks(masked) for variable in mask.variables]
+    assert len(masks) == 2 * 4
     own = [variable for variable in masked.variables if not any(variable is m for m in masks)]
     # The same variables in the same order as in the plain layer: kernels, biases and seeds.
     assert [v.path for v in own if "seed" not in v.path] == [

@@ -82,7 +82,7 @@ def pair(name, dtype=None, sparsity=0.5):
 
 
 def own_weights(layer):
-    masks = [mask.values for mask in layer.masks]
+    masks = [variable for mask in layer.masks for variable in mask.variables]
     return [weight for weight in layer.weights if not any(weight is mask for mask in masks)]
 
 

@@ -170,7 +170,7 @@ def net(sparsity=0.8):
             L.Dense(10),
         ]
     )
-    return spfde_keras.sparsify(plain, sparsity, seed=0)
+    return spfde_keras.sparsify(plain, sparsity, initial="random", seed=0)
 
 
 def compiled(model, **options):

@@ -214,10 +214,11 @@ def refused() -> None:
 
 CASES = {
     **{name: lambda name=name: train(name, spfde(name)) for name in
-       ("static", "rigl", "mest_em", "mest_ems", "prune_and_regrow")},
+       ("static", "rigl", "dsr", "mest_em", "mest_ems", "prune_and_regrow")},
     # Each worker reads its own samples.
     "set": lambda: train("set", spfde("set"), preprocess=lambda x, y: (2 * x, y)),
-    "magnitude": lambda: train("magnitude", spfde("magnitude"), initial="dense"),
+    **{name: lambda name=name: train(name, spfde(name), initial="dense") for name in
+       ("magnitude", "global_magnitude", "granet", "ac_dc")},
     "dense": lambda: train("dense", spfde("static"), None),
     "ast": lambda: train("ast", ast(), [0.5, 0.75]),
     "joint": lambda: train("joint", JointSparseTraining(EPOCHS, interval=1), [0.5, 0.75]),

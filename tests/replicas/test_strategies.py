@@ -13,6 +13,7 @@ import pytest
 HERE = pathlib.Path(__file__).parent
 QUICK = ["set", "rigl", "mest_ems", "ast", "evaluated", "resumed_rigl", "resumed_ast"]
 SLOW = ["static", "mest_em", "magnitude", "prune_and_regrow", "dense", "joint"]
+SLOW += ["dsr", "global_magnitude", "granet", "ac_dc"]
 STRATEGIES = ["mirrored", "multiworker"]
 
 
