@@ -120,8 +120,8 @@ def sieve() -> spfde_keras.DataSieve:
         return spfde_keras.DataSieve((X, Y), fraction=16 / 95)
 
 
-def spfde(updater: str) -> spfde_keras.SpFDE:
-    return spfde_keras.SpFDE(EPOCHS, updater, interval=1, freeze=0.1, sieve=sieve())
+def spfde(updater: str, freeze: float | None = 0.1) -> spfde_keras.SpFDE:
+    return spfde_keras.SpFDE(EPOCHS, updater, interval=1, freeze=freeze, sieve=sieve())
 
 
 def ast() -> SparseTraining:
@@ -218,7 +218,9 @@ CASES = {
     # Each worker reads its own samples.
     "set": lambda: train("set", spfde("set"), preprocess=lambda x, y: (2 * x, y)),
     **{name: lambda name=name: train(name, spfde(name), initial="dense") for name in
-       ("magnitude", "global_magnitude", "granet", "ac_dc")},
+       ("magnitude", "global_magnitude", "granet")},
+    # In so few epochs its phases leave freezing nothing to save.
+    "ac_dc": lambda: train("ac_dc", spfde("ac_dc", None), initial="dense"),
     "dense": lambda: train("dense", spfde("static"), None),
     "ast": lambda: train("ast", ast(), [0.5, 0.75]),
     "joint": lambda: train("joint", JointSparseTraining(EPOCHS, interval=1), [0.5, 0.75]),
