@@ -131,6 +131,8 @@ def train(row: Row, options: Options) -> None:
     command = [sys.executable, "-m", "apps", "train", *given, f"--output_dir={folder}", *resume]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     results = json.loads((folder / "results.json").read_text())
+    for where in ("data_dir", "output_dir"):  # of this machine
+        results["config"].pop(where)
     shown = shlex.join(["spfde", "train", *Row.arguments(row, None)])
     about = {"command": shown, "flags": row.text(), "machine": machine()}
     program.write_json(str(row.result), about | {"results": results})
