@@ -133,7 +133,7 @@ def train(row: Row, options: Options) -> None:
     results = json.loads((folder / "results.json").read_text())
     for where in ("data_dir", "output_dir"):  # of this machine
         results["config"].pop(where)
-    shown = shlex.join(["spfde", "train", *Row.arguments(row, None)])
+    shown = shlex.join(["spfde", "train", *row.arguments(None)])
     about = {"command": shown, "flags": row.text(), "machine": machine()}
     program.write_json(str(row.result), about | {"results": results})
 

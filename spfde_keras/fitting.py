@@ -199,7 +199,7 @@ def _last_batches(x: Any, arguments: Mapping[str, Any]) -> tuple[int, set[int]]:
         return size, {samples % size} - {0}
     if not isinstance(x, tf.data.Dataset):
         return 0, set()
-    sieves = [one.sieve for one in keras.tree.flatten(arguments.get("callbacks")) if leads(one)]
+    sieves = [one.sieve for one in leading(arguments.get("callbacks"))]
     if carries_ids(x) and any(sieves):
         sizes = next(sieve for sieve in sieves if sieve is not None).batch_sizes
         return max(sizes), sizes - {max(sizes)}

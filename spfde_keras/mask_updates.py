@@ -9,7 +9,7 @@ import numpy as np
 from spfde_keras.freezing.learning_rate import reset_slots
 from spfde_keras.masking import Mask, Subnet
 from spfde_keras.randomness import generator
-from spfde_keras.updaters import Moment, Mutation, Static, Updater, carry_out
+from spfde_keras.updaters import Moment, Mutation, Updater, carry_out
 
 Gradients = Callable[[list[Mask], str], dict[str, np.ndarray]]
 """(masks, "masked" or "dense") -> the gradients of their kernels, by path."""
@@ -84,12 +84,3 @@ class MaskUpdate:
             (kernel, self.updater.plan(self.moment, time, 1 - kernel.sparsity))
             for time, kernel in zip(times, kernels, strict=True)
         ]
-
-
-def settle_by_size(masks: Sequence[Mask], seed: int) -> None:
-    """Drops kernels to their final density, the smallest weights first."""
-    by_size = Static()
-    for mask in masks:
-        for subnet in mask.subnets:
-            final = by_size.plan(Moment.SETTLE, 0.0, 1 - subnet.sparsity)
-            carry_out(final, by_size, subnet, generator(seed, 0, mask.kernel_path))

@@ -35,13 +35,19 @@ def settle(model: keras.Model) -> float:
     >>> settle(model), find_masks(model)[0].density
     (0.75, 0.25)
     """
-    by_size, lost = Static(), 0.0
+    lost = 0.0
     for subnet in unsettled(model):
         before = subnet.density
-        final = by_size.plan(Moment.SETTLE, 1.0, 1 - subnet.sparsity)
-        carry_out(final, by_size, subnet, generator(0, 0, subnet.kernel_path))
+        settle_by_size(subnet, 0)
         lost = max(lost, before - subnet.density)
     return lost
+
+
+def settle_by_size(subnet: Subnet, seed: int) -> None:
+    """Drops one kernel to its final density, the smallest weights first."""
+    by_size = Static()
+    final = by_size.plan(Moment.SETTLE, 1.0, 1 - subnet.sparsity)
+    carry_out(final, by_size, subnet, generator(seed, 0, subnet.kernel_path))
 
 
 def warn_if_unsettled(model: keras.Model) -> None:

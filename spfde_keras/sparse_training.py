@@ -18,9 +18,10 @@ from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.freezing.learning_rate import inner_optimizer
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.kernel_gradients import kernel_gradients
-from spfde_keras.mask_updates import MaskUpdate, settle_by_size
+from spfde_keras.mask_updates import MaskUpdate
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.open_sizes import OpenSizes
+from spfde_keras.settling import settle_by_size
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.planned import planned_samples
@@ -222,7 +223,9 @@ class SparseTraining(keras.callbacks.Callback):
         if epoch == 0:
             masks = self._masks_in(0, None)
             check_start(self.updater, masks)
-            settle_by_size(self._frozen_by_user, self.seed)  # what never trains
+            for mask in self._frozen_by_user:
+                for kernel in mask.subnets:
+                    settle_by_size(kernel, self.seed)
             for subnet in range(self._subnets):
                 self._update(masks, subnet, 0.0, 0, Moment.START)
         monitor.start_epoch()

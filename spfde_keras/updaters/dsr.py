@@ -20,8 +20,7 @@ class DSR(SET):
     feedback; here it is the exact one.
 
     Args:
-        fraction: float or `Schedule` over training, the share of kept weights exchanged.
-        stop: float in (0, 1], fraction of training after which masks rest.
+        fraction, stop: as for `SET`.
 
     Raises:
         ValueError: if `fraction` or `stop` is out of range.
