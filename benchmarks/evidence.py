@@ -135,14 +135,15 @@ def train(row: Row, options: Options) -> None:
         results["config"].pop(where)
     shown = shlex.join(["spfde", "train", *row.arguments(None)])
     about = {"command": shown, "flags": row.text(), "machine": machine()}
-    program.write_json(str(row.result), about | {"results": results})
+    history = (folder / "history.csv").read_text().splitlines()
+    program.write_json(str(row.result), about | {"results": results, "history": history})
 
 
 def machine() -> dict:
     """Returns what kind of machine this is."""
     return {
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
     }
 
