@@ -103,6 +103,12 @@ class RunConfig(Options):
         "epochs between two updates of masks and samples; if unset it follows the epochs: 5 of 160",
         least=1,
     )
+    update_steps: int | None = option(
+        None,
+        "steps between two updates of masks within an interval, as RigL and AST count; if unset "
+        "masks change once an interval",
+        least=1,
+    )
     initial: str | None = option(
         None,
         "masks to start from: at random, by the weights' size, or by what the loss (snip) or its "
@@ -261,8 +267,10 @@ class RunConfig(Options):
         if self.method != "ast":
             yield "gradient_correction", method
         if self.method == "dense":
-            of_masks = ("sparsity", "scheme", "distribution", "initial")
+            of_masks = ("sparsity", "scheme", "distribution", "update_steps", "initial")
             yield from ((name, method) for name in of_masks)
+        if self.method == "static":
+            yield "update_steps", method
         yield from ((name, method) for name in MASK_FLAGS if name not in self.updater_arguments)
         if not self.freezes:
             of_freezing = ("freeze_share", "freeze_scheme", "freeze_blocks")
