@@ -25,6 +25,10 @@ MASK_FLAGS = {
     "mutation": ("mutation", "fraction"),
     "stop": ("stop",),
     "initial_density": ("initial_density",),
+    "begin": ("begin",),
+    "ramp_end": ("end",),
+    "warm_up": ("warm_up",),
+    "phase": ("phase",),
 }
 """Flags about masks, and what updaters call them."""
 
@@ -32,7 +36,7 @@ SCHEDULES = ("bound", "mutation")
 
 
 # A resumed run may differ from the one before in these only.
-_NOT_COMPARED = ("data_dir", "output_dir", "resume")
+_NOT_COMPARED = ("data_dir", "output_dir", "resume", "paper_accuracy", "paper_flops")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +144,25 @@ class RunConfig(Options):
         above=0,
         most=1,
     )
+    begin: float | None = option(
+        None,
+        "magnitude, global_magnitude: share of training from which density falls; 0 if unset",
+        least=0,
+        below=1,
+    )
+    ramp_end: float | None = option(
+        None,
+        "prune_and_regrow, granet: share of training after which the final density is reached; "
+        "as the method has it if unset",
+        above=0,
+        most=1,
+    )
+    warm_up: float | None = option(
+        None, "ac_dc: share of training before masks close; 0.1 if unset", least=0, below=1
+    )
+    phase: float | None = option(
+        None, "ac_dc: share of training that a phase takes; 0.05 if unset", above=0, below=1
+    )
     updater: str | None = option(
         None,
         "ast and joint: how the masks of a sub-net change; prune_and_regrow if unset",
@@ -218,6 +241,12 @@ class RunConfig(Options):
     seed: int = option(0, "seed of everything random", least=0, below=2**32)
     output_dir: str | None = option(
         None, "results; runs/DATASET-MODEL-METHOD if unset", topic="output"
+    )
+    paper_accuracy: float | None = option(
+        None, "test accuracy that a paper reports for this run, printed beside", above=0, most=1
+    )
+    paper_flops: float | None = option(
+        None, "training FLOPs that a paper reports for this run, printed beside", above=0
     )
     resume: bool = option(False, "continue the killed run of the same options in output_dir")
 
