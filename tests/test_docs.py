@@ -11,7 +11,7 @@ import keras
 import pytest
 
 import spfde_keras
-from benchmarks import picture
+from benchmarks import evidence, evidence_page
 from spfde_keras.layers import base
 from tests.registries import left_as_they_were
 
@@ -109,22 +109,29 @@ def test_every_public_name_is_on_an_api_page():
     assert not missing
 
 
-def test_the_picture_shows_numbers_of_the_benchmarks():
+def test_full_training_runs_are_those_measured():
     page = (DOCS / "benchmarks.md").read_text()
-    for results in json.loads(picture.RESULTS.read_text()).values():
-        for row in results["rows"]:
-            (line,) = (
-                line
-                for line in page.splitlines()
-                if line.startswith(f"| {row['method']} |") and f"{row['accuracy']:.2f} %" in line
-            )
-            assert f" {row['flops_share']:.3f} |" in line
-            assert f"| {row['seconds']} |" in line if "seconds" in row else True
+    measured = json.loads((ROOT / "benchmarks" / "results" / "training.json").read_text())
+    assert measured["command"] in page
+    for row in measured["rows"]:
+        cells = f"| {row['method']} | {row['seconds']} | "
+        (line,) = (line for line in page.splitlines() if line.startswith(cells))
+        assert line.endswith(f"| {row['flops_share']:.3f} | {row['accuracy']:.2f} % |")
 
 
-def test_the_picture_is_drawn(tmp_path):
-    picture.draw(json.loads(picture.RESULTS.read_text()), tmp_path / "results.png")
-    assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
+def test_tables_of_the_comparison_are_those_of_its_results():
+    """If not: `python benchmarks/evidence_page.py`."""
+    page = evidence_page.PAGE.read_text()
+    assert page == evidence_page.filled(page, evidence_page.read())
+    assert set(re.findall(r"<!-- table: (\w+) -->", page)) == set(evidence_page.TABLES)
+
+
+def test_runs_that_tables_name_have_files_of_flags():
+    known = {row.flags.stem for row in evidence.rows(seeds=1)}
+    listed = {name for rows in (evidence_page.EQUAL, evidence_page.PARTS) for _, name in rows}
+    listed |= {name for _, name in evidence_page.SUBNETS}
+    listed |= {f"{name}_90" for name in evidence_page.METHODS.values()}
+    assert listed <= known
 
 
 @pytest.mark.slow

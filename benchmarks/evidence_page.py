@@ -1,0 +1,329 @@
+"""Writes what the runs of the comparison found: tables of docs/evidence.md, and README's picture.
+
+    python benchmarks/evidence_page.py
+
+Reads benchmarks/results/evidence/*.json. A table stands between two comments of the page, of which
+the first one names it; the rest of the page stays as it is.
+"""
+
+import csv
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.evidence import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "evidence.md"
+PICTURE = ROOT / "docs" / "results.png"
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What the runs of one file of flags found, those of all seeds.
+
+    Args:
+        runs: what their files hold.
+    """
+
+    runs: Sequence[Mapping]
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """Test accuracy in per cent, one row a run, a column for each sub-net."""
+        subnets = [run["results"]["subnets"] for run in self.runs]
+        return 100 * np.array([[one["test_accuracy"] for one in found] for found in subnets])
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs, the mean of the runs."""
+        return float(np.mean([run["results"]["training_flops"] for run in self.runs]))
+
+    @property
+    def memory(self) -> tuple[float, float]:
+        """MiB that training takes as the plan counts them: on average, and in the last epochs."""
+        of = self.runs[0]["results"]
+        return of["memory_average_bytes"] / 2**20, of["memory_minimum_bytes"] / 2**20
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of the histories, a row for each run."""
+        histories = [csv.DictReader(run["history"]) for run in self.runs]
+        return np.array([[float(row[name]) for row in history] for history in histories])
+
+    @property
+    def epoch_seconds(self) -> np.ndarray:
+        """Seconds of each epoch, those of the run in which it was disturbed least."""
+        return self.column("seconds").min(axis=0)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, the sum of `epoch_seconds`."""
+        return float(self.epoch_seconds.sum())
+
+
+def read() -> dict[str, Found]:
+    """Returns what was found, by the name of the file of flags."""
+    runs: dict[str, list] = {}
+    for path in sorted((ROOT / RESULTS).glob("*.json")):
+        runs.setdefault(path.stem.rsplit("-seed", 1)[0], []).append(json.loads(path.read_text()))
+    return {name: Found(found) for name, found in runs.items()}
+
+
+METHODS = {
+    "static": "20_static",
+    "SET": "20_set",
+    "RigL": "20_rigl",
+    "MEST EM": "20_mest_em",
+    "MEST EM&S": "10_ems",
+    "magnitude": "30_magnitude",
+    "global magnitude": "30_global_magnitude",
+    "DSR": "30_dsr",
+    "GraNet": "30_granet",
+    "AC/DC": "30_ac_dc",
+    "SNIP": "30_snip",
+    "GraSP": "30_grasp",
+}
+"""The methods, and the files of their runs at 90 %: numbers at 95 and 98 % are 1 and 2 more."""
+
+EQUAL = [
+    ("dense", "10_dense"),
+    ("MEST EM&S", "10_ems_90"),
+    ("SpFDE 15+15", "40_spfde_15_15_90"),
+    ("EM&S, fewer epochs, FLOPs of 15+15", "40_ems_90_equal_flops_15_15"),
+    ("SpFDE 20+20", "10_spfde_20_20_90"),
+    ("EM&S, fewer epochs, FLOPs of 20+20", "10_ems_90_equal_flops"),
+    ("SpFDE 25+25", "40_spfde_25_25_90"),
+    ("EM&S, fewer epochs, FLOPs of 25+25", "40_ems_90_equal_flops_25_25"),
+    ("SpFDE 20+20, seconds of dense", "45_spfde_20_20_90_dense_time"),
+    ("EM&S, seconds of dense", "45_ems_90_dense_time"),
+]
+
+PARTS = [
+    ("MEST EM&S", "10_ems_90"),
+    ("freezing 10 %", "41_freezing_10_90"),
+    ("freezing 20 %", "41_freezing_20_90"),
+    ("freezing 30 %", "41_freezing_30_90"),
+    ("sieve 10 %", "41_sieve_10_90"),
+    ("sieve 20 %", "41_sieve_20_90"),
+    ("sieve 30 %", "41_sieve_30_90"),
+    ("random sieve 20 %", "42_random_sieve_20_90"),
+    ("random sieve 30 %", "42_random_sieve_30_90"),
+    ("freezing 20 %, single_shot_resume", "43_freezing_20_single_shot_resume_90"),
+    ("freezing 20 %, periodic", "43_freezing_20_periodic_90"),
+    ("freezing 20 %, delayed_periodic", "43_freezing_20_delayed_periodic_90"),
+    ("λ = 0", "44_lam_0_90"),
+    ("λ = 1", "44_lam_1_90"),
+    ("bound 2 / 1 / 0 %", "44_bound_readme_90"),
+    ("interval 1", "44_interval_1_90"),
+    ("interval 6", "44_interval_6_90"),
+    ("block", "46_ems_block_90"),
+    ("pattern", "46_ems_pattern_90"),
+    ("channel", "46_ems_channel_90"),
+    ("ERK", "46_ems_erk_90"),
+    ("weight decay 1e-4", "47_ems_90_decay_1e-4"),
+    ("weight decay 5e-3", "47_ems_90_decay_5e-3"),
+]
+
+SUBNETS = [
+    ("AST", "50_ast_90_95_98"),
+    ("joint", "50_joint_90_95_98"),
+    ("AST, uncorrected", "51_ast_uncorrected_90_95_98"),
+    ("AST, all weights at first", "51_ast_dense_start_90_95_98"),
+    ("AST, pruned by GraNet", "51_ast_granet_90_95_98"),
+    ("AST, weight decay 1e-4", "51_ast_weak_decay_90_95_98"),
+]
+
+
+def methods(found: Mapping[str, Found]) -> str:
+    """The table of methods: accuracy at three sparsities, cost at 90 %."""
+    rows = []
+    for label, first in METHODS.items():
+        number, name = first.split("_", 1)
+        names = [f"{int(number) + more}_{name}_{90 + extra}" for more, extra in _LEVELS]
+        if number == "10":
+            names[1:] = ["21_ems_95", "22_ems_98"]
+        at = [found.get(one) for one in names]
+        cost = [_flops(at[0]), _seconds(at[0])]
+        rows.append([label, *map(_accuracy, at), *cost])
+    return _table(["", "90 %", "95 %", "98 %", "FLOPs at 90 %", "seconds at 90 %"], rows)
+
+
+_LEVELS = ((0, 0), (1, 5), (2, 8))
+
+
+def listed(runs: Sequence[tuple[str, str]]) -> Callable[[Mapping[str, Found]], str]:
+    """Returns what makes a table of some runs, a row each."""
+
+    def table(found: Mapping[str, Found]) -> str:
+        kept = [(label, found.get(name)) for label, name in runs]
+        rows = [
+            [label, _accuracy(one), _flops(one), _seconds(one), _memory(one)] for label, one in kept
+        ]
+        headings = ["", "test accuracy", "training FLOPs", "seconds", "MiB, average and last"]
+        return _table(headings, rows)
+
+    return table
+
+
+def epochs(found: Mapping[str, Found]) -> str:
+    """The table of epochs: FLOPs and time by the number of frozen blocks, SpFDE 20+20."""
+    one = found.get("10_spfde_20_20_90")
+    if one is None:
+        return _table(["frozen blocks", "epochs", "FLOPs", "seconds"], [])
+    frozen = one.column("frozen_blocks")[0]
+    flops = np.diff(one.column("flops_share")[0] * np.arange(1, len(frozen) + 1), prepend=0)
+    rows = []
+    for count in np.unique(frozen):
+        of = frozen == count
+        rows.append((count, of.sum(), np.median(flops[of]), np.median(one.epoch_seconds[of])))
+    (_, _, *first), *_ = rows
+    shown = [
+        [f"{count:.0f}", str(number), f"{f / first[0]:.2f}", f"{s / first[1]:.2f} ({s:.2f} s)"]
+        for count, number, f, s in rows
+    ]
+    return _table(["frozen blocks", "epochs", "FLOPs", "seconds"], shown)
+
+
+def subnets(found: Mapping[str, Found]) -> str:
+    """The table of sub-nets: trained in turn, jointly, and each alone."""
+    rows = []
+    for label, name in SUBNETS:
+        one = found.get(name)
+        accuracies = [_accuracy(one, column) for column in range(3)]
+        rows.append([label, *accuracies, _flops(one), _seconds(one)])
+    alone = [found.get(f"50_alone_{sparsity}") for sparsity in (90, 95, 98)]
+    known = [one for one in alone if one is not None]
+    whole = len(known) == 3
+    flops = f"{sum(one.flops for one in known):.3g}" if whole else _NOT_RUN
+    seconds = f"{sum(one.seconds for one in known):.0f}" if whole else _NOT_RUN
+    rows.append(["each alone", *map(_accuracy, alone), flops, seconds])
+    return _table(["", "90 %", "95 %", "98 %", "FLOPs, all three", "seconds"], rows)
+
+
+def lengths(found: Mapping[str, Found]) -> str:
+    """The table of lengths: how the answer changes with the epochs."""
+    names = {
+        "static": "60_static_90_{}",
+        "MEST EM&S": "60_ems_90_{}",
+        "SpFDE 20+20": "60_spfde_20_20_90_{}",
+        "EM&S, fewer epochs, FLOPs of 20+20": "60_ems_90_{}_equal_flops",
+    }
+    epochs = (12, 36, 100)
+    rows = [
+        [label, *(_accuracy(found.get(name.format(length))) for length in epochs)]
+        for label, name in names.items()
+    ]
+    return _table(["", *(f"{length} epochs" for length in epochs)], rows)
+
+
+TABLES: dict[str, Callable[[Mapping[str, Found]], str]] = {
+    "methods": methods,
+    "equal": listed(EQUAL),
+    "parts": listed(PARTS),
+    "epochs": epochs,
+    "subnets": subnets,
+    "lengths": lengths,
+}
+
+_NOT_RUN = "not run"
+
+
+def _accuracy(found: Found | None, column: int = 0) -> str:
+    """Mean and standard deviation over seeds; one seed is marked as such."""
+    if found is None:
+        return _NOT_RUN
+    values = found.accuracies[:, column]
+    if len(values) == 1:
+        return f"{values[0]:.2f} (one seed)"
+    seeds = "" if len(values) == 3 else f" ({len(values)} seeds)"
+    return f"{values.mean():.2f} ± {values.std(ddof=1):.2f}{seeds}"
+
+
+def _flops(found: Found | None) -> str:
+    return _NOT_RUN if found is None else f"{found.flops:.3g}"
+
+
+def _seconds(found: Found | None) -> str:
+    return _NOT_RUN if found is None else f"{found.seconds:.0f}"
+
+
+def _memory(found: Found | None) -> str:
+    return _NOT_RUN if found is None else "{:.0f}, {:.0f}".format(*found.memory)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    # What no seed has been trained for is left out, unless nothing has.
+    kept = [row for row in rows if any(cell != _NOT_RUN for cell in row[1:])]
+    lines = [headings, ["---"] * len(headings), *kept]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def filled(page: str, found: Mapping[str, Found]) -> str:
+    """Returns a page with its tables as what was found has them."""
+
+    def table(match: re.Match) -> str:
+        return f"{match[1]}\n\n{TABLES[match[2]](found)}\n\n{match[3]}"
+
+    pattern = r"(<!-- table: (\w+) -->).*?(<!-- end -->)"
+    return re.sub(pattern, table, page, flags=re.DOTALL)
+
+
+def draw(found: Mapping[str, Found], path: Path) -> None:
+    """Draws accuracy over seconds and over FLOPs, a mark for each way of training at 90 %.
+
+    Args:
+        found: what was found.
+        path: the PNG file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    marks = [("dense", "10_dense", "tab:gray")]
+    marks += [(label, f"{name}_90", "tab:blue") for label, name in METHODS.items()]
+    marks += [(label, name, "tab:red") for label, name in EQUAL if label.startswith("SpFDE")]
+    marks += [(label, name, "tab:cyan") for label, name in EQUAL if label.startswith("EM&S")]
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, cost, label in zip(
+        panels,
+        ("seconds", "flops"),
+        ("seconds of training, 2 CPU cores", "training FLOPs"),
+        strict=True,
+    ):
+        for name, run, colour in marks:
+            if run not in found:
+                continue
+            at, values = getattr(found[run], cost), found[run].accuracies[:, 0]
+            mean = values.mean()
+            spread = [[mean - values.min()], [values.max() - mean]]
+            axes.errorbar(at, mean, spread, fmt="o", color=colour, capsize=3)
+            axes.annotate(
+                name.replace("EM&S, fewer epochs, ", "EM&S of the "),
+                (at, mean),
+                (5, 4),
+                textcoords="offset points",
+                fontsize=7,
+            )
+        axes.set_xscale("log")
+        axes.margins(x=0.2)
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3, which="both")
+    panels[0].set_ylabel("test accuracy, %")
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def main() -> None:
+    """Writes the page and the picture."""
+    found = read()
+    PAGE.write_text(filled(PAGE.read_text(), found))
+    draw(found, PICTURE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The tables and the picture of the comparison, from made-up results."""
+
+import pytest
+
+from benchmarks.evidence_page import TABLES, Found, draw, filled, read
+
+
+def run(accuracies, seconds, flops=1e12, frozen=(0, 0, 1)):
+    columns = zip(range(1, 4), seconds, (0.1, 0.1, 0.08), frozen, strict=True)
+    return {
+        "results": {
+            "subnets": [{"test_accuracy": value} for value in accuracies],
+            "training_flops": flops,
+            "memory_average_bytes": 2 * 2**20,
+            "memory_minimum_bytes": 2**20,
+        },
+        "history": [
+            "epoch,seconds,flops_share,frozen_blocks",
+            *(",".join(map(str, row)) for row in columns),
+        ],
+    }
+
+
+@pytest.fixture
+def found():
+    return {
+        "10_ems_90": Found([run([0.9], [5, 1, 1]), run([0.8], [1, 5, 1], 3e12)]),
+        "10_dense": Found([run([0.95], [9, 9, 9])]),
+        "10_spfde_20_20_90": Found([run([0.7], [2, 2, 1])] * 3),
+        "50_ast_90_95_98": Found([run([0.9, 0.8, 0.7], [1, 1, 1])] * 3),
+        **{f"50_alone_{s}": Found([run([s / 100], [1, 1, 2])] * 3) for s in (90, 95, 98)},
+    }
+
+
+def rows(table):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+
+
+def test_a_row_is_the_mean_of_its_seeds_in_the_seconds_of_the_quietest(found):
+    dense, ems, spfde = rows(TABLES["equal"](found))
+    assert ems == ["MEST EM&S", "85.00 ± 7.07 (2 seeds)", "2e+12", "3", "2, 1"]
+    assert dense[1] == "95.00 (one seed)" and spfde[1] == "70.00 ± 0.00"
+
+
+def test_methods_by_sparsity(found):
+    (row,) = rows(TABLES["methods"](found))
+    assert row == ["MEST EM&S", "85.00 ± 7.07 (2 seeds)", "not run", "not run", "2e+12", "3"]
+
+
+def test_sub_nets_beside_the_sum_of_those_alone(found):
+    together, alone = rows(TABLES["subnets"](found))
+    assert together == ["AST", "90.00 ± 0.00", "80.00 ± 0.00", "70.00 ± 0.00", "1e+12", "3"]
+    assert alone == ["each alone", "90.00 ± 0.00", "95.00 ± 0.00", "98.00 ± 0.00", "3e+12", "12"]
+
+
+def test_epochs_by_frozen_blocks(found):
+    """Shares so far of 0.1, 0.1 and 0.08 are epochs of 0.1, 0.1 and 0.04."""
+    first, second = rows(TABLES["epochs"](found))
+    assert first == ["0", "2", "1.00", "1.00 (2.00 s)"]
+    assert second == ["1", "1", "0.40", "0.50 (1.00 s)"]
+
+
+def test_a_page_keeps_all_but_its_tables(found):
+    page = "a\n<!-- table: equal -->\nold\n<!-- end -->\nb\n<!-- table: lengths -->\n<!-- end -->\n"
+    new = filled(page, found)
+    assert new.startswith("a\n<!-- table: equal -->\n\n|") and "old" not in new
+    assert new.count("<!-- end -->") == 2 and filled(new, found) == new
+
+
+def test_the_picture_is_drawn(tmp_path):
+    draw(read(), tmp_path / "results.png")
+    assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
