@@ -15,9 +15,7 @@ def parts(rows: Sequence[Row]) -> Iterator[Markup]:
     """Gives the parts, as HTML: one for each run that has other options than those before."""
     for row in rows:
         if row.index == 0:
-            number = row.key.rstrip("abcdefghijklmnopqrstuvwxyz") if row.label else ""
-            name = ": ".join(filter(None, (number, row.label))) or "the run"
-            yield details(name, *_of(row.runs), shown=len(rows) == 1)
+            yield details(row.of_all_subnets, *_of(row.runs), shown=len(rows) == 1)
 
 
 def _of(runs: Sequence[Run]) -> Iterator[Markup]:
@@ -50,7 +48,8 @@ def command(run: Run) -> str:
         return run.command
     config = run.results["config"]
     epochs = {name: config[name] for name in ("epochs",) if name in config}
-    default = json.loads(RunConfig(**epochs).to_json())
+    # Those of as many epochs: what follows from them need not be said.
+    default = json.loads(RunConfig(**epochs).to_json()) | {"epochs": RunConfig.epochs}
     flags = (
         _flag(name, value)
         for name, value in config.items()

@@ -86,11 +86,10 @@ def _results(found: Sequence[Row]) -> Markup:
 def _keyed(row: Row) -> Markup:
     """The name of a row, behind its sign in charts."""
     if not row.key:
-        return html(row.name or row.runs[0].results["config"]["method"])
+        return html(row.runs[0].results["config"]["method"])
     sign = mark(row.style, 8, 8)
     svg = f'<svg class="key" viewBox="0 0 16 16" aria-hidden="true">{sign}</svg>'
-    name = row.key if row.key == row.name else f"{row.key}: {row.name}"
-    return Markup(f'<span class="c{row.style % 5}">{svg}</span> {html(name)}')
+    return Markup(f'<span class="c{row.style % 5}">{svg}</span> {html(row.name)}')
 
 
 def _keys(found: Sequence[Row]) -> Markup:
@@ -101,7 +100,7 @@ def _keys(found: Sequence[Row]) -> Markup:
 
 def _compares(found: Sequence[Row]) -> bool:
     """Whether the rows are of runs with different options."""
-    return any(row.runs is not found[0].runs for row in found)
+    return any(row.found["runs"] != found[0].found["runs"] for row in found)
 
 
 def _ends(found: Sequence[Row]) -> Iterator[Markup]:
@@ -163,7 +162,7 @@ def _alone(found: Sequence[Row]) -> Iterator[str]:
 
     def grey(column: str, times: float = 1) -> Line:
         line = found[0].curve(column, _epochs, "training", times)
-        return dataclasses.replace(line, style=None)
+        return dataclasses.replace(line, style=None, name="training")
 
     def tests(column: str, times: float = 1) -> list[Line]:
         return [row.curve(column, _epochs, row.key or "test", times) for row in found]
@@ -183,7 +182,7 @@ def _compared(found: Sequence[Row]) -> Iterator[str]:
     # What the first half has would flatten the rest.
     late = [y for line in lines for _, y in line.points[len(line.points) // 2 :]]
     floor = min(late, default=None)
-    losses = [row.curve("loss", _epochs) for row in found if row.index == 0]
+    losses = [_of_run(row, "loss") for row in found if row.index == 0]
     yield curves("test accuracy over epochs, %", lines, "epoch", floor=floor)
     yield curves("training loss", losses, "epoch", log_y=True)
     for over, label in ((_flops, "training FLOPs so far"), (_seconds, "seconds so far")):
@@ -191,9 +190,14 @@ def _compared(found: Sequence[Row]) -> Iterator[str]:
         yield curves(title, accuracies(over), label, floor=floor, log_x=True)
 
 
+def _of_run(row: Row, column: str) -> Line:
+    """A curve that all sub-nets of a run share."""
+    line = row.curve(column, _epochs, row.number)
+    return dataclasses.replace(line, name=row.of_all_subnets)
+
+
 def _over_time(found: Sequence[Row]) -> Iterator[Markup]:
     """What is off in all runs has no chart."""
-    alone = not _compares(found)
     whole = [row for row in found if row.index == 0]
     samples = max(row.mean("train_samples") for row in whole)
     shown = []
@@ -202,10 +206,10 @@ def _over_time(found: Sequence[Row]) -> Iterator[Markup]:
         ("frozen blocks", "frozen_blocks", 0.0, True),
         ("samples in use", "active_samples", samples, True),
     ):
-        times = 1 if counts else 100
-        lines = [row.curve(column, _epochs, times=times) for row in (whole if counts else found)]
-        if alone and counts:
-            lines = [dataclasses.replace(line, label="") for line in lines]
+        if counts:
+            lines = [_of_run(row, column) for row in whole]
+        else:
+            lines = [row.curve(column, _epochs, times=100) for row in found]
         if any(y != off for line in lines for _, y in line.points):
             level = (samples, "all") if column == "active_samples" else None
             shown.append(curves(title, lines, "epoch", counts=counts, level=level))
@@ -220,7 +224,7 @@ def _cost(whole: Sequence[Row]) -> Iterator[Markup]:
         spent, planned = row.mean("training_flops"), row.mean("planned_training_flops")
         lines.append(
             (
-                _keyed(row) if len(whole) > 1 else html(row.label or "the run"),
+                row.of_all_subnets,
                 number(spent),
                 number(planned),
                 f"{100 * (spent / planned - 1):+.2f}" if planned > 0 else "",
@@ -235,7 +239,7 @@ def _cost(whole: Sequence[Row]) -> Iterator[Markup]:
     )
     if len(whole) == 1:
         (row,) = whole
-        line = row.curve("flops_share", _epochs, "")
+        line = _of_run(row, "flops_share")
         dense = row.mean("dense_training_flops")
         level = (row.mean("planned_training_flops") / dense, "planned") if dense > 0 else None
         title = "training FLOPs so far, as a share of dense training"

@@ -20,7 +20,7 @@ class Row:
     """A sub-net of runs that differ in their seed alone, or all there is of such runs.
 
     Args:
-        key: what it is called in charts: a number, and a letter for a sub-net; "" for the only row.
+        number: that of its runs; "" where all runs differ in their seed alone.
         style: of its lines.
         label: the options in which it differs from other rows.
         subnet: its name; "" where the runs have one only.
@@ -29,7 +29,7 @@ class Row:
         runs: one for each seed.
     """
 
-    key: str
+    number: str
     style: int
     label: str
     subnet: str
@@ -38,9 +38,22 @@ class Row:
     runs: Sequence[Run]
 
     @property
+    def key(self) -> str:
+        """What it is called in charts; "" for the only row."""
+        if not self.number:
+            return self.subnet
+        return self.number + (chr(ord("a") + self.index) if self.subnet else "")
+
+    @property
     def name(self) -> str:
-        """All of what it is called."""
-        return ", ".join(filter(None, (self.label, self.subnet)))
+        """All of what it is called, its key first."""
+        name = ", ".join(filter(None, (self.label, self.subnet)))
+        return f"{self.key}: {name}" if self.number else self.subnet
+
+    @property
+    def of_all_subnets(self) -> str:
+        """What its runs are called."""
+        return f"{self.number}: {self.label}" if self.number else "the run"
 
     def mean(self, name: str) -> float:
         """The mean over seeds of a number that runs have found; NaN where one has it not."""
@@ -79,15 +92,14 @@ class Row:
             y.min(axis=0).tolist() if several else (),
             y.max(axis=0).tolist() if several else (),
             self.style,
-            label if self.name in label else f"{label}: {self.name}",
+            self.name,
         )
 
     def end(self, over: str) -> Line:
         """Returns the accuracy on all test samples, in percent, over a number that runs found."""
         found = [100 * _subnet(run.results, self.index)["test_accuracy"] for run in self.runs]
         mean, low, high = [_mean(found)], [min(found)], [max(found)]
-        name = f"{self.key}: {self.name}"
-        return Line(self.key, [self.mean(over)], mean, low, high, self.style, name)
+        return Line(self.key, [self.mean(over)], mean, low, high, self.style, self.name)
 
     def _column(self, name: str) -> str:
         own = f"{name}/{_subnet_name(self.runs[0].results, self.index)}"
@@ -111,11 +123,9 @@ def rows(folders: Sequence[str | os.PathLike]) -> list[Row]:
     for style, (row, label) in enumerate(zip(found, labels, strict=True)):
         group = tuple(row["runs"])
         index = sum(other.found["runs"] == row["runs"] for other in rows)
-        key = str(groups.index(group) + 1) if len(groups) > 1 else ""
-        if row["subnet"]:
-            key = key + chr(ord("a") + index) if key else row["subnet"]
+        number = str(groups.index(group) + 1) if len(groups) > 1 else ""
         loaded = [runs[folder] for folder in group]
-        rows.append(Row(key, style, label, row["subnet"], index, row, loaded))
+        rows.append(Row(number, style, label, row["subnet"], index, row, loaded))
     return rows
 
 
