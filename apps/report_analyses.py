@@ -19,12 +19,17 @@ _TITLES = {
 
 def parts(found: Analyses) -> Iterator[Markup]:
     """Gives the parts, as HTML."""
+    gradients = _map("norm of the gradient of kept weights", found.gradient_norms, found)
+    several = len(found.subnets) > 1
     for name, measures in found.subnets.items():
-        if len(found.subnets) > 1:
+        if several:
             yield Markup(f"<h3>{html(name)}</h3>")
-        yield charts(*(_map(title, measures[measure], found) for measure, title in _TITLES.items()))
+        maps = [_map(title, measures[measure], found) for measure, title in _TITLES.items()]
+        yield charts(*maps, "" if several else gradients)
         yield _at_the_end(name, found)
-    yield charts(_map("norm of the gradient of kept weights", found.gradient_norms, found))
+    if several:
+        yield Markup("<h3>All sub-nets</h3>")
+        yield charts(gradients)
     if found.forgetting is not None:
         yield from _samples(found, found.forgetting)
 

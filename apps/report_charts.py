@@ -18,6 +18,12 @@ _LINE = 13  # as high as a label
 _UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k"))
 _CELL = 18
 
+# What is drawn in here is cut off below and on the left, where the axes are.
+_CLIPPED = (
+    f'<svg x="{_LEFT}" y="0" width="{_WIDTH - _LEFT}" height="{_HEIGHT - _BOTTOM + 1}" '
+    f'viewBox="{_LEFT} 0 {_WIDTH - _LEFT} {_HEIGHT - _BOTTOM + 1}">'
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Line:
@@ -140,7 +146,7 @@ def curves(
     if level:
         said += f"; dashed line, {level[1]}: {number(level[0])}"
     drawn = [*_axes(x, y, x_label, right), *_level(level, y, right)]
-    drawn.append(f'<svg x="0" y="0" width="{_WIDTH}" height="{_HEIGHT - _BOTTOM + 1}">')
+    drawn.append(_CLIPPED)
     for line in lines:
         title_of = f"<title>{escape(_said(line, x_label))}</title>"
         drawn.append(f'<g class="{_class(line.style)}">{title_of}{_drawn(line, x, y, counts)}</g>')
@@ -160,7 +166,7 @@ def _scale(
             more = (high / low) ** max(room, 0.03)
             return _Scale(low / more, high * more, start, end, **kind)
     if low == high:
-        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+        low, high = low - (abs(low) or 1) / 20, high + (abs(high) or 1) / 20
     more = (high - low) * room
     # Counts stand on 0.
     return _Scale(low if low == 0 else low - more, high + more, start, end, **kind)

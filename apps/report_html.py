@@ -26,7 +26,8 @@ th, td { text-align: right; padding: 0.25rem 0.7rem 0.25rem 0; white-space: nowr
   border-bottom: 1px solid var(--rule); vertical-align: top; overflow-wrap: normal; }
 th:first-child, td:first-child, .words td { text-align: left; }
 thead th { vertical-align: bottom; }
-tbody th { font-weight: 500; white-space: normal; min-width: min(40vw, 16rem); max-width: 22rem; }
+tbody th { font-weight: 500; white-space: normal; max-width: min(45vw, 20rem); }
+.numbers { width: max-content; }
 .words td { white-space: normal; overflow-wrap: anywhere; }
 .charts { display: grid; gap: 1rem 2rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
@@ -54,6 +55,7 @@ figure img { max-width: 100%; height: auto; image-rendering: pixelated; }
 .d3 path { stroke-dasharray: 8 3 2 3; }
 ul.keys { list-style: none; padding: 0; margin: 0.5rem 0 1rem; font-size: 0.9rem;
   columns: 22rem auto; }
+ul.keys li { padding-left: 1.6em; text-indent: -1.6em; break-inside: avoid; }
 details { margin: 0.75rem 0; } summary { cursor: pointer; font-weight: 500; }
 code, pre { font-family: ui-monospace, monospace; font-size: 0.88em; }
 pre { white-space: pre-wrap; border-left: 3px solid var(--rule); padding-left: 0.75rem; }
@@ -132,10 +134,11 @@ def table(
         + "</tr>"
         for name, *cells in rows
     )
-    kind = ' class="words"' if words else ""
+    kind = "words" if words else "numbers"
     return Markup(
         f'<div class="scroll" role="region" tabindex="0" aria-label="{html(caption)}">'
-        f"<table{kind}><caption>{html(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f'<table class="{kind}"><caption>{html(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 

@@ -62,25 +62,30 @@ def _about(whole: Sequence[Row]) -> str:
 
 
 def _results(found: Sequence[Row]) -> Markup:
-    headings = ["run", "seeds", "test accuracy, %", "± deviation", "zeros, %", "training FLOPs"]
-    headings += ["share of dense", "training time", ".tflite"]
+    headings = ["run", "test accuracy, %", *(["± deviation"] if _has_seeds(found) else [])]
+    headings += ["zeros, %", "training FLOPs", "share of dense", "training time", ".tflite"]
+    headings.append("seeds")
     lines = []
     for row in found:
-        deviation = row.found["test_accuracy_std"]
         lines.append(
             (
                 _keyed(row),
-                row.found["n"],
                 f"{100 * row.found['test_accuracy']:.2f}",
-                "" if deviation is None else f"{100 * deviation:.2f}",
+                *([_deviation(row)] if _has_seeds(found) else []),
                 f"{100 * row.found['sparsity']:.2f}",
                 number(row.mean("training_flops")),
                 f"{row.found['flops_share']:.3f}",
                 _duration(row.found["training_time_s"]),
                 _bytes(row.mean("tflite_bytes")),
+                row.found["n"],
             )
         )
     return table("after the last epoch, on all test samples", headings, lines)
+
+
+def _deviation(row: Row) -> str:
+    deviation = row.found["test_accuracy_std"]
+    return "" if deviation is None else f"{100 * deviation:.2f}"
 
 
 def _keyed(row: Row) -> Markup:
@@ -239,22 +244,27 @@ def _cost(whole: Sequence[Row]) -> Iterator[Markup]:
     )
     if len(whole) == 1:
         (row,) = whole
-        line = _of_run(row, "flops_share")
-        dense = row.mean("dense_training_flops")
-        level = (row.mean("planned_training_flops") / dense, "planned") if dense > 0 else None
-        title = "training FLOPs so far, as a share of dense training"
-        yield charts(curves(title, [line], "epoch", level=level))
+        spent = np.mean([_flops(run) for run in row.runs], axis=0).tolist()
+        line = Line("", _epochs(row.runs[0]), spent)
+        level = row.mean("planned_training_flops"), "planned"
+        yield charts(curves("training FLOPs so far", [line], "epoch", level=level))
         yield _blocks(row.runs[0])
 
 
 def _blocks(run: Run) -> Markup:
-    """What a sample costs in each block."""
-    found = run.results.get("block_flops_per_sample")
-    if not isinstance(found, dict) or len({len(costs) for costs in found.values()}) != 1:
+    """What a sample costs in each block; earlier versions did not say."""
+    found = run.results.get("block_flops_per_sample", {})
+    try:
+        costs = np.array([*found.values()], dtype=float).T
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(
+            "`block_flops_per_sample` of a finished run must be lists of numbers, one a block. "
+            f"Received: {run.source}"
+        ) from None
+    if not costs.size:
         return Markup()
     headings = ["block", *(name.replace("_", " ") for name in found)]
-    blocks = enumerate(zip(*found.values(), strict=True), start=1)
-    lines = [(block, *map(number, costs)) for block, costs in blocks]
+    lines = [(block, *map(number, of_block)) for block, of_block in enumerate(costs, start=1)]
     return table("FLOPs of a sample at the end, block by block", headings, lines)
 
 

@@ -100,7 +100,6 @@ def test_one_run(tmp_path):
         "run": "set",
         "seeds": "1",
         "test accuracy, %": "87.50",
-        "± deviation": "",
         "zeros, %": "90.00",
         "training FLOPs": "200G",
         "share of dense": "0.200",
@@ -269,6 +268,22 @@ def test_a_damaged_file_is_one_line_and_no_page(tmp_path, capsys, name):
     assert report.main([str(folder), f"--html={out}"]) == errors.MISUSED
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and name in line and not out.exists()
+
+
+def test_what_earlier_versions_did_not_say_is_left_out(tmp_path, capsys):
+    folder, out = pathlib.Path(finished_runs.folder(tmp_path / "run")), tmp_path / "out.html"
+    found = json.loads((folder / "results.json").read_text())
+    costs = found.pop("block_flops_per_sample")
+    (folder / "results.json").write_text(json.dumps(found))
+    assert "FLOPs of a sample at the end, block by block" not in page(folder).tables
+    found["block_flops_per_sample"] = costs | {"forward": ["x", 1]}
+    (folder / "results.json").write_text(json.dumps(found))
+    assert report.main([str(folder), f"--html={out}"]) == errors.MISUSED
+    assert capsys.readouterr().err.startswith("error: `block_flops_per_sample` of a finished run")
+    del found["planned_training_flops"], found["block_flops_per_sample"]
+    (folder / "results.json").write_text(json.dumps(found))
+    assert report.main([str(folder), f"--html={out}"]) == errors.MISUSED
+    assert "have no 'planned_training_flops'" in capsys.readouterr().err
 
 
 @pytest.mark.browser
