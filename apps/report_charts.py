@@ -13,7 +13,7 @@ STYLES = 20
 
 _WIDTH, _HEIGHT = 360, 250
 _LEFT, _TOP, _BOTTOM = 44, 8, 40  # around what is drawn; a label needs more on the right
-_LETTER = 6.8  # about as wide as letters are
+_LETTER = 7.3  # about as wide as letters are
 _LINE = 13  # as high as a label
 _UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k"))
 _CELL = 18

@@ -24,7 +24,7 @@ table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabu
 caption { text-align: left; color: var(--soft); padding-bottom: 0.3rem; }
 th, td { text-align: right; padding: 0.25rem 0.7rem 0.25rem 0; white-space: nowrap;
   border-bottom: 1px solid var(--rule); vertical-align: top; overflow-wrap: normal; }
-th:first-child, td:first-child, .words td { text-align: left; }
+th:first-child, td:first-child, .words th, .words td { text-align: left; }
 thead th { vertical-align: bottom; }
 tbody th { font-weight: 500; white-space: normal; max-width: min(45vw, 20rem); }
 .numbers { width: max-content; }
