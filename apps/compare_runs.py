@@ -17,7 +17,7 @@ import numpy as np
 from . import finished, program
 
 # Options that do not change what is trained.
-_FREE = ("seed", "data_dir", "output_dir", "resume", "export")
+_FREE = ("seed", "data_dir", "output_dir", "resume", "paper_accuracy", "paper_flops")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,8 @@ _FREE = (
     "data_dir",
     "output_dir",
     "resume",
+    "paper_accuracy",
+    "paper_flops",
 )
 
 

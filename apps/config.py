@@ -25,6 +25,10 @@ MASK_FLAGS = {
     "mutation": ("mutation", "fraction"),
     "stop": ("stop",),
     "initial_density": ("initial_density",),
+    "begin": ("begin",),
+    "ramp_end": ("end",),
+    "warm_up": ("warm_up",),
+    "phase": ("phase",),
 }
 """Flags about masks, and what updaters call them."""
 
@@ -32,7 +36,7 @@ SCHEDULES = ("bound", "mutation")
 
 
 # A resumed run may differ from the one before in these only.
-_NOT_COMPARED = ("data_dir", "output_dir", "resume")
+_NOT_COMPARED = ("data_dir", "output_dir", "resume", "paper_accuracy", "paper_flops")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +107,12 @@ class RunConfig(Options):
         "epochs between two updates of masks and samples; if unset it follows the epochs: 5 of 160",
         least=1,
     )
+    update_steps: int | None = option(
+        None,
+        "steps between two updates of masks within an interval, as RigL and AST count; if unset "
+        "masks change once an interval",
+        least=1,
+    )
     initial: str | None = option(
         None,
         "masks to start from: at random, by the weights' size, or by what the loss (snip) or its "
@@ -133,6 +143,25 @@ class RunConfig(Options):
         "share of weights trained with at first; as the method has it if unset",
         above=0,
         most=1,
+    )
+    begin: float | None = option(
+        None,
+        "magnitude, global_magnitude: share of training from which density falls; 0 if unset",
+        least=0,
+        below=1,
+    )
+    ramp_end: float | None = option(
+        None,
+        "prune_and_regrow, granet: share of training after which the final density is reached; "
+        "as the method has it if unset",
+        above=0,
+        most=1,
+    )
+    warm_up: float | None = option(
+        None, "ac_dc: share of training before masks close; 0.1 if unset", least=0, below=1
+    )
+    phase: float | None = option(
+        None, "ac_dc: share of training that a phase takes; 0.05 if unset", above=0, below=1
     )
     updater: str | None = option(
         None,
@@ -213,6 +242,12 @@ class RunConfig(Options):
     output_dir: str | None = option(
         None, "results; runs/DATASET-MODEL-METHOD if unset", topic="output"
     )
+    paper_accuracy: float | None = option(
+        None, "test accuracy that a paper reports for this run, printed beside", above=0, most=1
+    )
+    paper_flops: float | None = option(
+        None, "training FLOPs that a paper reports for this run, printed beside", above=0
+    )
     resume: bool = option(False, "continue the killed run of the same options in output_dir")
 
     def __post_init__(self) -> None:
@@ -261,8 +296,10 @@ class RunConfig(Options):
         if self.method != "ast":
             yield "gradient_correction", method
         if self.method == "dense":
-            of_masks = ("sparsity", "scheme", "distribution", "initial")
+            of_masks = ("sparsity", "scheme", "distribution", "update_steps", "initial")
             yield from ((name, method) for name in of_masks)
+        if self.method == "static":
+            yield "update_steps", method
         yield from ((name, method) for name in MASK_FLAGS if name not in self.updater_arguments)
         if not self.freezes:
             of_freezing = ("freeze_share", "freeze_scheme", "freeze_blocks")

@@ -177,7 +177,7 @@ def _json(path: pathlib.Path) -> Any:
 def table(results: Mapping) -> str:
     """Returns the results as a short table to print."""
     accuracy = [
-        ("test accuracy", "{test_accuracy:.4f}"),
+        ("test accuracy", "{test_accuracy:.4f}" + _of_paper(results, "accuracy", ".4f")),
         ("test accuracy, .tflite", "{tflite_test_accuracy:.4f}"),
     ]
     sparse_mode = "{sparse_mode_test_accuracy:.4f}"
@@ -192,7 +192,10 @@ def table(results: Mapping) -> str:
     lines = [
         *accuracy,
         ("sparsity", "{sparsity:.4f}"),
-        ("training FLOPs", "{training_flops:.3g}, {flops_share:.3f} of dense"),
+        (
+            "training FLOPs",
+            "{training_flops:.3g}, {flops_share:.3f} of dense" + _of_paper(results, "flops", ".3g"),
+        ),
         ("samples in use", "{active_samples} of {train_samples}"),
         ("frozen blocks", "{frozen_blocks} of {blocks}"),
         (".tflite", "{tflite_bytes:,} bytes, {tflite_share:.3f} of dense"),
@@ -200,6 +203,12 @@ def table(results: Mapping) -> str:
         ("time", "{wall_time_s:.0f} s"),
     ]
     return "\n".join(f"{name:<24}{text.format_map(results)}" for name, text in lines)
+
+
+def _of_paper(results: Mapping, what: str, form: str) -> str:
+    """What a paper reports, in words to stand behind what was found."""
+    found = results["config"].get(f"paper_{what}")
+    return "" if found is None else f"; the paper {found:{form}}"
 
 
 ON_PHONES = {

@@ -81,17 +81,22 @@ _FEATURES = {
     "tiny_cnn": "nets.tiny_cnn",
     "small_cnn": "nets.small_cnn",
     "mlp": "nets.mlp",
+    "resnet18": "nets.resnet18",
     "resnet20": "nets.resnet20",
     "resnet32": "nets.resnet32",
     "resnet50": "nets.resnet50",
+    "vgg19": "nets.vgg19",
+    "wrn22_2": "nets.wrn22_2",
     "mobilenet_sparse": "mobilenets.version1",
     "mobilenetv2_sparse": "mobilenets.version2",
 }
 
 _ALSO_DENSE: dict[str, tuple[str, ...]] = {
+    "resnet18": (".*_shortcut",),
     "resnet20": (".*_shortcut",),
     "resnet32": (".*_shortcut",),
     "resnet50": (".*_shortcut",),
+    "wrn22_2": (".*_shortcut",),
     "mobilenet_sparse": ("stem_conv", ".*_depthwise"),
     "mobilenetv2_sparse": ("stem_conv", ".*_depthwise"),
 }

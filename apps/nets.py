@@ -54,6 +54,32 @@ def _cifar_resnet(x: keras.KerasTensor, blocks: int, channels: Channels) -> kera
     return _residual(x, _basic_block, [(blocks, 16), (blocks, 32), (blocks, 64)], channels)
 
 
+def resnet18(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
+    """ResNet-18 for 32x32 images: the first convolution is 3x3, and nothing is pooled behind it."""
+    x = norm_relu(conv(x, channels(64), 3, "stem_conv"), "stem")
+    return _residual(x, _basic_block, [(2, 64), (2, 128), (2, 256), (2, 512)], channels)
+
+
+def vgg19(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
+    """VGG-19 for 32x32 images: 16 convolutions, normalized, and one dense layer behind them."""
+    stages = [(2, 64), (2, 128), (4, 256), (4, 512), (4, 512)]
+    for stage, (count, filters) in enumerate(stages, start=1):
+        if stage > 1:
+            x = layers.MaxPooling2D(2, padding="same", name=f"stage{stage}_pool")(x)
+        for index in range(count):
+            name = "stem" if stage == 1 and index == 0 else f"stage{stage}_block{index}"
+            x = norm_relu(conv(x, channels(filters), 3, f"{name}_conv"), name)
+    return layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+def wrn22_2(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
+    """WRN-22-2 for 32x32 images (Zagoruyko and Komodakis 2016): normalized before convolutions."""
+    x = conv(x, channels(16), 3, "stem_conv")
+    stages = [(3, 32), (3, 64), (3, 128)]
+    x = _stages(x, _preactivated_block, stages, channels)
+    return layers.GlobalAveragePooling2D(name="pool")(norm_relu(x, "last"))
+
+
 def resnet50(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
     """ResNet-50 for ImageNet (He et al. 2016, table 1)."""
     x = layers.ZeroPadding2D(3, name="stem_pad")(x)
@@ -65,12 +91,18 @@ def resnet50(x: keras.KerasTensor, channels: Channels) -> keras.KerasTensor:
 def _residual(
     x: keras.KerasTensor, block: Callable, stages: list[tuple[int, int]], channels: Channels
 ) -> keras.KerasTensor:
+    return layers.GlobalAveragePooling2D(name="pool")(_stages(x, block, stages, channels))
+
+
+def _stages(
+    x: keras.KerasTensor, block: Callable, stages: list[tuple[int, int]], channels: Channels
+) -> keras.KerasTensor:
     """Stages of (blocks, filters); every stage but the first halves the image."""
     for stage, (blocks, filters) in enumerate(stages, start=1):
         for index in range(blocks):
             strides = 2 if stage > 1 and index == 0 else 1
             x = block(x, channels(filters), strides, f"stage{stage}_block{index}")
-    return layers.GlobalAveragePooling2D(name="pool")(x)
+    return x
 
 
 def _join(
@@ -88,6 +120,18 @@ def _basic_block(x: keras.KerasTensor, filters: int, strides: int, name: str) ->
     y = norm_relu(conv(x, filters, 3, f"{name}_conv1", strides), f"{name}_conv1")
     y = conv(y, filters, 3, f"{name}_conv2")
     return _join(x, norm(y, f"{name}_conv2"), strides, name)
+
+
+def _preactivated_block(
+    x: keras.KerasTensor, filters: int, strides: int, name: str
+) -> keras.KerasTensor:
+    """Where the shape changes, the shortcut sees what the first convolution does."""
+    activated = norm_relu(x, name)
+    y = conv(activated, filters, 3, f"{name}_conv1", strides)
+    y = conv(norm_relu(y, f"{name}_conv1"), filters, 3, f"{name}_conv2")
+    if x.shape != y.shape:
+        x = conv(activated, filters, 1, f"{name}_shortcut", strides)
+    return layers.Add(name=f"{name}_add")([x, y])
 
 
 def _bottleneck_block(

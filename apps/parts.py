@@ -121,6 +121,7 @@ def callback(config: RunConfig, sieve: DataSieve) -> SparseTraining:
         sieve=sieve,
         seed=config.seed,
         data_stop=config.data_stop,
+        update_steps=config.update_steps,
     )
 
 

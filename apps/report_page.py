@@ -64,9 +64,10 @@ def _about(whole: Sequence[Row]) -> str:
 def _results(found: Sequence[Row]) -> Markup:
     headings = ["run", "test accuracy, %", *(["± deviation"] if _has_seeds(found) else [])]
     headings += ["zeros, %", "training FLOPs", "share of dense", "training time", ".tflite"]
-    headings.append("seeds")
+    reported = _of_papers(found)
+    headings += ["seeds", *reported]
     lines = []
-    for row in found:
+    for index, row in enumerate(found):
         lines.append(
             (
                 _keyed(row),
@@ -78,9 +79,24 @@ def _results(found: Sequence[Row]) -> Markup:
                 _duration(row.found["training_time_s"]),
                 _bytes(row.mean("tflite_bytes")),
                 row.found["n"],
+                *(cells[index] for cells in reported.values()),
             )
         )
     return table("after the last epoch, on all test samples", headings, lines)
+
+
+def _of_papers(found: Sequence[Row]) -> dict[str, list[str]]:
+    """Columns of what papers report of such runs, where any has that; by heading."""
+
+    def cells(name: str, said: Callable[[float], str]) -> list[str]:
+        known = [None if row.subnet else row.runs[0].results["config"].get(name) for row in found]
+        return ["" if value is None else said(value) for value in known]
+
+    columns = {
+        "the paper's accuracy, %": cells("paper_accuracy", lambda share: f"{100 * share:.2f}"),
+        "its FLOPs": cells("paper_flops", number),
+    }
+    return {heading: column for heading, column in columns.items() if any(column)}
 
 
 def _deviation(row: Row) -> str:

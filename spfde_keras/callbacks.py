@@ -39,6 +39,8 @@ class SpFDE(SparseTraining):
         data_stop: None, or float in [0, 1], fraction of training after which samples are no
             longer exchanged. None: when masks rest (the updater's `stop`), which is the paper's
             rule (section 3.3); where no mask ever changes, at the end.
+        update_steps: None, or int, steps between two updates of masks within an interval, as
+            RigL counts them (100 there); data and frozen blocks change at its ends alone.
 
     Raises:
         ValueError: on arguments out of range, or, when `fit` starts, on a model not made by
@@ -68,8 +70,11 @@ class SpFDE(SparseTraining):
         log_dir: str | None = None,
         seed: int = 0,
         data_stop: float | None = None,
+        update_steps: int | None = None,
     ):
-        super().__init__(epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop)
+        super().__init__(
+            epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop, update_steps
+        )
 
     def _check(self, model: keras.Model) -> None:
         super()._check(model)

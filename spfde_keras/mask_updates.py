@@ -26,6 +26,7 @@ class MaskUpdate:
         t: float in [0, 1], fraction of training done.
         seed: int, seed of what is drawn.
         event: int, epochs begun; 0 at the start.
+        step: int, steps of the epoch done, where masks change within it.
     """
 
     updater: Updater
@@ -34,6 +35,7 @@ class MaskUpdate:
     t: float
     seed: int
     event: int
+    step: int = 0
 
     def apply(
         self,
@@ -69,7 +71,8 @@ class MaskUpdate:
             path = kernel.kernel_path
             # At the start, sub-nets draw the same numbers, so that they have much in common.
             name = f"{path}/{self.subnet}" if self.subnet and self.event else path
-            rng = generator(self.seed, self.event, name)
+            drawn = f"{name}@{self.step}" if self.step else name
+            rng = generator(self.seed, self.event, drawn)
             change = carry_out(plan, self.updater, kernel, rng, gradients.get(path))
             if change.fresh.any():
                 reset_slots(optimizer, kernel.mask, change.fresh)

@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from spfde_keras import checks, compat, cost, own_classes, updaters
+from spfde_keras import checks, compat, own_classes, updaters
+from spfde_keras.booking import Booking
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.event_log import EventLog
 from spfde_keras.finite import check_epoch
@@ -20,7 +21,6 @@ from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.kernel_gradients import kernel_gradients
 from spfde_keras.mask_updates import MaskUpdate
 from spfde_keras.masking import Mask, find_masks
-from spfde_keras.open_sizes import OpenSizes
 from spfde_keras.settling import settle_by_size
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
@@ -49,6 +49,7 @@ class SparseTraining(keras.callbacks.Callback):
         seed: int, seed of random growth and data exchange.
         data_stop: None, or float in [0, 1], fraction of training after which samples are no
             longer exchanged.
+        update_steps: None, or int, steps between two updates of masks within an interval.
 
     Raises:
         ValueError: on arguments out of range.
@@ -69,6 +70,7 @@ class SparseTraining(keras.callbacks.Callback):
         log_dir: str | None = None,
         seed: int = 0,
         data_stop: float | None = None,
+        update_steps: int | None = None,
     ):
         super().__init__()
         self.updater = updaters.get(updater, argument="updater")
@@ -76,7 +78,7 @@ class SparseTraining(keras.callbacks.Callback):
         self._interval = interval
         # Checked now; where `fit` says how long training is, it is made again.
         first = 1 if interval is None else interval
-        self.timeline = Timeline(1, first, self.updater.stop, data_stop)
+        self.timeline = Timeline(1, first, self.updater.stop, data_stop, update_steps)
         if epochs is not None:
             self._lasts(epochs)
         self._state: tuple[keras.Model, Monitor, Any] | None = None
@@ -116,25 +118,15 @@ class SparseTraining(keras.callbacks.Callback):
             model.freezer.end(model)
         self._masks = find_masks(model)
         if not self._masks:
-            self.timeline = dataclasses.replace(self.timeline, masks_stop=0.0)
+            self.timeline = dataclasses.replace(self.timeline, masks_stop=0.0, update_steps=None)
         self._subnets = max(1, len(model.subnets))
-        self._booked = 0
+        self._step = 0
         if not model.optimizer.built:
             # For all variables: an optimizer that does not know a block cannot train it later.
             with model.replicas.strategy.scope():
                 model.optimizer.build(model.trainable_variables)
         patterns = self.freezing.blocks if self.freezing else None
-        self._open_sizes = OpenSizes(model)
-        self._costs_at = functools.lru_cache(functools.partial(cost.profile, model, patterns))
-        costs = cost.profile(model, patterns, self.freezing.input_shape if self.freezing else None)
-        self._ledger = cost.Ledger(costs)
-        if self.freezing and costs.unknown:
-            warnings.warn(
-                "Inputs of unknown size count as one position: freezing is planned by the weights "
-                f"of layers such as {costs.unknown[0]!r}. To plan with a size: "
-                "freeze=Freezing(reduction, input_shape=shape), the shape of one sample.",
-                stacklevel=2,
-            )
+        self._booking = Booking(model, self.freezing, self._passes)
         self._blocks = find_blocks(model, patterns)
         self._frozen_by_user = [mask for mask in self._masks if not mask.kernel.trainable]
         if not self._of_fit:
@@ -173,7 +165,11 @@ class SparseTraining(keras.callbacks.Callback):
         """
         if self._state is None or self._state[0] is not self.model:
             keep_batch = bool(self._masks) and bool(self.updater.gradient)
-            self._state = self.model, Monitor(keep_batch, self._open_sizes), self._alternation()
+            self._state = (
+                self.model,
+                Monitor(keep_batch, self._booking.open_sizes),
+                self._alternation(),
+            )
         if self.sieve is not None:
             check_model(self.model, self.sieve.batch_sizes)
         _, monitor, alternation = self._state
@@ -194,6 +190,7 @@ class SparseTraining(keras.callbacks.Callback):
                 "`epochs` must be the same in `fit` and in the callback, or None in the callback. "
                 f"Received: {of_fit} and {self.epochs}"
             )
+        self._check_steps()
         warn_of_standstill(self.timeline, self.updater if self._masks else None, self.sieve)
         if self.sieve is not None and self._interval is not None:
             warn_of_few_visits(self.timeline, self.sieve)
@@ -219,7 +216,7 @@ class SparseTraining(keras.callbacks.Callback):
                 f"model with the same callback and initial_epoch={completed}; to resume in a new "
                 "process, use spfde_keras.Resume."
             )
-        self._restore_ledger()
+        self._booking.restore()
         if epoch == 0:
             masks = self._masks_in(0, None)
             check_start(self.updater, masks)
@@ -229,7 +226,8 @@ class SparseTraining(keras.callbacks.Callback):
             for subnet in range(self._subnets):
                 self._update(masks, subnet, 0.0, 0, Moment.START)
         monitor.start_epoch()
-        self._booked = 0
+        self._booking.start_epoch()
+        self._epoch, self._step = epoch, 0
         self._data.on_epoch_begin(epoch)
         if self._freezer.apply(self.model, epoch) and epoch and (self.params or {}).get("verbose"):
             print(
@@ -239,14 +237,18 @@ class SparseTraining(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self._data.on_train_batch_begin(batch)
+        # Before a step, not after it: Keras calls the hook after a step late.
+        if batch:
+            self._advance(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         check_epoch(self.model, epoch, logs or {})
+        self._advance(self._steps())
         self._data.on_epoch_end(epoch)
-        monitor, ledger, done = self.model.monitor, self._ledger, epoch + 1
+        monitor, ledger, done = self.model.monitor, self._booking.ledger, epoch + 1
         samples, frozen = monitor.total(self.model.replicas), self._freezer.frozen(epoch)
         self.model.replicas.average(self.model.non_trainable_variables)
-        self._book(frozen)
+        self._booking.book(frozen)
         ledger.book_dense(samples if self.sieve is None else self.sieve.most(self.most_steps))
         for mask in self._masks:
             mask.project()
@@ -267,7 +269,7 @@ class SparseTraining(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         # Again: a run that is resumed after its last epoch starts no epoch.
-        self._restore_ledger()
+        self._booking.restore()
         self._freezer.end(self.model)
         self.model.attach()
         self._events.close()
@@ -275,12 +277,12 @@ class SparseTraining(keras.callbacks.Callback):
     @property
     def training_flops(self) -> float:
         """FLOPs spent on training so far."""
-        return self._ledger.spent
+        return self._booking.ledger.spent
 
     @property
     def dense_training_flops(self) -> float:
         """FLOPs that dense training on all data takes in as many epochs."""
-        return self._ledger.dense
+        return self._booking.ledger.dense
 
     def planned_cost(
         self, samples: float | Sequence[float] | None = None, batch_size: int = 64
@@ -322,6 +324,42 @@ class SparseTraining(keras.callbacks.Callback):
             self._update(settled, subnet, t, done, Moment.SETTLE)
         self._update(updated, 0, t, done, Moment.UPDATE)
 
+    @property
+    def _changes_within(self) -> bool:
+        """Whether masks change within intervals, too."""
+        return self._subnets > 1 or self.timeline.update_steps is not None
+
+    def _steps(self) -> int | None:
+        """The steps of an epoch; None where `fit` cannot know."""
+        return (self.params or {}).get("steps") if self.sieve is None else self.sieve.epoch_steps
+
+    def _check_steps(self) -> None:
+        steps, every = self._steps(), self.timeline.update_steps
+        if self._changes_within and steps is None:
+            raise ValueError(
+                "`fit` must know the number of steps in an epoch, to spread the updates of masks: "
+                "pass `steps_per_epoch`, or a dataset of known cardinality."
+            )
+        if every is not None and every >= self.interval * (steps or 0):
+            raise ValueError(
+                "`update_steps` must be below the steps of an interval, "
+                f"{self.interval} x {steps}: at its end masks change anyway. Received: {every}"
+            )
+
+    def _advance(self, step: int | None) -> None:
+        """Updates the masks whose turn comes up to a step of this epoch."""
+        if not self._changes_within:
+            return
+        steps = self._steps()
+        assert steps is not None and step is not None
+        after, self._step = self._step, step
+        t = self.timeline.fraction(self._epoch + step / steps)
+        for subnet in self.timeline.turns(self._epoch, after, step, self._subnets, steps):
+            frozen = self._freezer.frozen(self._epoch)
+            self._booking.book(frozen)
+            masks = self._masks_in(frozen, None)
+            self._update(masks, subnet, t, self._epoch + 1, Moment.UPDATE, step)
+
     def _masks_in(self, first: int, last: int | None) -> list[Mask]:
         """The masks in some blocks, without those whose kernels the user has frozen."""
         blocks = range(self._freezer.blocks)[first:last]
@@ -331,10 +369,12 @@ class SparseTraining(keras.callbacks.Callback):
             if mask not in self._frozen_by_user and self._freezer.block_of(mask) in blocks
         ]
 
-    def _update(self, masks: list[Mask], subnet: int, t: float, event: int, moment: Moment) -> None:
+    def _update(
+        self, masks: list[Mask], subnet: int, t: float, event: int, moment: Moment, step: int = 0
+    ) -> None:
         """Changes one sub-net's masks as the updater plans for `moment`, `t` into training."""
         times = self._freezer.times(self.updater, t, self.interval).tolist()
-        overlaps = MaskUpdate(self.updater, subnet, moment, t, self.seed, event).apply(
+        overlaps = MaskUpdate(self.updater, subnet, moment, t, self.seed, event, step).apply(
             masks,
             [times[self._freezer.block_of(mask)] for mask in masks],
             functools.partial(self._gradients, subnet, event),
@@ -356,28 +396,8 @@ class SparseTraining(keras.callbacks.Callback):
         samples = monitor.last_batch.samples
         frozen = self._freezer.frozen(event - 1)
         densities = {mask.kernel_path: mask.subnets[subnet].density for mask in self._masks}
-        self._ledger.book_gradient(kind, samples, frozen, densities)
+        self._booking.ledger.book_gradient(kind, samples, frozen, densities)
         return gradients
-
-    def _book(self, frozen: int) -> None:
-        """Books the samples trained on since the last call, with the masks as they are."""
-        before, self._booked = self._booked, self.model.monitor.total(self.model.replicas)
-        self._ledger.costs = self._costs_of_epoch()
-        self._ledger.book_training((self._booked - before) * self._passes, frozen)
-
-    def _costs_of_epoch(self) -> cost.ModelCost:
-        """Of a sample of the mean size, in this epoch so far, where the model leaves it open."""
-        means = self.model.monitor.mean_sizes(self.model.replicas)
-        # Not each model takes each size: those that halve images take multiples only.
-        for step in (1, 2, 4, 8, 16, 32, 64) if means else ():
-            try:
-                return self._costs_at(tuple(self._open_sizes.of_mean(means, step)))
-            except Exception:
-                continue
-        return self._ledger.costs
-
-    def _restore_ledger(self) -> None:
-        self._ledger.spent, self._ledger.dense = self.model.monitor.totals.numpy().tolist()
 
     def _make_plan(self, blocks: list[list[keras.layers.Layer]]) -> FreezePlan | None:
         if self.freezing is None:
@@ -397,7 +417,7 @@ class SparseTraining(keras.callbacks.Callback):
     def _training_plan(self, samples: float | Sequence[float], batch_size: int) -> TrainingPlan:
         subnets = [mask.subnets for mask in self._masks]
         return TrainingPlan(
-            self._ledger.costs,
+            self._booking.ledger.costs,
             [
                 {kernel[index].kernel_path: 1 - kernel[index].sparsity for kernel in subnets}
                 for index in range(self._subnets)
@@ -408,4 +428,5 @@ class SparseTraining(keras.callbacks.Callback):
             samples,
             batch_size,
             self._passes,
+            self.timeline.update_steps,
         )

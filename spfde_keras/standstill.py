@@ -42,6 +42,8 @@ def warn_of_few_visits(timeline: Timeline, sieve: DataSieve) -> None:
     """
     interval = timeline.interval
     longer = dataclasses.replace(timeline, interval=_VISITS)
+    if sieve.queue.shape == (0,):
+        return
     # With fewer updates than that there is no better choice.
     if not sieve.policy.restarts or interval >= _VISITS or _exchanges(longer, sieve) < _VISITS:
         return
@@ -85,7 +87,7 @@ def _masks_change(timeline: Timeline, updater: Updater) -> bool:
         plan.drop_to not in (None, at_first) or plan.grow_to not in (None, plan.drop_to)
         for plan in (
             updater.plan(Moment.UPDATE, timeline.fraction(done), _DENSITY)
-            for done in filter(timeline.masks_change, timeline.boundaries)
+            for done in (*filter(timeline.masks_change, timeline.boundaries), *timeline.within)
         )
     )
 

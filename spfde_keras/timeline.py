@@ -40,6 +40,8 @@ class Timeline:
         data_stop: None, or float in [0, 1], fraction of training after which data rests. None:
             when masks rest, or, where these never change, or the sieve policy does not ask
             whether they do, at the end.
+        update_steps: None, or int >= 1, steps between two updates of masks within an interval,
+            counted from its start. None: masks change once an interval.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -60,6 +62,7 @@ class Timeline:
     interval: int
     masks_stop: float = 1.0
     data_stop: float | None = None
+    update_steps: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "interval"):
@@ -67,6 +70,7 @@ class Timeline:
         for name in ("masks_stop", "data_stop"):
             value = checks.optional(checks.number, name, getattr(self, name), least=0, most=1)
             object.__setattr__(self, name, value)
+        checks.optional(checks.whole, "update_steps", self.update_steps)
 
     def fraction(self, done: float) -> float:
         """Returns how much of training is over after `done` epochs, from 0 to 1."""
@@ -105,8 +109,37 @@ class Timeline:
             return self.data_stop
         return (self.masks_stop if policy.rests_with_masks else 0.0) or 1.0
 
+    @property
+    def within(self) -> list[float]:
+        """The middles of epochs in which masks change at some step, in epochs done."""
+        if self.update_steps is None:
+            return []
+        return [e + 0.5 for e in range(self.epochs) if not self._at_rest(e)]
+
+    def updates_within(self, epoch: int, steps: int) -> int:
+        """Returns how often the masks of a sub-net change in an epoch, boundaries left out.
+
+        Args:
+            epoch: int, the epoch.
+            steps: int, steps in an epoch.
+        """
+        if self.update_steps is None:
+            return 0
+        every, start = self.update_steps, (epoch - self.interval_start(epoch)) * steps
+        end = steps if self.is_boundary(epoch + 1) else steps + 1
+        instants = range(every - start % every, end, every)
+        return sum(not self._at_rest(epoch + instant / steps) for instant in instants)
+
+    def period(self, steps: int) -> int:
+        """Returns the steps between two updates of a sub-net's masks.
+
+        Args:
+            steps: int, steps in an epoch.
+        """
+        return self.update_steps or self.interval * steps
+
     def instants(self, subnets: int, steps: int) -> list[int]:
-        """Returns when in an interval each sub-net's masks change, so that never two do at once.
+        """Returns when in a period each sub-net's masks change, so that never two do at once.
 
         Args:
             subnets: int, number of sub-nets.
@@ -117,7 +150,7 @@ class Timeline:
 
         Source: AST (Yang et al., NeurIPS 2022), section 4.1: instants are offset.
         """
-        spread = [round(subnet * self.interval * steps / subnets) for subnet in range(subnets)]
+        spread = [round(subnet * self.period(steps) / subnets) for subnet in range(subnets)]
         return [0, *(max(1, instant) for instant in spread[1:])]
 
     def turns(self, epoch: int, after: int, until: int, subnets: int, steps: int) -> list[int]:
@@ -130,15 +163,21 @@ class Timeline:
             subnets: int, number of sub-nets.
             steps: int, steps in an epoch.
         """
-        now = epoch + until / steps
-        # At the end all settle; and each has its last update when masks come to rest.
-        if reached(self.fraction(now), 1.0) or self._at_rest(now - self.interval):
+        now, period = epoch + until / steps, self.period(steps)
+        # At the end all settle.
+        if reached(self.fraction(now), 1.0):
             return []
         start = (epoch - self.interval_start(epoch)) * steps
+        first, last = start + after, start + until
+        # The first sub-net changes at boundaries, once more at that where masks come to rest; each
+        # other one has its last update at the first of its instants from then on.
+        rests = [now, *[now - period / steps] * (subnets - 1)]
         return [
             subnet
             for subnet, instant in enumerate(self.instants(subnets, steps))
-            if start + after < instant <= start + until
+            if (last - instant) // period > (first - instant) // period
+            and not self._at_rest(rests[subnet])
+            and (subnet or last < self.interval * steps)
         ]
 
     def _at_rest(self, last: float) -> bool:

@@ -32,6 +32,13 @@ def write(folder, train=100, test=20, per_file=30, same=None):
 
     With `same`, all images are squares of so many pixels, which the data set then states.
     """
+
+    def example(number):
+        return {
+            "image": io.BytesIO(jpeg(number, *sizes(number, same))),
+            "label": number % CLASSES,
+        }
+
     shape = (same, same, 3) if same else (None, None, 3)
     features = tfds.features.FeaturesDict(
         {
@@ -45,13 +52,30 @@ def write(folder, train=100, test=20, per_file=30, same=None):
     info = tfds.core.DatasetInfo(
         builder=identity, features=features, supervised_keys=("image", "label")
     )
-    (folder / NAME / "1.0.0").mkdir(parents=True)
+    return _written(folder, info, example, {"train": train, "test": test}, per_file)
+
+
+def write_known(folder, name, train, test):
+    """Writes noise in the form of a data set that TFDS knows, with all its classes."""
+    info = tfds.builder(name, data_dir=folder).info
+    labels = tfds.features.ClassLabel
+    others = {k: 0 if isinstance(f, labels) else "a" for k, f in info.features.items()}
+    classes = info.features["label"].num_classes
+    side = info.features["image"].shape[0]
+
+    def example(number):
+        image = io.BytesIO(jpeg(number, *sizes(number, side)))
+        return others | {"image": image, "label": number % classes}
+
+    evaluation = "validation" if name == "imagenet2012" else "test"
+    return _written(folder, info, example, {"train": train, evaluation: test}, train)
+
+
+def _written(folder, info, example, splits, per_file):
+    (folder / info.name / str(info.version)).mkdir(parents=True)
     writer = tfds.core.SequentialWriter(info, per_file)
-    writer.initialize_splits(["train", "test"])
-    for split, numbers in {"train": range(train), "test": range(10_000, 10_000 + test)}.items():
-        examples = [
-            {"image": io.BytesIO(jpeg(n, *sizes(n, same))), "label": n % CLASSES} for n in numbers
-        ]
-        writer.add_examples({split: examples})
+    writer.initialize_splits(list(splits))
+    for start, (split, count) in zip((0, 10_000), splits.items(), strict=True):
+        writer.add_examples({split: [example(start + number) for number in range(count)]})
     writer.close_all()
-    return tfds.builder(NAME, data_dir=folder)
+    return tfds.builder(info.name, data_dir=folder)

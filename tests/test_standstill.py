@@ -127,6 +127,13 @@ def test_a_ranking_by_one_bit_is_a_line_where_there_is_room_for_more(
         assert f"seen {often} between" in lines[0] and lines[0].endswith(f"Received: {interval}")
 
 
+def test_a_sieve_that_sets_nothing_aside_ranks_nothing():
+    sieve = DataSieve((np.zeros((10, 2)), np.zeros(10)), fraction=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_few_visits(Timeline(12, 1, 0.75), sieve)
+
+
 @pytest.mark.parametrize(("interval", "lines"), [(1, 1), (None, 0)])
 def test_fit_says_so_of_an_interval_that_was_given(interval, lines):
     sieve = DataSieve((np.zeros((8, 4)), np.zeros((8, 8))), correct=lambda y, y_pred: y[:, 0] > 0)

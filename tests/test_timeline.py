@@ -92,6 +92,39 @@ def test_turns_by_hand():
     assert Timeline(2, 2).turns(1, 0, 4, 3, 4) == []
 
 
+def test_turns_between_the_ends_of_an_interval():
+    """Two epochs of eight steps, an update every third step from the start of each interval on."""
+
+    def steps_of_updates(timeline, subnets=1):
+        return [
+            (epoch * 8 + step, subnet)
+            for epoch in range(timeline.epochs)
+            for step in range(1, 9)
+            for subnet in timeline.turns(epoch, step - 1, step, subnets, 8)
+        ]
+
+    # The boundary after 16 steps is not among them, and counting begins anew there.
+    once = [3, 6, 9, 12, 15, 19, 22, 25, 28, 31]
+    timeline = Timeline(4, 2, update_steps=3)
+    assert steps_of_updates(timeline) == [(step, 0) for step in once]
+    assert [timeline.updates_within(epoch, 8) for epoch in range(4)] == [2, 3, 2, 3]
+    assert timeline.within == [0.5, 1.5, 2.5, 3.5]
+    # A multiple that is the boundary itself is left to it.
+    assert steps_of_updates(Timeline(2, 1, update_steps=4)) == [(4, 0), (12, 0)]
+    # Sub-nets share the three steps.
+    both = steps_of_updates(Timeline(2, 2, update_steps=4), 2)
+    assert both == [(2, 1), (4, 0), (6, 1), (8, 0), (10, 1), (12, 0), (14, 1)]
+    # Masks rest from half of training on; the second sub-net has one more.
+    rested = steps_of_updates(Timeline(2, 2, masks_stop=0.5, update_steps=4), 2)
+    assert rested == [(2, 1), (4, 0), (6, 1), (10, 1)]
+    stopped = Timeline(4, 2, masks_stop=0.5, update_steps=3)
+    assert [stopped.updates_within(epoch, 8) for epoch in range(4)] == [2, 3, 0, 0]
+    # The end of an epoch is a step as others are, where it is no boundary.
+    assert [Timeline(4, 2, update_steps=4).updates_within(epoch, 8) for epoch in (0, 1)] == [2, 1]
+    assert [Timeline(4, 2, 0.4, update_steps=4).updates_within(e, 8) for e in (0, 1)] == [2, 1]
+    assert [Timeline(4, 2, 0.2, update_steps=4).updates_within(e, 8) for e in (0, 1)] == [1, 0]
+
+
 @pytest.mark.parametrize(("epochs", "interval"), [(6, 1), (6, 2), (7, 3), (12, 5)])
 @pytest.mark.parametrize("stop", [0.25, 0.5, 1.0])
 @pytest.mark.parametrize("subnets", [2, 3, 5])
@@ -119,6 +152,7 @@ def test_each_sub_net_has_one_turn_an_interval_until_masks_rest(epochs, interval
         ({"epochs": True}, "`epochs` must be an integer"),
         ({"interval": 1.5}, "`interval` must be an integer of at least 1. Received: 1.5"),
         ({"masks_stop": 1.5}, r"`masks_stop` must be a number in \[0, 1\]. Received: 1.5"),
+        ({"update_steps": 0}, "`update_steps` must be an integer of at least 1. Received: 0"),
         ({"data_stop": -1}, r"`data_stop` must be a number in \[0, 1\]. Received: -1"),
     ],
 )

@@ -8,7 +8,6 @@ from spfde_keras.alternating.alternation import Alternation
 from spfde_keras.freezing.plan import Freezing
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sparse_training import SparseTraining
-from spfde_keras.updaters import Moment
 from spfde_keras.updaters.base import UpdaterLike
 
 
@@ -40,6 +39,8 @@ class AlternatingSparseTraining(SparseTraining):
         seed: int, seed of random growth and data exchange.
         data_stop: None, or float in [0, 1], fraction of training after which samples are no
             longer exchanged. None: when masks rest, as in the paper.
+        update_steps: None, or int, steps between two updates of a sub-net within an interval, as
+            the paper counts them (999 and 4000 there).
 
     Raises:
         ValueError: on arguments out of range, or, when `fit` starts, on a model not made by
@@ -70,10 +71,12 @@ class AlternatingSparseTraining(SparseTraining):
         log_dir: str | None = None,
         seed: int = 0,
         data_stop: float | None = None,
+        update_steps: int | None = None,
     ):
-        super().__init__(epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop)
+        super().__init__(
+            epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop, update_steps
+        )
         self.gradient_correction = checks.switch("gradient_correction", gradient_correction)
-        self._batch = 0
 
     def _check(self, model: keras.Model) -> None:
         super()._check(model)
@@ -86,45 +89,14 @@ class AlternatingSparseTraining(SparseTraining):
     def _alternation(self) -> Alternation:
         return Alternation(self.model, self.gradient_correction)
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        if self._subnets > 1 and self.sieve is None and self.params.get("steps") is None:
-            raise ValueError(
-                "`fit` must know the number of steps in an epoch, to spread the updates of the "
-                "sub-nets: pass `steps_per_epoch`, or a dataset of known cardinality."
-            )
-        super().on_train_begin(logs)
-
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
-        self._epoch, self._batch = epoch, 0
         self._corrections = self._count_corrections()
 
-    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        super().on_train_batch_begin(batch, logs)
-        # Before a step, not after it: Keras calls the hook after a step late.
-        if batch and self._subnets > 1:
-            self._advance(batch)
-
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        if self._subnets > 1:
-            self._advance(self._steps())
         if logs is not None:
             logs["gradient_corrections"] = self._count_corrections() - self._corrections
         super().on_epoch_end(epoch, logs)
-
-    def _advance(self, batch: int) -> None:
-        """Updates the sub-nets whose turn comes up to `batch` of this epoch."""
-        steps, after = self._steps(), self._batch
-        self._batch = batch
-        t = self.timeline.fraction(self._epoch + batch / steps)
-        for subnet in self.timeline.turns(self._epoch, after, batch, self._subnets, steps):
-            frozen = self._freezer.frozen(self._epoch)
-            self._book(frozen)
-            masks = self._masks_in(frozen, None)
-            self._update(masks, subnet, t, self._epoch + 1, Moment.UPDATE)
-
-    def _steps(self) -> int:
-        return self.params["steps"] if self.sieve is None else self.sieve.epoch_steps
 
     def _count_corrections(self) -> int:
         return int(np.asarray(self.model.alternation.corrections))

@@ -32,7 +32,7 @@ class JointSparseTraining(AlternatingSparseTraining):
     A step costs as much as one step of each sub-net. There is nothing to correct.
 
     Args:
-        epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop: as for
+        epochs, updater, interval, freeze, sieve, log_dir, seed, data_stop, update_steps: as for
             `AlternatingSparseTraining`.
 
     Source: the baseline of AST (Yang et al., NeurIPS 2022); Yu et al., "Slimmable neural

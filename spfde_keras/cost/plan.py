@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -51,6 +52,8 @@ class TrainingPlan:
         samples: float, number of samples trained on per epoch, or a list of one for each epoch.
         batch_size: int.
         passes: int, how many of the sub-nets each step trains.
+        update_steps: None, or int, steps between two mask updates within an interval. Densities
+            are asked for in the middle of each epoch then.
 
     Example:
 
@@ -72,6 +75,7 @@ class TrainingPlan:
     samples: float | Sequence[float]
     batch_size: int = 64
     passes: int = 1
+    update_steps: int | None = None
 
     def __post_init__(self) -> None:
         checks.instance("model", self.model, ModelCost, "a ModelCost, as of `profile`")
@@ -153,7 +157,7 @@ class TrainingPlan:
     def timeline(self) -> Timeline:
         """When masks change."""
         stop = 0.0 if self.updater is None else self.updater.stop
-        return Timeline(self.epochs, self.interval, stop)
+        return Timeline(self.epochs, self.interval, stop, update_steps=self.update_steps)
 
     @property
     def _subnets(self) -> Sequence[Densities]:
@@ -168,7 +172,8 @@ class TrainingPlan:
         epochs = np.arange(self.epochs)
         if self.updater is None:
             return np.repeat(final[:, None], self.epochs, axis=1)
-        starts = np.array([self.timeline.fraction(one) for one in epochs[:: self.interval]])
+        every, middle = (self.interval, 0) if self.update_steps is None else (1, 0.5)
+        starts = np.array([self.timeline.fraction(one + middle) for one in epochs[::every]])
         block = np.array([kernel.block for kernel in self.model.kernels])
         asked = freeze.times(self.updater, starts, self.interval)[:, block]
         times, place = np.unique(asked, return_inverse=True)
@@ -177,7 +182,7 @@ class TrainingPlan:
         trained = table[place.reshape(asked.shape), level.reshape(final.shape)[:, None]]
         named = np.array([[k.path in one for k in self.model.kernels] for one in self._subnets])
         thaws = named[:, None] & (block >= freeze.frozen[:, None])
-        return np.where(thaws, trained[:, epochs // self.interval], final[:, None])
+        return np.where(thaws, trained[:, epochs // every], final[:, None])
 
     @functools.cached_property
     def _trained(self) -> Callable[[float, tuple[float, ...]], list[float]]:
@@ -200,11 +205,15 @@ class TrainingPlan:
         return np.array([sum(parts.values()) for parts in rates])
 
     def _update_gradients(self, epoch: int, frozen: int, densities: Sequence[Densities]) -> float:
-        """FLOPs of the extra passes, one for each sub-net, for the updates before `epoch`."""
-        wanted = None if self.updater is None else self.updater.gradient
-        updated = epoch in self.timeline.boundaries and self.timeline.masks_change(epoch)
-        if wanted is None or not updated:
+        """FLOPs of the extra passes, one for each sub-net, for updates before and in `epoch`."""
+        wanted, timeline = None if self.updater is None else self.updater.gradient, self.timeline
+        steps = math.ceil(np.broadcast_to(self.samples, self.epochs)[epoch] / self.batch_size)
+        updates = timeline.updates_within(epoch, max(1, steps))
+        updates += epoch in timeline.boundaries and timeline.masks_change(epoch)
+        if wanted is None or not updates:
             return 0.0
-        return self.batch_size * sum(
-            self.model.update_gradient(wanted, one, frozen) for one in densities
+        return (
+            self.batch_size
+            * updates
+            * sum(self.model.update_gradient(wanted, one, frozen) for one in densities)
         )

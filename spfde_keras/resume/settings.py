@@ -40,6 +40,8 @@ def settings(model: keras.Model) -> dict[str, str]:
         "seed": callback.seed,
         "data_stop": callback.timeline.data_stop,
     }
+    if callback.timeline.update_steps is not None:  # states of earlier versions do not know it
+        found["update_steps"] = callback.timeline.update_steps
     if callback.freezing is not None:
         found |= {f"freeze.{name}": value for name, value in vars(callback.freezing).items()}
     if callback.sieve is not None:

@@ -128,6 +128,33 @@ class Circular(SievePolicy):
         return {"exchange": self.share}
 
 
+@register("random")
+class Random(Circular):
+    """Samples leave at random, and come back as those of "circular" do: the control of a ranking.
+
+    Args:
+        exchange: float in (0, 1], as of `Circular`.
+
+    Example:
+
+    >>> rng = np.random.default_rng(0)
+    >>> Random().exchange(np.array([5, 2]), np.array([0, 3, 1, 4]), 0, 0.5, rng)
+    array([0, 1])
+    """
+
+    restarts = False  # nothing is ranked
+
+    def exchange(
+        self,
+        queue: np.ndarray,
+        easiest: np.ndarray,
+        retrieved: int,
+        t: float,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        return super().exchange(queue, rng.permutation(easiest), retrieved, t, rng)
+
+
 @register("one_time")
 class OneTime(SievePolicy):
     """The easiest samples leave once, for good, after all have been trained on for a while.

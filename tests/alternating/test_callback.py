@@ -36,10 +36,10 @@ def spied(callback):
     """A list to which each change adds (moment, sub-net, t, mask kept before, kept after)."""
     seen, update = [], callback._update
 
-    def spy(masks, subnet, t, event, moment):
+    def spy(masks, subnet, t, event, moment, step=0):
         kernels = [mask.subnets[subnet] for mask in masks]
         before = [kernel.read()[1] for kernel in kernels]
-        update(masks, subnet, t, event, moment)
+        update(masks, subnet, t, event, moment, step)
         if moment is not Moment.START:
             after = [kernel.read()[1] for kernel in kernels]
             seen.extend((moment, subnet, t, *kept) for kept in zip(before, after, strict=True))
@@ -57,10 +57,10 @@ def updates(samples=48, epochs=3, interval=1, sparsity=SPARSITIES, per_execution
     callback = AlternatingSparseTraining(epochs, SET(stop=1.0), interval=interval, sieve=sieve)
     seen, update = [], callback._update
 
-    def spy(masks, subnet, t, event, moment):
+    def spy(masks, subnet, t, event, moment, step=0):
         if moment is Moment.UPDATE and "a/kernel" in [mask.kernel_path for mask in masks]:
             seen.append((subnet, int(model.optimizer.iterations.numpy()), t))
-        update(masks, subnet, t, event, moment)
+        update(masks, subnet, t, event, moment, step)
 
     callback._update = spy
     fit(model, data if sieve is None else sieve.batches(8), callback)

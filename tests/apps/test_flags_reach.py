@@ -9,7 +9,7 @@ from apps.config import RunConfig
 from spfde_keras import SpFDE, sparsify
 from spfde_keras.masking import find_masks
 from spfde_keras.schedules import Step
-from spfde_keras.updaters import MESTEM, MESTEMS, SET, GraNet, Magnitude, PruneAndRegrow, RigL
+from spfde_keras.updaters import ACDC, MESTEM, MESTEMS, SET, GraNet, Magnitude, PruneAndRegrow, RigL
 
 L = keras.layers
 README = Step((0.02, 0.01, 0.0), (0.5625, 0.75))
@@ -28,6 +28,9 @@ README = Step((0.02, 0.01, 0.0), (0.5625, 0.75))
         ({"method": "joint", "stop": 0.9}, PruneAndRegrow(0.5, stop=0.9)),
         ({"method": "ast", "updater": "granet", "initial_density": 1.0}, GraNet(1.0)),
         ({"method": "prune_and_regrow", "initial_density": 0.7}, PruneAndRegrow(0.7)),
+        ({"method": "ast", "ramp_end": 0.2}, PruneAndRegrow(end=0.2)),
+        ({"method": "magnitude", "begin": 0.1}, Magnitude(0.1)),
+        ({"method": "ac_dc", "warm_up": 0.2, "phase": 0.1}, ACDC(0.2, 0.1)),
     ],
 )
 def test_updaters(options, updater):
@@ -35,7 +38,7 @@ def test_updaters(options, updater):
 
 
 def test_what_does_not_fit_is_refused_in_the_words_of_flags():
-    with pytest.raises(ValueError, match="`stop` must be at least `end`"):
+    with pytest.raises(ValueError, match="`stop` must be at least `ramp_end`"):
         parts.updater(RunConfig(method="prune_and_regrow", stop=0.5))
 
 

@@ -9,6 +9,10 @@ from keras import layers
 
 from apps import models
 
+# The dense layers of VGG-19 but one are left out for small images; WRN-22 counts shortcuts.
+DEPTHS = [("resnet18", 18), ("resnet20", 20), ("resnet32", 32), ("resnet50", 50)]
+DEPTHS += [("vgg19", 17), ("wrn22_2", 20)]
+
 
 def kernels(model):
     return [layer for layer in model.layers if isinstance(layer, layers.Conv2D | layers.Dense)]
@@ -35,13 +39,21 @@ def test_resnet32_twice_as_wide_has_the_papers_macs():
     assert macs(model) == pytest.approx(275.6e6, rel=0.005)
 
 
+@pytest.mark.parametrize(
+    ("name", "weights"), [("resnet18", 11.17e6), ("vgg19", 20.04e6), ("wrn22_2", 1.08e6)]
+)
+def test_nets_for_small_images_have_as_many_weights_as_published(name, weights):
+    model = models.build(name, (32, 32, 3), classes=10)
+    assert model.count_params() == pytest.approx(weights, rel=0.01)
+
+
 def test_resnet50_has_the_papers_flops_and_weights():
     model = models.build("resnet50", (224, 224, 3), classes=1000)
     assert 2 * macs(model) == pytest.approx(8.2e9, rel=0.01)
     assert model.count_params() == pytest.approx(25.6e6, rel=0.01)
 
 
-@pytest.mark.parametrize(("name", "depth"), [("resnet20", 20), ("resnet32", 32), ("resnet50", 50)])
+@pytest.mark.parametrize(("name", "depth"), DEPTHS)
 def test_depth_counts_layers_outside_of_shortcuts(name, depth):
     model = models.build(name, (32, 32, 3), classes=10)
     assert sum("shortcut" not in layer.name for layer in kernels(model)) == depth

@@ -136,6 +136,16 @@ def test_seeds_are_one_row_with_mean_deviation_and_range(tmp_path):
     assert sum(a.get("class") == "band" for tag, a in found.elements) >= 4
 
 
+def test_what_a_paper_reports_stands_beside(tmp_path):
+    one = finished_runs.folder(tmp_path / "a", paper_accuracy=0.7102, paper_flops=9.6e14)
+    two = finished_runs.folder(tmp_path / "b", method="rigl", paper_accuracy=0.7)
+    found = page(one, two)
+    assert found.column(RESULTS, "run") == ["1: set", "2: rigl"]
+    assert found.column(RESULTS, "the paper's accuracy, %") == ["71.02", "70.00"]
+    assert found.column(RESULTS, "its FLOPs") == ["960T", ""]
+    assert "its FLOPs" not in page(two).tables[RESULTS][0]
+
+
 def test_rows_name_what_differs(tmp_path):
     one = finished_runs.folder(tmp_path / "a", interval=None, sieve_fraction=0.0, warmup_epochs=2)
     two = finished_runs.folder(tmp_path / "b", interval=3, sieve_fraction=0.2, warmup_epochs=1)

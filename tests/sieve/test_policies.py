@@ -38,6 +38,19 @@ def test_circular_exchanges_at_most_the_samples_in_training():
     assert queue.tolist() == [2, 3, 4, 5, 7, 6]
 
 
+def test_random_exchanges_as_many_as_circular_whoever_is_easiest():
+    left = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        queue = policies.get("random").exchange(np.array([8, 9]), np.arange(8), 0, 0.5, rng)
+        assert queue.shape == (2,) and len(set(queue)) == 2 and set(queue) <= set(range(8))
+        left += queue.tolist()
+    # Each of the eight equally often: 50 times, with a deviation of 6.
+    assert np.bincount(left, minlength=8) == pytest.approx(np.full(8, 50), abs=24)
+    half = policies.Random(exchange=0.5).exchange(np.array([8, 9]), np.arange(8), 0, 0.5, rng)
+    assert half[0] == 9 and half[1] < 8
+
+
 def test_one_time_removes_once_at_its_time():
     policy, queue = OneTime(at=0.5), np.array([-1, -1])
     assert policy.start(np.array([3, 4])).tolist() == [-1, -1]
