@@ -2,7 +2,8 @@
 
     spfde compare FOLDER... [--json=FILE]
 
-The folders are those of runs of `spfde train`. Runs that differ in their seed alone are one row.
+The folders are those of runs of `spfde train`; a file of benchmarks/results/evidence is a run, too.
+Runs that differ in their seed alone are one row.
 """
 
 import dataclasses
@@ -46,7 +47,8 @@ def compare(folders: Sequence[str | os.PathLike]) -> dict:
 
     Returns:
         A dictionary: "config" (the options all runs share), and "rows", each with "options" (those
-        in which runs differ), "subnet" (its name; "" where there is one only), "n" (runs),
+        in which runs differ), "runs" (their folders), "subnet" (its name; "" where there is one
+        only), "n" (how many runs),
         "test_accuracy" and "test_accuracy_std" (over runs; the standard deviation of a sample,
         None for one run), "sparsity", "flops_share" and "training_time_s" (means).
 
@@ -57,7 +59,7 @@ def compare(folders: Sequence[str | os.PathLike]) -> dict:
     configs = [run["config"] for run in runs.values()]
     names = [name for name in dict.fromkeys(n for c in configs for n in c) if name not in _FREE]
     differing = [name for name in names if len({str(c.get(name)) for c in configs}) > 1]
-    groups: dict[tuple[str, ...], dict[str, Mapping]] = {}
+    groups: dict[tuple[str, ...], dict[str, str]] = {}
     for folder, run in runs.items():
         key = tuple(str(run["config"].get(name)) for name in differing)
         seeds = groups.setdefault(key, {})
@@ -67,12 +69,13 @@ def compare(folders: Sequence[str | os.PathLike]) -> dict:
                 f"Runs must differ in their seed or another option. Received: {folder} and "
                 f"another one of seed {seed}"
             )
-        seeds[seed] = run
+        seeds[seed] = folder
     rows = []
     for group in groups.values():
-        found = list(group.values())
+        found = [runs[folder] for folder in group.values()]
         options = {name: found[0]["config"].get(name) for name in differing}
-        rows += [{"options": options} | row for row in _rows(found)]
+        shown = {"options": options, "runs": list(group.values())}
+        rows += [shown | row for row in _rows(found)]
     shared = {name: configs[0].get(name) for name in names if name not in differing}
     return {"config": shared, "rows": rows}
 

@@ -1,19 +1,49 @@
 """Finished runs: which to read, what they found, and that as a table. TensorFlow is not needed."""
 
+import csv
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .program import Options, option
+
+# What results.json holds as numbers, for the run and for each of its sub-nets.
+_NUMBERS = (
+    "test_accuracy",
+    "tflite_test_accuracy",
+    "sparse_mode_test_accuracy",
+    "sparse_mode_test_samples",
+    "sparsity",
+    "training_flops",
+    "dense_training_flops",
+    "flops_share",
+    "planned_training_flops",
+    "memory_average_bytes",
+    "memory_minimum_bytes",
+    "active_samples",
+    "train_samples",
+    "test_samples",
+    "frozen_blocks",
+    "blocks",
+    "steps",
+    "wall_time_s",
+    "training_time_s",
+    "tflite_bytes",
+    "tflite_dense_bytes",
+    "tflite_share",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Finished(Options):
     """The options of programs that read finished runs."""
 
-    folders: tuple[str, ...] = option((), "folders of finished runs", several=str, positional=True)
+    folders: tuple[str, ...] = option(
+        (), "folders of finished runs, or files of `make evidence`", several=str, positional=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -21,23 +51,127 @@ class Finished(Options):
             raise ValueError("At least one folder of a finished run is needed. Received: none")
 
 
-def read(folder: str | os.PathLike) -> dict:
+class Results(dict):
+    """What a run found, by name; what it has not is said in one line.
+
+    Args:
+        values: the dictionary.
+        source: the folder or file that it comes from.
+
+    Example:
+
+    >>> Results({"steps": 3}, "a")["blocks"]
+    Traceback (most recent call last):
+    ValueError: A run must be one of this version. Received: a, whose results have no 'blocks'
+    """
+
+    def __init__(self, values: Mapping, source: str | os.PathLike):
+        super().__init__(values)
+        self._source = source
+
+    def __missing__(self, name: str) -> Any:
+        raise ValueError(
+            f"A run must be one of this version. Received: {self._source}, whose results have no "
+            f"{name!r}"
+        )
+
+
+def read(folder: str | os.PathLike) -> Results:
     """Returns what `results.json` in the folder of a finished run holds.
+
+    Args:
+        folder: the folder, or a file of benchmarks/results/evidence, which holds the same.
 
     Raises:
         ValueError: there is none, or it is not of a run.
     """
     path = pathlib.Path(folder)
     try:
-        found = json.loads((path / "results.json").read_text())
+        found = _json(path)["results"] if path.is_file() else _json(path / "results.json")
         found["config"]["method"]
-    except (OSError, ValueError, LookupError, TypeError):
-        inside = next(path.glob("*/results.json"), None)
+        parts = [Results(found, path), *(Results(s, path) for s in found.get("subnets", ()))]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise ValueError(_no_results(path)) from None
+    for part in parts:
+        for name in _NUMBERS:
+            value = part.get(name, 0)
+            unmeasured = value is None and name == "sparse_mode_test_accuracy"
+            if isinstance(value, bool) or not (unmeasured or isinstance(value, (int, float))):
+                raise ValueError(
+                    f"`{name}` of a finished run must be a number. Received: {value!r}, in {path}"
+                )
+    results, *subnets = parts
+    return Results(results | ({"subnets": subnets} if subnets else {}), path)
+
+
+def _no_results(path: pathlib.Path) -> str:
+    """What is to be said of a path with no results in it."""
+    if path.is_file():
+        return f"A file of results must be one of `make evidence`. Received: {path}"
+    said = f"A folder must hold results.json of a finished run. Received: {path}"
+    if (path / "results.json").exists():
+        return f"{said}, whose results.json is damaged"
+    if next(path.glob("*/results.json"), None):
+        return f"{said}; folders in it do: give them, as {path}/*"
+    return said
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run, with all that it has left.
+
+    Args:
+        source: its folder, or its file of benchmarks/results/evidence.
+        results: what `read` returns.
+        history: one dictionary an epoch, as in `history.csv`.
+        command: None, or the command that trains it again.
+        machine: what kind of machine trained it, as far as that is known.
+    """
+
+    source: pathlib.Path
+    results: Results
+    history: list[dict[str, float]]
+    command: str | None
+    machine: Mapping[str, Any]
+
+
+def load(folder: str | os.PathLike) -> Run:
+    """Returns a finished run, with all that it has left.
+
+    Args:
+        folder: as in `read`.
+
+    Raises:
+        ValueError: a file is missing, damaged, or not of a run.
+    """
+    path, results = pathlib.Path(folder), read(folder)
+    about = _json(path) if path.is_file() else {}
+    file = path if path.is_file() else path / "history.csv"
+    try:
+        history = rows(about["history"] if about else file.read_text().splitlines())
+        if not history or [row["epoch"] for row in history] != [*range(1, len(history) + 1)]:
+            raise ValueError("epochs are missing")
+    except (OSError, ValueError, LookupError, TypeError, csv.Error):
         raise ValueError(
-            f"A folder must hold results.json of a finished run. Received: {folder}"
-            + (f"; folders in it do: give them, as {path}/*" if inside else "")
+            "The history of a finished run must be a table of numbers, a line for each epoch. "
+            f"Received: {file}"
         ) from None
-    return found
+    return Run(path, results, history, about.get("command"), dict(about.get("machine") or {}))
+
+
+def rows(lines: Iterable[str]) -> list[dict[str, float]]:
+    """Returns the rows of a `history.csv`, of which `lines` are those.
+
+    >>> rows(["epoch,loss,seconds", "1,0.5,"])
+    [{'epoch': 1.0, 'loss': 0.5}]
+    """
+    return [
+        {name: float(text) for name, text in row.items() if text} for row in csv.DictReader(lines)
+    ]
+
+
+def _json(path: pathlib.Path) -> Any:
+    return json.loads(path.read_text())
 
 
 def table(results: Mapping) -> str:
@@ -54,7 +188,7 @@ def table(results: Mapping) -> str:
     if len(results["subnets"]) > 1:
         text = "test accuracy {test_accuracy:.4f}, .tflite {tflite_test_accuracy:.4f}"
         text += f", in sparse mode {sparse_mode}" if measured else ""
-        accuracy = [(s["name"], text.format(**s)) for s in results["subnets"]]
+        accuracy = [(s["name"], text.format_map(s)) for s in results["subnets"]]
     lines = [
         *accuracy,
         ("sparsity", "{sparsity:.4f}"),
@@ -65,10 +199,10 @@ def table(results: Mapping) -> str:
         ("samples in use", "{active_samples} of {train_samples}"),
         ("frozen blocks", "{frozen_blocks} of {blocks}"),
         (".tflite", "{tflite_bytes:,} bytes, {tflite_share:.3f} of dense"),
-        ("on phones", _ON_PHONES[results["tflite_runs_sparse"]]),
+        ("on phones", ON_PHONES[results["tflite_runs_sparse"]]),
         ("time", "{wall_time_s:.0f} s"),
     ]
-    return "\n".join(f"{name:<24}{text.format(**results)}" for name, text in lines)
+    return "\n".join(f"{name:<24}{text.format_map(results)}" for name, text in lines)
 
 
 def _of_paper(results: Mapping, what: str, form: str) -> str:
@@ -77,7 +211,8 @@ def _of_paper(results: Mapping, what: str, form: str) -> str:
     return "" if found is None else f"; the paper {found:{form}}"
 
 
-_ON_PHONES = {
+ON_PHONES = {
     True: "runs sparse, on ARM64, ARM and WebAssembly",
     False: "does not run sparse: `spfde inspect` with the file says why",
 }
+"""What is to be said of a file, by `tflite_runs_sparse`."""

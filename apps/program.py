@@ -170,10 +170,13 @@ def _show(message: Warning | str, *_: Any) -> None:
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes a value as JSON; a file that is there already stays until the new one is whole."""
-    from spfde_keras.files import replacing  # with TensorFlow, for which `--help` need not wait
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(value, indent=2) + "\n")
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text; a file that is there already stays until the new one is whole."""
+    with _library("files").replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def _several(name: str, given: Any, kind: type) -> tuple:
@@ -207,9 +210,9 @@ class _Float(flags.FloatParser):
 
 
 @functools.cache
-def _checks() -> types.ModuleType:
-    """The library's checks of values, without TensorFlow, which the library itself imports."""
-    spec = importlib.util.spec_from_file_location("checks", families.source("checks.py"))
+def _library(name: str) -> types.ModuleType:
+    """A module of the library, without TensorFlow, which the library itself imports."""
+    spec = importlib.util.spec_from_file_location(name, families.source(f"{name}.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -227,11 +230,11 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     """Returns one value of an option; raises `ValueError` if it must not have that."""
     name, rules, kind = field.name, field.metadata, _kind(field)
     if kind is bool:
-        return _checks().switch(name, value)
+        return _library("checks").switch(name, value)
     if kind in (int, float):
         limits = {limit: rules[limit] for limit in ("least", "above", "most", "below")}
         given = {limit: value for limit, value in limits.items() if value is not None}
-        check = _checks().whole if kind is int else _checks().number
+        check = _library("checks").whole if kind is int else _library("checks").number
         return check(name, value, **given)
     choices = now(rules["choices"])
     if choices and value not in choices:

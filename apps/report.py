@@ -1,34 +1,43 @@
-"""What finished runs found: accuracy, sparsity, FLOPs and the file.
+"""What finished runs found, as tables, or as one page with charts.
 
-    spfde report FOLDER...
+    spfde report RUN... [--html=FILE]
 
-The folders are those of runs of `spfde train`.
+The runs are folders of `spfde train`, or files of benchmarks/results/evidence. Those that differ in
+their seed alone are taken together on the page.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 from . import finished, program
 
 
+@dataclasses.dataclass(frozen=True)
+class Options(finished.Finished):
+    """The options of the program."""
+
+    html: str | None = program.option(
+        None,
+        "write one page to this file, instead of printing tables",
+        written=True,
+        ending=".html",
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status, as of `program.run`."""
-    return program.run(_print_results, finished.Finished, __doc__, arguments)
+    return program.run(_report, Options, __doc__, arguments)
 
 
-def _print_results(options: finished.Finished) -> None:
-    print("\n\n".join(f"{folder}\n{_table(folder)}" for folder in options.folders))
+def _report(options: Options) -> None:
+    if options.html:
+        from .report_page import page  # with NumPy, for which `--help` need not wait
 
-
-def _table(folder: str) -> str:
-    found = finished.read(folder)
-    try:
-        return finished.table(found)
-    except KeyError as missing:
-        raise ValueError(
-            f"A run must be one of this version. Received: {folder}, whose results.json has no "
-            f"{missing}"
-        ) from None
+        program.write_text(options.html, page(options.folders))
+    else:
+        tables = ((folder, finished.read(folder)) for folder in options.folders)
+        print("\n\n".join(f"{folder}\n{finished.table(found)}" for folder, found in tables))
 
 
 if __name__ == "__main__":

@@ -289,10 +289,7 @@ def _in_order(values: Iterable[str]) -> list[str]:
 def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
     """Returns the rows of a `history.csv`."""
     with open(path, newline="") as file:
-        return [
-            {name: float(text) for name, text in row.items() if text}
-            for row in csv.DictReader(file)
-        ]
+        return finished.rows(file)
 
 
 def write_history(path: str | os.PathLike, rows: Sequence[Mapping[str, float]]) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 # What a test computes must not depend on which kernels are faster here. Children inherit it.
@@ -12,6 +13,11 @@ from apps import quiet  # noqa: F401  before TensorFlow is imported
 # isort: split
 import keras
 import pytest
+
+CHROMIUM_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+)
 
 
 def pytest_collection_finish():
@@ -52,3 +58,20 @@ def digits():
     from apps import datasets
 
     return datasets.load("digits")
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """Headless Chromium, driven by selenium; it logs requests and its console."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    programs = shutil.which("chromium"), shutil.which("chromedriver")
+    if None in programs:
+        pytest.skip("Chromium is not installed: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for flag in (*CHROMIUM_FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))
+    yield driver
+    driver.quit()

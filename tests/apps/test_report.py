@@ -68,4 +68,4 @@ def test_what_is_no_run_is_one_line(run, tmp_path, capsys):
         f"Received: {inside}; folders in it do: give them, as {inside}/*"
     )
     older = {name: value for name, value in FOUND.items() if name != "blocks"}
-    assert refusal(run("b", older))[1].endswith("b, whose results.json has no 'blocks'")
+    assert refusal(run("b", older))[1].endswith("b, whose results have no 'blocks'")
