@@ -21,6 +21,7 @@ from spfde_keras.cost.model import profile
 from spfde_keras.cost.plan import PlanCost
 from spfde_keras.export import ExportReport
 from spfde_keras.extras import extra
+from spfde_keras.rounding import rounded
 from spfde_keras.sparse_training import SparseTraining
 from spfde_keras.sparsity_summary import mask_overlap, target_sparsities
 
@@ -222,7 +223,7 @@ def _found(run: Run) -> dict:
         "pixel_mean": dataset.mean.tolist(),
         "pixel_std": dataset.std.tolist(),
     }
-    return results.rounded(found) | provenance() | {"config": dataclasses.asdict(config)}
+    return rounded(found) | provenance() | {"config": dataclasses.asdict(config)}
 
 
 def _draw(run: Run, path: pathlib.Path, accuracies: Sequence[float], planned: PlanCost) -> None:

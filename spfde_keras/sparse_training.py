@@ -275,6 +275,11 @@ class SparseTraining(keras.callbacks.Callback):
         self._events.close()
 
     @property
+    def blocks(self) -> list[list[keras.layers.Layer]]:
+        """The layers that own weights, by the blocks that freeze front to back."""
+        return self._blocks
+
+    @property
     def training_flops(self) -> float:
         """FLOPs spent on training so far."""
         return self._booking.ledger.spent
@@ -308,6 +313,8 @@ class SparseTraining(keras.callbacks.Callback):
     def _boundary(self, done: int) -> None:
         timeline = self.timeline
         t = timeline.fraction(done)
+        if self.model.analyses is not None:
+            self.model.analyses.before(done)
         if self.sieve is not None and timeline.data_changes(done, self.sieve.policy):
             self.sieve.update(done, t)
             queue = self.sieve.queue

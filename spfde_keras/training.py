@@ -49,13 +49,14 @@ class SparseModel(keras.Model):
 
     It takes `Identified(inputs, sample_id)` wherever it takes inputs. During `fit` the
     callback attaches `monitor`, which sees each training batch; `sieve`, which learns which
-    samples were classified correctly; and, with several sub-nets, `alternation`, which says
-    which of them a step trains.
+    samples were classified correctly; with several sub-nets `alternation`, which says which of
+    them a step trains; and `analyses`, if training is analysed.
     """
 
     monitor: "Monitor | None" = None
     sieve: DataSieve | None = None
     alternation: Any = None
+    analyses: Any = None
     freezer: Any = None
     switch: SubnetSwitch | None = None
     judge: Any = None
@@ -152,6 +153,7 @@ class SparseModel(keras.Model):
         monitor: "Monitor | None" = None,
         sieve: DataSieve | None = None,
         alternation: Any = None,
+        analyses: Any = None,
     ) -> None:
         """Attaches observers, or detaches them with None; they are saved with the weights.
 
@@ -160,7 +162,12 @@ class SparseModel(keras.Model):
         """
         judge = None if sieve is None else sieve.judge(self.loss, self.outputs)
         compat.set_untracked(
-            self, monitor=monitor, sieve=sieve, alternation=alternation, judge=judge
+            self,
+            monitor=monitor,
+            sieve=sieve,
+            alternation=alternation,
+            analyses=analyses,
+            judge=judge,
         )
 
     @property
@@ -365,7 +372,14 @@ class Monitor(SavedState):
             # Of all samples of the epoch, along each open axis.
             self.sizes = self.variable("sizes", (len(self._open_sizes.axes),), "float64")
         # In a dictionary's items Keras would look for layers and variables of its own.
-        compat.set_untracked(self, last_batch=LastBatch() if keep_batch else None, guard=Guard())
+        compat.set_untracked(self, last_batch=None, guard=Guard())
+        if keep_batch:
+            self.keep_batch()
+
+    def keep_batch(self) -> None:
+        """Keeps the last full batch from now on; to be called before a step is traced."""
+        if self.last_batch is None:
+            compat.set_untracked(self, last_batch=LastBatch())
 
     def observe(self, data: Any) -> None:
         """Counts and keeps one batch; called while the train step is traced."""
