@@ -109,10 +109,22 @@ def write(name: str, model: spfde_keras.SparseModel, **arrays) -> None:
 def train(
     name: str, callback: SparseTraining, sparsity=0.7, others=(), preprocess=None, **options
 ) -> None:
-    model = compiled(sparsity, **options)
-    logs = fit(model, callback, *others, preprocess=preprocess)
+    model, analyses = compiled(sparsity, **options), spfde_keras.Analyses(callback, X[:8])
+    logs = fit(model, callback, analyses, *others, preprocess=preprocess)
     logs = {f"log_{key}": np.array(values) for key, values in logs.items()}
-    write(name, model, **state(model, callback.sieve), **logs)
+    write(name, model, **state(model, callback.sieve), **logs, **analysed(analyses.result()))
+
+
+def analysed(found: dict) -> dict:
+    """What was recorded, as arrays."""
+    parts = {"gradient_norms": found["gradient_norms"], **found["forgetting"]}
+    for subnet, measures in found["subnets"].items():
+        parts |= {f"{subnet}_{measure}": values for measure, values in measures.items()}
+    whole = ("histogram", "never_forgotten", "never_learned", "easiest", "hardest")
+    return {
+        f"analyses_{key}": np.array(values, "int64" if key in whole else "float64")
+        for key, values in parts.items()
+    }
 
 
 def sieve() -> spfde_keras.DataSieve:
@@ -151,7 +163,8 @@ class Stop(keras.callbacks.Callback):
 def resumed(name: str, make: Callable[[], SparseTraining], sparsity=0.7) -> None:
     resume = spfde_keras.Resume(FOLDER / f"{name}-{STRATEGY}")
     try:
-        fit(compiled(sparsity), make(), resume, Stop())
+        stopped = make()
+        fit(compiled(sparsity), stopped, spfde_keras.Analyses(stopped, X[:8]), resume, Stop())
     except KeyboardInterrupt:
         train(name, make(), sparsity, others=[resume])
 
