@@ -157,6 +157,13 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
             },
         ),
         "spfde_keras.Resume": Case(spfde_keras.Resume, {"folder": (path / "states", folder)}),
+        "spfde_keras.Analyses": Case(
+            spfde_keras.Analyses,
+            {
+                "training": (spfde_keras.SpFDE(), never),
+                "probe": (None, either(nothing, lambda v: getattr(v, "ndim", 0) > 0)),
+            },
+        ),
         "spfde_keras.densify": Case(
             spfde_keras.densify,
             {"model": (sparse, never), "subnet": (None, either(nothing, among(0)))},

@@ -32,6 +32,7 @@ from spfde_keras.sparse_training import SparseTraining  # noqa: E402
 
 L = keras.layers
 EPOCHS, BATCH = 5, 16
+ANALYSED = ("rigl", "ast", "dense")
 random = np.random.default_rng(0)
 X = random.normal(size=(95, 12)).astype("float32")
 Y = (X[:, :3] @ random.normal(size=(3, 4))).argmax(1)
@@ -109,10 +110,14 @@ def write(name: str, model: spfde_keras.SparseModel, **arrays) -> None:
 def train(
     name: str, callback: SparseTraining, sparsity=0.7, others=(), preprocess=None, **options
 ) -> None:
-    model, analyses = compiled(sparsity, **options), spfde_keras.Analyses(callback, X[:8])
-    logs = fit(model, callback, analyses, *others, preprocess=preprocess)
-    logs = {f"log_{key}": np.array(values) for key, values in logs.items()}
-    write(name, model, **state(model, callback.sieve), **logs, **analysed(analyses.result()))
+    model, analyses = compiled(sparsity, **options), []
+    if name.removeprefix("resumed_") in ANALYSED:
+        analyses.append(spfde_keras.Analyses(callback, X[:8]))
+    logs = fit(model, callback, *analyses, *others, preprocess=preprocess)
+    found = {f"log_{key}": np.array(values) for key, values in logs.items()}
+    for each in analyses:
+        found |= analysed(each.result())
+    write(name, model, **state(model, callback.sieve), **found)
 
 
 def analysed(found: dict) -> dict:
