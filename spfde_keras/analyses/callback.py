@@ -102,7 +102,7 @@ class Analyses(keras.callbacks.Callback):
                 "Analyses need a model with kernels that have masks, or can have some. Received: "
                 f"{self.model.name!r}, which has none"
             )
-        records = Records(subject, room, self._probe, self.training.sieve)
+        records = Records(subject, room, self._probe)
         if earlier is not None:
             records.take_over(earlier)
         return records

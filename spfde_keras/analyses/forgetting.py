@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from spfde_keras import compat
 from spfde_keras.analyses.measure import Measure, enter
 from spfde_keras.analyses.subject import Subject
 from spfde_keras.randomness import generator
@@ -20,17 +19,13 @@ EXTREMES = 16
 class Forgetting(Measure):
     """Forgetting events of each sample over the whole training, which a sieve counts in intervals.
 
-    Args:
-        subject, records: as of `Measure`.
-        sieve: the `DataSieve` of the run.
-
     Source: MEST (Yuan et al., NeurIPS 2021), section 3; forgetting events: Toneva et al., ICLR
     2019.
     """
 
-    def __init__(self, subject: Subject, records: int, sieve: DataSieve):
+    def __init__(self, subject: Subject, records: int):
         super().__init__("forgetting", subject, records)
-        compat.set_untracked(self, _sieve=sieve)
+        sieve = self._sieve
         self.events = self.variable("events", (sieve.total,), "int64")
         self.counted = self.variable("counted", (sieve.total,), "int64")
         self.learned = self.variable("learned", (sieve.total,), "bool")
@@ -38,6 +33,12 @@ class Forgetting(Measure):
         self.histogram = self.per_record("histogram", (MOST + 1,), "int64")
         self.never_forgotten = self.per_record("never_forgotten", (), "int64")
         self.never_learned = self.per_record("never_learned", (), "int64")
+
+    @property
+    def _sieve(self) -> DataSieve:
+        # Not an attribute: Keras would save its state as part of this one.
+        assert self.subject.sieve is not None
+        return self.subject.sieve
 
     def start(self) -> None:
         self.counted.assign(self._sieve.forgets.numpy())

@@ -52,8 +52,8 @@ def overlap(before: np.ndarray, now: np.ndarray) -> float:
 
     Example:
 
-    >>> overlap(np.array([True, True, False]), np.array([False, True, True]))
-    0.3333333333333333
+    >>> float(overlap(np.array([True, False]), np.array([True, True])))
+    0.5
     """
     either = np.count_nonzero(before | now)
     return np.count_nonzero(before & now) / either if either else np.nan

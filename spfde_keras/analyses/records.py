@@ -15,7 +15,6 @@ from spfde_keras.analyses.similarity import StructuralSimilarity
 from spfde_keras.analyses.subject import Subject
 from spfde_keras.compat import set_untracked
 from spfde_keras.rounding import rounded
-from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.state import SavedState
 
 VERSION = 1
@@ -28,12 +27,11 @@ class Records(SavedState):
         subject: the `Subject`.
         room: int, for how many records there is room.
         probe: None, or samples as the model takes them.
-        sieve: None, or the `DataSieve` of the run.
     """
 
     subject: Subject
 
-    def __init__(self, subject: Subject, room: int, probe: Any, sieve: DataSieve | None):
+    def __init__(self, subject: Subject, room: int, probe: Any):
         super().__init__(name="analyses")
         set_untracked(self, subject=subject)
         self.made = self.variable("made", (), "int64")
@@ -48,8 +46,8 @@ class Records(SavedState):
         ]
         if probe is not None:
             self.measures.append(CKA(subject, room, probe))
-        if sieve is not None:
-            self.measures.append(Forgetting(subject, room, sieve))
+        if subject.sieve is not None:
+            self.measures.append(Forgetting(subject, room))
         self._probe_sum = checksum(probe)
         self._clear()
 

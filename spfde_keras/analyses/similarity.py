@@ -65,7 +65,7 @@ def similarity(one: np.ndarray, other: np.ndarray) -> float:
 
     Example:
 
-    >>> similarity(np.array([True, True, False]), np.array([False, True, True]))
+    >>> float(similarity(np.array([True, True, False]), np.array([False, True, True])))
     0.5
     """
     both = np.count_nonzero(one) + np.count_nonzero(other)

@@ -48,6 +48,7 @@ class Subject:
     def __init__(self, training: SparseTraining):
         self.model: keras.Model = training.model
         self.seed = training.seed
+        self.sieve = training.sieve
         self.kernels = _masked(self.model) or _without_masks(self.model)
         self.masked = bool(self.model.subnets)
         self.subnets: list[str] = self.model.subnets or ["dense"]

@@ -13,6 +13,7 @@ from spfde_keras import (
     Freezing,
     Resume,
     SpFDE,
+    load_model,
     sparsify,
     wrap,
 )
@@ -224,6 +225,20 @@ def test_a_training_that_goes_on_is_recorded_on():
     with pytest.warns(UserWarning, match="starts over"):
         model.fit(epochs=2, **given)
     assert analyses.result()["epochs"] == [2]
+
+
+def test_models_saved_while_it_records_load(tmp_path):
+    saving = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras", save_freq="epoch")
+    weights = keras.callbacks.ModelCheckpoint(
+        tmp_path / "{epoch}.weights.h5", save_freq="epoch", save_weights_only=True
+    )
+    model, _ = train(more=[saving, weights])
+    expected = [variable.numpy() for variable in model.weights]
+    other = make()
+    other.load_weights(tmp_path / "6.weights.h5")
+    for loaded in (load_model(tmp_path / "6.keras"), other):
+        for variable, value in zip(loaded.weights, expected, strict=True):
+            np.testing.assert_array_equal(variable.numpy(), value)
 
 
 def test_it_is_written_as_json(analysed, tmp_path):

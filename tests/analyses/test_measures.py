@@ -12,7 +12,6 @@ from spfde_keras.analyses.activations import layer_grams
 from spfde_keras.analyses.cka import cka, half
 from spfde_keras.analyses.forgetting import Forgetting
 from spfde_keras.analyses.gradients import norms
-from spfde_keras.analyses.measure import blank
 from spfde_keras.analyses.subject import Subject
 
 L = keras.layers
@@ -33,7 +32,7 @@ def gram(features):
 
 def of_training(model):
     layers = [[layer] for layer in model.layers if layer.weights]
-    return Subject(types.SimpleNamespace(model=model, seed=0, blocks=layers))
+    return Subject(types.SimpleNamespace(model=model, seed=0, sieve=None, blocks=layers))
 
 
 def test_the_larger_half_of_the_weights_that_are_not_zero():
@@ -163,10 +162,7 @@ def test_forgetting_by_hand():
     sieve = DataSieve((np.zeros((6, 2)), np.arange(6) % 2), fraction=1 / 6)
     sieve.queue.assign([5])
     sieve.member.assign(np.arange(6) != 5)
-    subject = types.SimpleNamespace(seed=0, shape=(1, 1))
-    measure = Forgetting(subject, 3, sieve)
-    for variable in measure.variables:
-        variable.assign(blank(variable))
+    measure = Forgetting(types.SimpleNamespace(seed=0, sieve=sieve), 3)
     measure.start()
     # 0: never forgotten; 1: forgotten twice; 2: once; 3: never learned; 4: learned late.
     seen(sieve, [1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 0, 0, 0, 1])
@@ -192,9 +188,7 @@ def test_forgetting_by_hand():
 
 def test_ten_events_or_more_count_together():
     sieve = DataSieve((np.zeros((2, 2)), np.arange(2) % 2), fraction=0.0)
-    measure = Forgetting(types.SimpleNamespace(seed=0, shape=(1, 1)), 1, sieve)
-    for variable in measure.variables:
-        variable.assign(blank(variable))
+    measure = Forgetting(types.SimpleNamespace(seed=0, sieve=sieve), 1)
     seen(sieve, *[[1, 1], [0, 0]] * 9, *[[1, 1], [0, 1]] * 4)
     measure.before(0)
     assert measure.of_run(1)["forgetting"]["histogram"].tolist() == [[0] * 9 + [1, 1]]
