@@ -17,12 +17,12 @@ from spfde_keras.resume import Resume
 from spfde_keras.resume.folder import OwnFolder
 from spfde_keras.resume.states import States
 
-from . import finished
+from . import finished, finished_analyses
 from .config import RunConfig
 
 FILES = ("model.keras", "model.tflite", "history.csv", "training.png", "results.json")
 
-ANALYSES = ("analyses.json", "easiest.png", "hardest.png")
+ANALYSES = (finished_analyses.FILE, *(f"{name}.png" for name in finished_analyses.PICTURES))
 """What runs that are analysed leave, too."""
 
 # The last one says that a run is finished.

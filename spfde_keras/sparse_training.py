@@ -390,6 +390,8 @@ class SparseTraining(keras.callbacks.Callback):
         self.model.replicas.check_same(
             lambda: {f"The mask of {mask.kernel_path!r}": mask.read()[1] for mask in masks}
         )
+        if self.model.analyses is not None:
+            self.model.analyses.changed()
         self._events.write({f"mask_overlap/{name}": one for name, one in overlaps.items()}, event)
 
     def _gradients(

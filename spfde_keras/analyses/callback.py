@@ -27,7 +27,7 @@ class Analyses(keras.callbacks.Callback):
       the non-zero weights, then and at the last record;
     - `overlap`: the weights that the mask and that of the record before have in common, as a share
       of those in either;
-    - `explored`: the share of positions that were ever active at a record or at the start;
+    - `explored`: the share of positions that have ever been active;
     - `cka`: linear CKA of the layer's outputs on the probe samples, then and at the last record;
     - `gradient_norms`: the norm of the gradient of the kept weights, before masks change; of
       several sub-nets the mean, of frozen kernels none;

@@ -25,21 +25,22 @@ class MaskChanges(Measure):
         self.ever = self.variable("ever_active", shape, "uint8")
 
     def start(self) -> None:
+        self.changed()
+
+    def changed(self) -> None:
         if self.subject.masked:
-            self.ever.assign(self.subject.pack(self.subject.kept()))
+            self.ever.assign(self.ever.numpy() | self.subject.pack(self.subject.kept()))
 
     def after(self, record: int) -> None:
         subject, kept = self.subject, self.subject.kept()
         enter(self.density, record, _per_kernel(kept, np.mean))
         if not subject.masked:
             return
-        bits = subject.pack(kept)
         if record:
             before = subject.unpack(self.last.numpy())
             pairs = [list(zip(*each, strict=True)) for each in zip(before, kept, strict=True)]
             enter(self.overlap, record, _per_kernel(pairs, lambda pair: overlap(*pair)))
-        self.last.assign(bits)
-        self.ever.assign(self.ever.numpy() | bits)
+        self.last.assign(subject.pack(kept))
         enter(self.explored, record, _per_kernel(subject.unpack(self.ever.numpy()), np.mean))
 
     def of_subnets(self, records: int) -> dict[str, np.ndarray]:

@@ -33,6 +33,9 @@ class Measure(SavedState):
     def start(self) -> None:
         """Takes down what is there before the first step."""
 
+    def changed(self) -> None:
+        """Takes down what masks are, whenever some have changed."""
+
     def before(self, record: int) -> None:
         """Records what a boundary changes, before it does."""
 

@@ -74,6 +74,11 @@ class Records(SavedState):
             values[tuple(map(slice, before.shape))] = before.numpy()
             variable.assign(values)
 
+    def changed(self) -> None:
+        """Takes down masks that have changed, at a boundary or within an interval."""
+        for measure in self.measures:
+            measure.changed()
+
     def before(self, done: int) -> None:
         """Records what a boundary changes, before it does; `done` epochs are over."""
         for measure in self.measures:

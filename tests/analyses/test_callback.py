@@ -138,6 +138,21 @@ def test_masks_are_those_that_boundaries_leave():
         assert measures["explored"][-1][k] > 0.25
 
 
+def test_exploration_counts_masks_within_intervals_too():
+    kept = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            kept.append(find_masks(self.model)[0].read()[1][0])
+
+    _, analyses = train(more=[Look()], update_steps=3)
+    (measures,) = analyses.result()["subnets"].values()
+    ever = np.any(kept, axis=0)
+    at_boundaries = np.any(kept[::8], axis=0)
+    assert measures["explored"][-1][0] == pytest.approx(ever.mean(), rel=1e-5)
+    assert at_boundaries.sum() < ever.sum()
+
+
 def test_training_is_the_same_with_it(analysed):
     plain, _ = train(updater="mest_ems", freeze=Freezing(0.15), analysed=False)
     for one, other in zip(analysed[0].variables, plain.variables, strict=True):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from apps import analyses, plots, results, training
+from apps import analyses, finished_analyses, plots, results, training
 from apps.config import RunConfig
 
 SHORT = {"epochs": 4, "interval": 2, "train_samples": 100, "batch_size": 32}
@@ -31,8 +31,8 @@ def test_a_resumed_run_leaves_what_a_whole_one_does(tmp_path, no_export, monkeyp
     found = json.loads((tmp_path / "whole" / "analyses.json").read_text())
     assert found["epochs"] == [2, 4] and len(found["subnets"]["subnet_90"]["cka"]) == 2
     assert all(sum(row) == 80 for row in found["forgetting"]["histogram"])
-    for name in ("easiest.png", "hardest.png"):
-        assert (tmp_path / "whole" / name).read_bytes().startswith(b"\x89PNG")
+    read = finished_analyses.read(tmp_path / "whole")
+    assert read.layers == tuple(found["layers"]) and len(read.pictures) == 2
 
     def dying(self, epoch, logs=None):
         if epoch == 3:
