@@ -21,6 +21,7 @@ from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.kernel_gradients import kernel_gradients
 from spfde_keras.mask_updates import MaskUpdate
 from spfde_keras.masking import Mask, find_masks
+from spfde_keras.monitor import Monitor
 from spfde_keras.settling import settle_by_size
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
@@ -30,7 +31,7 @@ from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, targ
 from spfde_keras.standstill import warn_of_few_visits, warn_of_standstill
 from spfde_keras.starting import check_start
 from spfde_keras.timeline import Timeline, usual_interval
-from spfde_keras.training import Monitor, SparseModel
+from spfde_keras.training import SparseModel
 from spfde_keras.updaters import Moment
 from spfde_keras.updaters.base import UpdaterLike
 
