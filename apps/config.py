@@ -248,6 +248,11 @@ class RunConfig(Options):
     paper_flops: float | None = option(
         None, "training FLOPs that a paper reports for this run, printed beside", above=0
     )
+    analyse: bool = option(
+        False,
+        "record similarity, CKA, gradients, exploration and forgetting at each update: "
+        "analyses.json, easiest.png, hardest.png",
+    )
     resume: bool = option(False, "continue the killed run of the same options in output_dir")
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.kernel_gradients import kernel_gradients
 from spfde_keras.mask_updates import MaskUpdate
 from spfde_keras.masking import Mask, find_masks
+from spfde_keras.monitor import Monitor
 from spfde_keras.settling import settle_by_size
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
@@ -30,7 +31,7 @@ from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, targ
 from spfde_keras.standstill import warn_of_few_visits, warn_of_standstill
 from spfde_keras.starting import check_start
 from spfde_keras.timeline import Timeline, usual_interval
-from spfde_keras.training import Monitor, SparseModel
+from spfde_keras.training import SparseModel
 from spfde_keras.updaters import Moment
 from spfde_keras.updaters.base import UpdaterLike
 
@@ -275,6 +276,11 @@ class SparseTraining(keras.callbacks.Callback):
         self._events.close()
 
     @property
+    def blocks(self) -> list[list[keras.layers.Layer]]:
+        """The layers that own weights, by the blocks that freeze front to back."""
+        return self._blocks
+
+    @property
     def training_flops(self) -> float:
         """FLOPs spent on training so far."""
         return self._booking.ledger.spent
@@ -308,6 +314,8 @@ class SparseTraining(keras.callbacks.Callback):
     def _boundary(self, done: int) -> None:
         timeline = self.timeline
         t = timeline.fraction(done)
+        if self.model.analyses is not None:
+            self.model.analyses.before(done)
         if self.sieve is not None and timeline.data_changes(done, self.sieve.policy):
             self.sieve.update(done, t)
             queue = self.sieve.queue
@@ -383,6 +391,8 @@ class SparseTraining(keras.callbacks.Callback):
         self.model.replicas.check_same(
             lambda: {f"The mask of {mask.kernel_path!r}": mask.read()[1] for mask in masks}
         )
+        if self.model.analyses is not None:
+            self.model.analyses.changed()
         self._events.write({f"mask_overlap/{name}": one for name, one in overlaps.items()}, event)
 
     def _gradients(
