@@ -96,6 +96,7 @@ def test_lines_are_those_that_a_user_adds():
 
         # Not counted either.
         model = math.sqrt(
+            # Nor this.
             model,
         )
         return model

@@ -47,20 +47,20 @@ def run(monkeypatch, tmp_path, made, *flags):
 def test_ratios_are_medians_of_rounds(monkeypatch, tmp_path, capsys):
     made = {
         "ours": Fake([9, 9, 1.0, 2.0, 4.0], skipping=7, sparse_kernels=8),
-        "keras": Fake([1, 1, 2.0, 8.0, 4.0]),
+        "keras": Fake([1, 1, 3.0, 2.0, 4.0]),
     }
     status, written = run(monkeypatch, tmp_path, made, "--rounds=3")
     assert status == 0
     assert written["peers"]["ours"]["median_s"] == 2.0
     assert written["peers"]["ours"]["to_ours"] == 1.0
-    assert written["peers"]["keras"]["median_s"] == 4.0
-    assert written["peers"]["keras"]["to_ours"] == 2.0  # 2, 4, 1
+    assert written["peers"]["keras"]["median_s"] == 3.0
+    assert written["peers"]["keras"]["to_ours"] == 1.0  # 3, 1, 1
     assert written["peers"]["keras"]["losses"] == [5, 4, 3, 2, 1]
     assert written["settings"]["peers"] == ["ours", "keras"]
     assert written["left_out"] == {}
     table = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "ours 2.000 1.00 2 1 7 of 8 5.00 to 1.00" in table
-    assert "dense Keras 3 4.000 2.00 2 1 5.00 to 1.00" in table
+    assert "dense Keras 3 3.000 1.00 2 1 5.00 to 1.00" in table
     assert all(peer.closed for peer in made.values())
 
 
