@@ -219,7 +219,7 @@ def show(results: dict[str, dict[str, Any]], options: Options) -> None:
     """Prints the table."""
     print(
         f"{options.model}, width {options.width:g}, batch {options.batch_size}, sparse ones "
-        f"{options.sparsity:.0%}, median of {options.rounds} rounds of {options.steps} steps"
+        f"{options.sparsity:.0%}, median of {options.rounds} rounds, steps in each: {options.steps}"
     )
     rows = []
     for name, result in results.items():
