@@ -130,6 +130,16 @@ PARTS = [
     ("weight decay 5e-3", "47_ems_90_decay_5e-3"),
 ]
 
+ANALYSED = [
+    ("dense", "70_analysed_dense"),
+    *((f"static, {s} %", f"70_analysed_static_{s}") for s in (90, 95, 98)),
+    *((f"SET, {s} %", f"70_analysed_set_{s}") for s in (90, 95, 98)),
+    *((f"MEST EM&S, {s} %", f"70_analysed_ems_{s}") for s in (90, 95, 98)),
+    ("MEST EM&S, 90 %, block", "70_analysed_ems_block_90"),
+    ("MEST EM&S, 90 %, pattern", "70_analysed_ems_pattern_90"),
+    ("SpFDE 20+20, 90 %", "70_analysed_spfde_20_20_90"),
+]
+
 SUBNETS = [
     ("AST", "50_ast_90_95_98"),
     ("joint", "50_joint_90_95_98"),
@@ -190,6 +200,34 @@ def epochs(found: Mapping[str, Found]) -> str:
     return _table(["frozen blocks", "epochs", "FLOPs", "seconds"], shown)
 
 
+def forgetting(found: Mapping[str, Found]) -> str:
+    """The table of samples: how many are never forgotten, never learned."""
+    rows = []
+    for label, name in ANALYSED:
+        one = found.get(name)
+        if one is not None:
+            counts = [run["analyses"]["forgetting"] for run in one.runs]
+            never = [[of["never_forgotten"][-1], of["never_learned"][-1]] for of in counts]
+            rows.append([label, *(f"{mean:.0f}" for mean in np.mean(never, axis=0))])
+    return _table(["", "never forgotten", "never learned"], rows)
+
+
+def layers(found: Mapping[str, Found]) -> str:
+    """The table of layers: how like their final form they are, from one run of each kind."""
+    rows, headings = [], ["", "epochs"]
+    for label, name in ANALYSED:
+        if name not in ("70_analysed_ems_90", "70_analysed_spfde_20_20_90") or name not in found:
+            continue
+        analyses = found[name].runs[0]["analyses"]
+        (subnet,) = analyses["subnets"].values()
+        headings = ["", "epochs", *analyses["layers"]]
+        for epoch in (12, 24, 36):
+            record = analyses["epochs"].index(epoch)
+            pairs = zip(subnet["similarity"][record], subnet["cka"][record], strict=True)
+            rows.append([label, str(epoch), *(f"{s:.2f}, {c:.2f}" for s, c in pairs)])
+    return _table(headings, rows)
+
+
 def subnets(found: Mapping[str, Found]) -> str:
     """The table of sub-nets: trained in turn, jointly, and each alone."""
     rows = []
@@ -227,6 +265,8 @@ TABLES: dict[str, Callable[[Mapping[str, Found]], str]] = {
     "equal": listed(EQUAL),
     "parts": listed(PARTS),
     "epochs": epochs,
+    "forgetting": forgetting,
+    "layers": layers,
     "subnets": subnets,
     "lengths": lengths,
 }

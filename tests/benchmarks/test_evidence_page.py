@@ -53,6 +53,17 @@ def test_sub_nets_beside_the_sum_of_those_alone(found):
     assert alone == ["each alone", "90.00 ± 0.00", "95.00 ± 0.00", "98.00 ± 0.00", "3e+12", "12"]
 
 
+def test_samples_that_are_never_forgotten_and_layers(found):
+    of = {"never_forgotten": [0, 4], "never_learned": [9, 1]}
+    layers = {"similarity": [[0.5], [0.6], [1.0]], "cka": [[0.7], [0.8], [1.0]]}
+    analyses = {"forgetting": of, "layers": ["a"], "epochs": [12, 24, 36], "subnets": {"s": layers}}
+    runs = [run([0.9], [1, 1, 1]) | {"analyses": analyses}] * 2
+    found["70_analysed_ems_90"] = Found(runs)
+    assert rows(TABLES["forgetting"](found)) == [["MEST EM&S, 90 %", "4", "1"]]
+    first, _, last = rows(TABLES["layers"](found))
+    assert first == ["MEST EM&S, 90 %", "12", "0.50, 0.70"] and last[2] == "1.00, 1.00"
+
+
 def test_epochs_by_frozen_blocks(found):
     """Shares so far of 0.1, 0.1 and 0.08 are epochs of 0.1, 0.1 and 0.04."""
     first, second = rows(TABLES["epochs"](found))
