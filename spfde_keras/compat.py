@@ -212,6 +212,33 @@ def restore_updates(optimizer: keras.optimizers.Optimizer) -> None:
     restore_methods(optimizer, "update_step", "_apply_weight_decay", "_all_reduce_sum_gradients")
 
 
+@contextlib.contextmanager
+def catching_updates(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Has an optimizer assign to Keras' variables, where a `keras.StatelessScope` catches it.
+
+    On TensorFlow it assigns to the variables behind them, for the sake of `tf.distribute`, and
+    therefore has no `stateless_apply`. Its base class has both.
+    """
+    base = next(c for c in type(optimizer).__mro__ if c.__name__ == "BaseOptimizer")
+    names = (
+        "assign",
+        "assign_add",
+        "assign_sub",
+        "_apply_weight_decay",
+        "_backend_update_step",
+        "_backend_increment_gradient_accumulators",
+        "_overwrite_model_variables_with_average_value",
+    )
+    methods = {name: getattr(base, name).__get__(optimizer) for name in names}
+    # In a scope `value` is a tensor, which is no variable's.
+    methods["_var_key"] = lambda variable: variable._value._unique_id
+    replace_methods(optimizer, **methods)
+    try:
+        yield
+    finally:
+        restore_methods(optimizer, *methods)
+
+
 def forget_train_function(model: keras.Model) -> None:
     """Makes the next `fit` compile its step again; the public way, `compile`, forgets much more."""
     model.train_function = None

@@ -1,0 +1,192 @@
+"""Compares updates that a file makes with those that Keras makes, before the file is published."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from spfde_keras import kernels
+from spfde_keras.device.program import Program
+from spfde_keras.export.verification import quiet
+from spfde_keras.sparsify import wrap
+
+STEPS = 2
+"""So that the second update takes the slots that the first has left."""
+
+_RATE = 0.1  # whatever the optimizer's own is: updates must not drown in the weights' rounding
+_ROUNDING = 1e-7  # of float32
+_DRAWS = 4
+_MARGIN = 10.0  # over the largest of as many draws
+_INFERENCE_TOLERANCE = 1e-4
+
+Arrays = dict[str, np.ndarray]
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+def check_agreement(
+    content: bytes,
+    program: Program,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    loss: Any,
+    labels: tf.TensorSpec,
+    tolerance: float,
+) -> float:
+    """Returns the largest error of the updates that a file makes, on random data.
+
+    That of a variable is the largest difference from its change in Keras, less what rounding
+    explains, as a share of the variable's largest change. Rounding is measured: Keras makes the
+    same updates from inputs and weights that differ in their last digits.
+
+    Args:
+        content: of the file.
+        program: what it computes.
+        model: with masks, which is not changed.
+        optimizer: of the same settings as the program's, not built.
+        loss: as `Model.compile` takes it.
+        labels: of a batch.
+        tolerance: the largest error accepted.
+
+    Raises:
+        RuntimeError: names what is off by more.
+    """
+    batches = list(_batches(program.model, labels))
+    found = _File(content, program)
+    before = found.state()
+    losses = [found.train(x, y) for x, y in batches]
+    changes = _changes(before, found.state()) | {"loss": np.array(losses)}
+    with kernels.disabled():
+        reference = _Reference(program, model, optimizer, loss)
+        others = [reference.train(batches, noise) for noise in range(1, _DRAWS + 1)]
+        expected = reference.train(batches)
+        outputs = np.asarray(reference.twin(batches[0][0], training=False))
+    worst, error = max(
+        (
+            (name, _error(changes[name], expected[name], [o[name] for o in others]))
+            for name in changes
+        ),
+        key=lambda one: one[1],
+    )
+    if not error <= tolerance:
+        raise RuntimeError(
+            f"an update of {worst} is off by {error:.2g} of the update, more than {tolerance:g}"
+        )
+    off = np.abs(found.infer(batches[0][0]) - outputs).max() / (np.abs(outputs).max() or 1.0)
+    if not off <= _INFERENCE_TOLERANCE:
+        raise RuntimeError(f"after {STEPS} updates the outputs are off by {off:.2g} of their scale")
+    found.check_restores()
+    return error
+
+
+class _File:
+    """A file in LiteRT's interpreter."""
+
+    def __init__(self, content: bytes, program: Program):
+        from spfde_keras.export.litert import Interpreter
+
+        with quiet():
+            self._interpreter = Interpreter(model_content=content)
+            self._signatures = {
+                name: self._interpreter.get_signature_runner(name)
+                for name in self._interpreter.get_signature_list()
+            }
+        self._program = program
+        self._first = self._save()
+
+    def state(self) -> Arrays:
+        return self._program.state.take_apart(self._save())
+
+    def train(self, x: np.ndarray, y: np.ndarray) -> float:
+        return float(self._signatures["train"](x=x, y=y, rate=np.float32([_RATE]))["loss"][0])
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        infer = self._signatures["infer"]
+        return np.concatenate([infer(x=x[i : i + 1])["outputs"] for i in range(len(x))])
+
+    def check_restores(self) -> None:
+        restored = self._signatures["restore"](state=self._first)["restored"]
+        if restored.tolist() != [1] or not np.array_equal(self._save(), self._first):
+            raise RuntimeError("a saved state does not come back")
+
+    def _save(self) -> np.ndarray:
+        return self._signatures["save"]()["state"]
+
+
+class _Reference:
+    """The same model in Keras, which `train_on_batch` trains."""
+
+    def __init__(
+        self,
+        program: Program,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss: Any,
+    ):
+        self._program, self.twin = program, wrap(model)
+        self.twin.compile(optimizer, loss)
+        optimizer.build(self.twin.trainable_variables)
+        optimizer.learning_rate = _RATE
+        self._variables = [*self.twin.variables, *optimizer.variables]
+        self._start = [np.asarray(v).copy() for v in self._variables]
+
+    def train(self, batches: Sequence[Batch], noise: int = 0) -> Arrays:
+        """Returns changes by name, from the start, which is off in its last digits for `noise`."""
+        random = np.random.default_rng(noise)
+
+        def off(value: np.ndarray) -> np.ndarray:
+            if not noise or value.dtype.kind != "f":
+                return value
+            factors = 1 + _ROUNDING * random.uniform(-1, 1, value.shape)
+            return (value * factors).astype(value.dtype)
+
+        for variable, value in zip(self._variables, self._start, strict=True):
+            variable.assign(value)
+        for variable in self.twin.trainable_variables:
+            variable.assign(off(np.asarray(variable)))
+        before = self._named()
+        losses = [float(self.twin.train_on_batch(off(x), y)) for x, y in batches]
+        return _changes(before, self._named()) | {"loss": np.array(losses)}
+
+    def _named(self) -> Arrays:
+        """The values by the names that they have in the program, packed as they are there."""
+        program, optimizer = self._program, self.twin.optimizer
+        own = {v.path: np.asarray(v).copy() for v in self.twin.variables}
+        found = {}
+        for one in program.stored:
+            found |= one.entries(own[one.variable.path])
+        found |= {name: own[v.path] for name, v in program.statistics.items()}
+        slots = [v for v in optimizer.variables if v is not optimizer.learning_rate]
+        for (name, (slot, owner)), variable in zip(program.slots.items(), slots, strict=True):
+            value = np.asarray(variable).copy()
+            packs = owner is not None and value.shape != tuple(slot.shape)
+            found[name] = value.ravel()[owner.places] if packs else value
+        return found
+
+
+def _changes(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> Arrays:
+    return {name: after[name].astype("float64") - before[name].astype("float64") for name in after}
+
+
+def _error(found: np.ndarray, expected: np.ndarray, others: Sequence[np.ndarray]) -> float:
+    rounding = np.max([np.abs(other - expected) for other in others], axis=0)
+    unexplained = np.abs(found - expected) - _MARGIN * rounding
+    if not np.all(np.isfinite(found)):
+        return np.inf
+    return float(
+        max(0.0, unexplained.max(initial=0.0)) / (np.abs(expected).max(initial=0.0) or 1.0)
+    )
+
+
+def _batches(model: keras.Model, labels: tf.TensorSpec) -> Iterator[Batch]:
+    (tensor,) = model.inputs
+    random = np.random.default_rng(0)
+    shape = tuple(labels.shape)
+    highest = 2 if labels.dtype.is_floating else model.outputs[0].shape[-1]
+    for _ in range(STEPS):
+        x = random.uniform(
+            high=1 if "float" in tensor.dtype else 2, size=(shape[0], *tensor.shape[1:])
+        )
+        y = random.integers(highest, size=shape)
+        yield x.astype(tensor.dtype), y.astype(labels.dtype.name)

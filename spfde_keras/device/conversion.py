@@ -1,0 +1,60 @@
+"""A program to the content of a TFLite file of LiteRT's built-in operators alone."""
+
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from spfde_keras.device.program import Program
+from spfde_keras.export.verification import quiet
+
+Specs = dict[str, tf.TensorSpec]
+
+
+def signatures(program: Program, y: tf.TensorSpec) -> dict[str, tuple[Any, Specs]]:
+    """Returns the functions of a file, and what they take, by the names of signatures.
+
+    Args:
+        program: what the file computes.
+        y: the labels of a batch.
+    """
+    (x,) = program.model.inputs
+
+    def images(samples: int) -> tf.TensorSpec:
+        return tf.TensorSpec((samples, *x.shape[1:]), x.dtype)
+
+    rate = tf.TensorSpec((1,))  # without axes, inputs crash the runtime for ARM64
+    state = tf.TensorSpec((program.state.size,))
+    return {
+        "infer": (program.infer, {"x": images(1)}),
+        "train": (program.train, {"x": images(y.shape[0]), "y": y, "rate": rate}),
+        "save": (program.state.save, {}),
+        "restore": (program.state.restore, {"state": state}),
+    }
+
+
+def trace(program: Program, y: tf.TensorSpec) -> dict[str, Any]:
+    """Returns the concrete functions of a program by the names of signatures."""
+    return {
+        name: tf.function(function, autograph=False).get_concrete_function(
+            **{k: tf.TensorSpec(s.shape, s.dtype, name=k) for k, s in specs.items()}
+        )
+        for name, (function, specs) in signatures(program, y).items()
+    }
+
+
+def convert(program: Program, traced: Mapping[str, Any]) -> bytes:
+    """Returns the content of a file, not run yet.
+
+    Raises:
+        ConverterError: if LiteRT lacks an operator.
+    """
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        # SavedModel would trace the gradients of gradients, which need operators LiteRT lacks.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(program.state, folder, signatures=dict(traced), options=options)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(traced))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.experimental_enable_resource_variables = True
+        return converter.convert()

@@ -1,0 +1,143 @@
+"""Keras models to TFLite files that train."""
+
+import dataclasses
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from spfde_keras import checks
+from spfde_keras.device import trainable
+from spfde_keras.device.agreement import check_agreement
+from spfde_keras.device.conversion import convert, trace
+from spfde_keras.device.program import program_of
+from spfde_keras.export.exporter import checked_path
+from spfde_keras.files import replacing
+from spfde_keras.sparsify import densify
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainableReport:
+    """What `export_trainable_tflite` wrote.
+
+    Args:
+        path: the file.
+        bytes: int, size of the file.
+        batch_size: int, samples that an update takes.
+        state_size: int, numbers in a saved state, four bytes each.
+        kept: int, weights of masked kernels that are stored.
+        masked: int, weights that they would be without masks.
+        max_error: float, largest error of two updates against Keras, as a share of the update.
+        tolerance: float, the error it was allowed.
+    """
+
+    path: str
+    bytes: int
+    batch_size: int
+    state_size: int
+    kept: int
+    masked: int
+    max_error: float
+    tolerance: float
+
+    def __str__(self) -> str:
+        packed = f"; {self.kept:,} of {self.masked:,} masked weights stored" * bool(self.masked)
+        return (
+            f"{self.path}: {self.bytes:,} bytes, trains on batches of {self.batch_size}; a state "
+            f"has {self.state_size:,} numbers{packed}; updates are off by at most "
+            f"{self.max_error:.1e} of those in Keras"
+        )
+
+
+def export_trainable_tflite(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    optimizer: Any,
+    loss: Any,
+    batch_size: int = 16,
+    tolerance: float = 1e-5,
+) -> TrainableReport:
+    """Writes a model as a TFLite file that trains, after comparing its updates with Keras'.
+
+    The file has nothing but LiteRT's built-in operators: no delegate and no code in the app but
+    calls of its signatures.
+
+    - `infer`: x (1, ...) to outputs (1, ...);
+    - `train`: x (batch, ...), y (batch, ...) and rate float32 (1,) to loss float32 (1,) and, if
+      the loss tells what is right, correct int32 (batch,);
+    - `save`: to state float32 (numbers,);
+    - `restore`: state to restored int32 (1,).
+
+    `train` makes one update with the learning rate `rate`; where loss or gradients are not
+    finite, or a label is no class, it changes nothing. `restore` takes a state that `save` gave,
+    of this file or of one that differs in its weights alone; it gives 0, and changes nothing,
+    for any other, and fails for one of another size.
+
+    Weights that masks drop are not stored, neither are their slots, where the optimizer treats
+    each weight by itself (Muon and Adafactor do not).
+
+    Args:
+        model: a functional or Sequential model of one input of known shape, one output and one
+            sub-net, with masks or without.
+        path: where to write, ending in .tflite.
+        optimizer: a Keras optimizer or its name; its state starts anew. Its learning rate is not
+            in the file.
+        loss: a Keras loss, its name, or a function (y_true, y_pred). Labels are int32 (batch,)
+            for sparse categorical losses, and otherwise float32 of the output's shape.
+        batch_size: int, samples of an update.
+        tolerance: float, the largest error of an update, as a share of the update, beyond what
+            rounding in the inputs' last digits changes in Keras itself.
+
+    Returns:
+        A `TrainableReport`; print it.
+
+    Raises:
+        ValueError: if an argument is wrong, or a layer cannot be expressed; nothing has been
+            converted then.
+        ModuleNotFoundError: if the extra "export" is not installed.
+        RuntimeError: if the file cannot be made, or its updates do not agree with Keras.
+
+    Example:
+
+    >>> report = export_trainable_tflite(
+    ...     model, "trainable.tflite", "sgd", "sparse_categorical_crossentropy", batch_size=4)
+    >>> report.max_error <= 1e-5
+    True
+    """
+    from spfde_keras.export import litert  # noqa: F401  where it is missing, nothing begins
+
+    path = checked_path(path)
+    checks.whole("batch_size", batch_size)
+    checks.number("tolerance", tolerance, above=0)
+    trainable.check_model(model)
+    make_optimizer = trainable.optimizers_like(optimizer)
+    plain = densify(model)
+    labels = trainable.labels_of(plain, loss, batch_size)
+    plain.compile(loss=loss)
+    program = program_of(model, plain, make_optimizer(), trainable.judge_of(plain, loss))
+    traced = trace(program, labels)
+    trainable.check_operators(plain, traced)
+    with replacing(path) as beside:
+        try:
+            content = convert(program, traced)
+            error = check_agreement(
+                content, program, model, make_optimizer(), loss, labels, tolerance
+            )
+        except Exception as failure:
+            reason = (str(failure) or type(failure).__name__).splitlines()[0]
+            raise RuntimeError(
+                f"The trainable export of {path} failed: {reason[:300]}. No file was written."
+            ) from failure
+        beside.write_bytes(content)
+    packed = [one for one in program.stored if one.places is not None]
+    return TrainableReport(
+        path=str(path),
+        bytes=len(content),
+        batch_size=batch_size,
+        state_size=program.state.size,
+        kept=sum(one.places.size for one in packed),
+        masked=sum(int(tf.size(one.variable)) for one in packed),
+        max_error=error,
+        tolerance=tolerance,
+    )

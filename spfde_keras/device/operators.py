@@ -1,0 +1,88 @@
+"""What a model computes, traced in operators that LiteRT has."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from spfde_keras.device import convolutions
+from spfde_keras.device.gradients import OVERRIDES
+
+
+def softmax_crossentropy(labels: tf.Tensor, logits: tf.Tensor, axis: int = -1) -> tf.Tensor:
+    """Does what `tf.nn.softmax_cross_entropy_with_logits` does."""
+
+    @tf.custom_gradient
+    def compute(logits: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        log = tf.nn.log_softmax(logits, axis)
+        # As TensorFlow's, also where labels do not add up to 1.
+        return -tf.reduce_sum(
+            labels * log, axis
+        ), lambda g: tf.expand_dims(g, axis) * (tf.exp(log) - labels)
+
+    return compute(logits)
+
+
+def sparse_softmax_crossentropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Does what `tf.nn.sparse_softmax_cross_entropy_with_logits` does; NaN for no class."""
+    classes = logits.shape[-1]
+    loss = softmax_crossentropy(tf.one_hot(labels, classes, dtype=logits.dtype), logits)
+    known = tf.logical_and(labels >= 0, labels < classes)
+    return tf.where(known, loss, tf.constant(np.nan, loss.dtype))
+
+
+def softplus(x: tf.Tensor) -> tf.Tensor:
+    """Does what `tf.math.softplus` does."""
+
+    @tf.custom_gradient
+    def compute(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        y = tf.maximum(x, 0.0) + tf.math.log(1.0 + tf.exp(-tf.abs(x)))
+        return y, lambda g: g * tf.sigmoid(x)
+
+    return compute(x)
+
+
+def sigmoid_crossentropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Does what `tf.nn.sigmoid_cross_entropy_with_logits` does."""
+    return softplus(logits) - logits * labels
+
+
+_REPLACED: tuple[tuple[Any, Mapping[str, Callable]], ...] = (
+    (
+        tf.nn,
+        {
+            "convolution": convolutions.convolution,
+            "depthwise_conv2d": convolutions.depthwise_convolution,
+            "separable_conv2d": convolutions.separable_convolution,
+            "softmax_cross_entropy_with_logits": softmax_crossentropy,
+            "sparse_softmax_cross_entropy_with_logits": sparse_softmax_crossentropy,
+            "sigmoid_cross_entropy_with_logits": sigmoid_crossentropy,
+        },
+    ),
+    (tf.math, {"softplus": softplus}),
+)
+
+
+@contextlib.contextmanager
+def in_builtins() -> Iterator[None]:
+    """Has what is traced, and its gradients, in LiteRT's built-in operators.
+
+    Keras calls TensorFlow's functions by their public names, which are exchanged for as long as
+    the context lasts; gradients are exchanged where operators are made.
+    """
+    before = [(module, {name: getattr(module, name) for name in new}) for module, new in _REPLACED]
+    for module, functions in _REPLACED:
+        _set(module, functions)
+    try:
+        with tf.compat.v1.get_default_graph().gradient_override_map(OVERRIDES):
+            yield
+    finally:
+        for module, functions in before:
+            _set(module, functions)
+
+
+def _set(module: Any, functions: Mapping[str, Callable]) -> None:
+    for name, function in functions.items():
+        setattr(module, name, function)

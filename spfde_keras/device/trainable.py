@@ -1,0 +1,113 @@
+"""Whether a model, an optimizer and a loss can become a file that trains."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from spfde_keras import checks, compat, own_classes
+from spfde_keras.export import exportable
+from spfde_keras.sieve import correctness
+from spfde_keras.training import SparseModel
+
+Optimizer = keras.optimizers.Optimizer
+
+_SPARSE = (keras.losses.sparse_categorical_crossentropy,)
+
+
+def check_model(model: keras.Model) -> None:
+    """Raises ValueError for a model that cannot become a file that trains."""
+    checks.instance("model", model, keras.Model, "a keras.Model")
+    lost = [name for name in own_classes.overrides(type(model)) if name != "call"]
+    if lost:
+        raise ValueError(
+            "`model` must be trained as Keras trains it. Received: "
+            f"{type(model).__name__}, which overrides {', '.join(lost)}"
+        )
+    if isinstance(model, SparseModel) and len(model.subnets) > 1:
+        raise ValueError(
+            f"`model` must have one sub-net. Received: {', '.join(model.subnets)}; "
+            "densify(model, subnet=k) is one of them, without its mask."
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            "`model` must have one input and one output. Received: "
+            f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+        )
+    exportable.check_inputs(model)
+    exportable.check_stateless(model)
+    halves = {x.name: x.compute_dtype for x in compat.all_layers(model)}
+    halves = {name: dtype for name, dtype in halves.items() if dtype != "float32"}
+    if halves:
+        raise ValueError(f"`model` must compute in float32. Received: {halves}")
+    if not model.trainable_variables:
+        raise ValueError("`model` must have weights that are trained. Received: none")
+
+
+def optimizers_like(optimizer: Any) -> Callable[[], Optimizer]:
+    """Returns what makes new optimizers of the settings of one.
+
+    Args:
+        optimizer: a Keras optimizer or its name.
+
+    Raises:
+        ValueError: if it is none, wraps others, or has a schedule of its own.
+    """
+    rule = "a Keras optimizer or its name"
+    try:
+        known = keras.optimizers.get(optimizer)
+    except (ValueError, TypeError):
+        checks.refuse("optimizer", rule, optimizer)
+    wraps = keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer
+    if not isinstance(known, Optimizer) or isinstance(known, wraps):
+        checks.refuse("optimizer", rule, optimizer)
+    config = known.get_config()
+    rate = config["learning_rate"]
+    if not isinstance(rate, (int, float)):
+        raise ValueError(
+            "`optimizer` must have a number as its learning rate, since the app gives `train` the "
+            f"rate of each update. Received: {known.learning_rate!r}"
+        )
+    return lambda: type(known).from_config(config)
+
+
+def labels_of(model: keras.Model, loss: Any, batch_size: int) -> tf.TensorSpec:
+    """Returns what labels of a batch must be.
+
+    Args:
+        model: of one output.
+        loss: as `Model.compile` takes it.
+        batch_size: int.
+
+    Raises:
+        ValueError: if it is no loss.
+    """
+    try:
+        known = keras.losses.get(loss)
+    except (ValueError, TypeError):
+        known = None
+    if not callable(known):
+        checks.refuse("loss", "a Keras loss, its name, or a function (y_true, y_pred)", loss)
+    function, _ = compat.wrapped_loss(known) or (known, {})
+    shape = model.outputs[0].shape[1:]
+    if function in _SPARSE:
+        return tf.TensorSpec((batch_size, *shape[:-1]), tf.int32)
+    return tf.TensorSpec((batch_size, *shape), tf.float32)
+
+
+def judge_of(model: keras.Model, loss: Any) -> correctness.Judge | None:
+    """Returns the function (y, outputs) -> bool (batch,); None where that is not defined."""
+    try:
+        return correctness.judge(loss, model.outputs)
+    except ValueError:
+        return None
+
+
+def check_operators(model: keras.Model, traced: Mapping[str, Any]) -> None:
+    """Raises ValueError where LiteRT lacks an operator, and names the layer that needs it.
+
+    Args:
+        model: whose layers were traced.
+        traced: concrete functions.
+    """
