@@ -213,30 +213,35 @@ def restore_updates(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 @contextlib.contextmanager
-def catching_updates(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Has an optimizer assign to Keras' variables, where a `keras.StatelessScope` catches it.
+def catching_updates() -> Iterator[None]:
+    """Has optimizers assign to Keras' variables, where a `keras.StatelessScope` catches it.
 
-    On TensorFlow it assigns to the variables behind them, for the sake of `tf.distribute`, and
-    therefore has no `stateless_apply`. Its base class has both.
+    On TensorFlow they assign to the variables behind them, for the sake of `tf.distribute`, and
+    therefore have no `stateless_apply`. Their base class, whose methods those for TensorFlow
+    override, has both.
     """
-    base = next(c for c in type(optimizer).__mro__ if c.__name__ == "BaseOptimizer")
-    names = (
-        "assign",
-        "assign_add",
-        "assign_sub",
-        "_apply_weight_decay",
-        "_backend_update_step",
-        "_backend_increment_gradient_accumulators",
-        "_overwrite_model_variables_with_average_value",
-    )
-    methods = {name: getattr(base, name).__get__(optimizer) for name in names}
+    classes = {cls.__name__: cls for cls in keras.optimizers.Optimizer.__mro__}
+    ours, base = classes["TFOptimizer"], classes["BaseOptimizer"]
+    methods = {name: getattr(base, name) for name in _ASSIGNING}
     # In a scope `value` is a tensor, which is no variable's.
-    methods["_var_key"] = lambda variable: variable._value._unique_id
-    replace_methods(optimizer, **methods)
+    methods["_var_key"] = lambda self, variable: variable._value._unique_id
+    before = {name: vars(ours)[name] for name in methods}
+    for name, method in methods.items():
+        setattr(ours, name, method)
     try:
         yield
     finally:
-        restore_methods(optimizer, *methods)
+        for name, method in before.items():
+            setattr(ours, name, method)
+
+
+_ASSIGNING = (
+    "assign",
+    "assign_add",
+    "assign_sub",
+    "_apply_weight_decay",
+    "_backend_update_step",
+)
 
 
 def forget_train_function(model: keras.Model) -> None:

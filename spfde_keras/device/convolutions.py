@@ -23,13 +23,9 @@ def convolution(
     """Does what `tf.nn.convolution` does, of sequences and images, channels last."""
     _check_channels_last(data_format)
     axes = len(x.shape) - 2
-    if axes > 2:
-        raise NotImplementedError("convolutions of volumes")
-    strides, dilations = _each(strides, axes), _each(dilations, axes)
     if axes == 1:
         x, kernel = tf.expand_dims(x, 1), tf.expand_dims(kernel, 0)
-    size, window = _sizes(x.shape[1:3]), _sizes(kernel.shape[:2])
-    windows = Windows(size, window, strides, dilations, padding == "SAME")
+    windows = _windows(x.shape[1:3], kernel, strides, padding, dilations, axes)
     y = _grouped(x, kernel, windows)
     return tf.squeeze(y, 1) if axes == 1 else y
 
@@ -44,13 +40,7 @@ def depthwise_convolution(
 ) -> tf.Tensor:
     """Does what `tf.nn.depthwise_conv2d` does, channels last."""
     _check_channels_last(data_format)
-    windows = Windows(
-        _sizes(x.shape[1:3]),
-        _sizes(kernel.shape[:2]),
-        tuple(strides[1:3]),
-        _each(dilations or 1, 2),
-        padding == "SAME",
-    )
+    windows = _windows(x.shape[1:3], kernel, strides[1:3], padding, dilations or 1, 2)
 
     @tf.custom_gradient
     def compute(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -72,6 +62,45 @@ def separable_convolution(
     """Does what `tf.nn.separable_conv2d` does, channels last."""
     y = depthwise_convolution(x, depthwise, strides, padding, data_format, dilations)
     return convolution(y, pointwise)
+
+
+def transposed_convolution(
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    output_shape: Sequence[int],
+    strides: Any = 1,
+    padding: str = "SAME",
+    data_format: str | None = None,
+    dilations: Any = None,
+) -> tf.Tensor:
+    """Does what `tf.nn.conv_transpose` does, of sequences and images, channels last."""
+    _check_channels_last(data_format)
+    axes = len(x.shape) - 2
+    if axes == 1:
+        x, kernel = tf.expand_dims(x, 1), tf.expand_dims(kernel, 0)
+    windows = _windows(
+        (1, *output_shape[1:-1])[-2:], kernel, strides, padding, dilations or 1, axes
+    )
+
+    @tf.custom_gradient
+    def compute(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        # It is the gradient of a convolution's input, which is linear in both.
+        return _of_input(kernel, x, windows), lambda g: (
+            _correlation(windows.pad(g), kernel, windows),
+            _of_kernel(g, kernel, x, windows),
+        )
+
+    y = compute(x, kernel)
+    return tf.squeeze(y, 1) if axes == 1 else y
+
+
+def _windows(
+    size: Any, kernel: tf.Tensor, strides: Any, padding: str, dilations: Any, axes: int
+) -> Windows:
+    if axes > 2:
+        raise NotImplementedError("convolutions of volumes")
+    strides, dilations = _each(strides, axes), _each(dilations, axes)
+    return Windows(_sizes(size), _sizes(kernel.shape[:2]), strides, dilations, padding == "SAME")
 
 
 def _grouped(x: tf.Tensor, kernel: tf.Tensor, windows: Windows) -> tf.Tensor:

@@ -1,11 +1,12 @@
 """Gradients in operators that LiteRT has, for operators whose own gradients it lacks."""
 
+import math
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras.device.windows import Windows, added
+from spfde_keras.device.windows import Windows, added, apart, placed
 
 OVERRIDES: dict[str, str] = {}
 """What `gradient_override_map` takes: registered gradients by types of operators."""
@@ -99,35 +100,56 @@ def _average_pool(op: tf.Operation, g: tf.Tensor) -> tf.Tensor:
     return pools.unpad(added([pools.put_back(share, at) for at in pools.positions]))
 
 
+@_overrides("Tile")
+def _tile(op: tf.Operation, g: tf.Tensor) -> list[tf.Tensor | None]:
+    shape, times = op.inputs[0].shape.as_list(), tf.get_static_value(op.inputs[1])
+    for axis, (size, count) in enumerate(zip(shape, times, strict=True)):
+        if count > 1:  # one axis after the other: LiteRT sums over few axes only
+            lead, rest = math.prod(g.shape[:axis]), g.shape[axis + 1 :]
+            parts = tf.reshape(g, [lead, count, size * math.prod(rest)])
+            g = tf.reshape(tf.reduce_sum(parts, 1), [*g.shape[:axis], size, *rest])
+    return [g, None]
+
+
+@_overrides("Softsign")
+def _softsign(op: tf.Operation, g: tf.Tensor) -> tf.Tensor:
+    return g / tf.square(1.0 + tf.abs(op.inputs[0]))
+
+
 @_overrides("StridedSlice")
 def _strided_slice(op: tf.Operation, g: tf.Tensor) -> list[tf.Tensor | None]:
     """Of a slice by constants; others keep an operator that LiteRT lacks, and are refused."""
     x, *bounds = op.inputs
     begin, end, steps = (tf.get_static_value(bound) for bound in bounds)
-    masks = {
-        name: op.get_attr(f"{name}_mask")
-        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
-    }
-    constant = begin is not None and end is not None and all(steps == 1)
-    if not constant or masks["ellipsis"] or masks["new_axis"] or not x.shape.is_fully_defined():
-        named = {f"{name}_mask": mask for name, mask in masks.items()}
+    names = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+    masks = {name: op.get_attr(name) for name in names}
+    if begin is None or end is None or not all(steps > 0):
         begin, end, steps = bounds
-        shape = tf.shape(x)
         back = tf.raw_ops.StridedSliceGrad(
-            shape=shape, begin=begin, end=end, strides=steps, dy=g, **named
+            shape=tf.shape(x), begin=begin, end=end, strides=steps, dy=g, **masks
         )
         return [back, None, None, None]
-    pads, shape = [], []
-    for axis, size in enumerate(x.shape.as_list()):
-        first, last = 0, size
-        if axis < len(begin) and masks["shrink_axis"] >> axis & 1:
-            first = int(begin[axis]) % size
-            last = first + 1
-        elif axis < len(begin):
-            first, last, _ = slice(
-                None if masks["begin"] >> axis & 1 else int(begin[axis]),
-                None if masks["end"] >> axis & 1 else int(end[axis]),
-            ).indices(size)
-        pads.append([first, size - last])
-        shape.append(last - first)
-    return [tf.pad(tf.reshape(g, shape), pads), None, None, None]
+    sizes, taken = iter(x.shape.as_list()), []
+
+    def is_set(name: str, place: int) -> bool:
+        return bool(masks[f"{name}_mask"] >> place & 1)
+
+    new = sum(is_set("new_axis", place) for place in range(len(begin)))
+    unnamed = len(x.shape) - (len(begin) - new - bool(masks["ellipsis_mask"]))
+    for place, (first, last, step) in enumerate(zip(begin, end, steps, strict=True)):
+        if is_set("ellipsis", place):
+            taken += [range(next(sizes)) for _ in range(unnamed)]
+        elif is_set("new_axis", place):
+            continue
+        elif is_set("shrink_axis", place):
+            at = range(next(sizes))[first]
+            taken.append(range(at, at + 1))
+        else:
+            first = None if is_set("begin", place) else first
+            last = None if is_set("end", place) else last
+            taken.append(range(next(sizes))[first:last:step])
+    taken += map(range, sizes)
+    g = tf.reshape(g, [len(entries) for entries in taken])
+    for axis, entries in enumerate(taken):
+        g = placed(apart(g, axis, entries.step), axis, entries.start, x.shape[axis])
+    return [g, None, None, None]

@@ -1,7 +1,8 @@
 """What a model computes, traced in operators that LiteRT has."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,54 @@ def sigmoid_crossentropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return softplus(logits) - logits * labels
 
 
+def gelu(x: tf.Tensor, approximate: bool = False) -> tf.Tensor:
+    """Does what `tf.nn.gelu` does."""
+    if approximate:
+        cubic = x + 0.044715 * x * x * x
+        return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2 / math.pi) * cubic))
+    return 0.5 * x * (1.0 + erf(x * math.sqrt(0.5)))
+
+
+# A ratio of odd and even polynomials, exact to float32: that of Eigen, and thus of TensorFlow.
+_ERF_LIMIT = 4.0
+_ERF_ABOVE = (
+    -2.72614225801306e-10,
+    2.77068142495902e-08,
+    -2.10102402082508e-06,
+    -5.69250639462346e-05,
+    -7.34990630326855e-04,
+    -2.95459980854025e-03,
+    -1.60960333262415e-02,
+)
+_ERF_BELOW = (
+    -1.45660718464996e-05,
+    -2.13374055278905e-04,
+    -1.68282697438203e-03,
+    -7.37332916720468e-03,
+    -1.42647390514189e-02,
+)
+
+
+def erf(x: tf.Tensor) -> tf.Tensor:
+    """Does what `tf.math.erf` does."""
+
+    @tf.custom_gradient
+    def compute(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        near = tf.maximum(tf.minimum(x, _ERF_LIMIT), -_ERF_LIMIT)
+        square = near * near
+        y = near * _polynomial(_ERF_ABOVE, square) / _polynomial(_ERF_BELOW, square)
+        return y, lambda g: g * (2 / math.sqrt(math.pi)) * tf.exp(-x * x)
+
+    return compute(x)
+
+
+def _polynomial(coefficients: Sequence[float], x: tf.Tensor) -> tf.Tensor:
+    value: Any = 0.0
+    for coefficient in coefficients:
+        value = value * x + coefficient
+    return value
+
+
 _REPLACED: tuple[tuple[Any, Mapping[str, Callable]], ...] = (
     (
         tf.nn,
@@ -56,12 +105,14 @@ _REPLACED: tuple[tuple[Any, Mapping[str, Callable]], ...] = (
             "convolution": convolutions.convolution,
             "depthwise_conv2d": convolutions.depthwise_convolution,
             "separable_conv2d": convolutions.separable_convolution,
+            "conv_transpose": convolutions.transposed_convolution,
+            "gelu": gelu,
             "softmax_cross_entropy_with_logits": softmax_crossentropy,
             "sparse_softmax_cross_entropy_with_logits": sparse_softmax_crossentropy,
             "sigmoid_cross_entropy_with_logits": sigmoid_crossentropy,
         },
     ),
-    (tf.math, {"softplus": softplus}),
+    (tf.math, {"softplus": softplus, "erf": erf}),
 )
 
 

@@ -99,8 +99,8 @@ class Program:
             values.append((one.seen, read[one.name] if one.sees_kept else kernel))
             whole = gradient is not None and not one.sees_kept
             seen_gradients.append(one.unpacked(gradient, read) if whole else gradient)
-        self.optimizer.learning_rate = lambda: rate
-        with compat.catching_updates(self.optimizer), keras.StatelessScope(values) as scope:
+        values.append((self.optimizer.learning_rate, rate))
+        with compat.catching_updates(), keras.StatelessScope(values) as scope:
             self.optimizer.apply(seen_gradients, [one.seen for one in self.stored])
         updated = {name: scope.get_current_value(slot) for name, (slot, _) in self.slots.items()}
         for one in self.stored:
@@ -126,13 +126,19 @@ def program_of(
     about = keras.optimizers.serialize(optimizer)
     stored = stored_weights(model, plain, optimizer)
     optimizer.build([one.seen for one in stored])
-    # The rate is an input: no variable of it is left in the optimizer.
-    optimizer.learning_rate = lambda: tf.zeros(())
     owners = {id(v): one for one in stored for v, _ in compat.slots(optimizer, one.seen)}
     slots = {
-        f"slots:{i}:{v.path}": Slot(v, owners.get(id(v))) for i, v in enumerate(optimizer.variables)
+        f"slots:{i}:{v.path}": Slot(v, owners.get(id(v)))
+        for i, v in enumerate(optimizer.variables)
+        if v is not optimizer.learning_rate  # an input of each update
     }
-    statistics = {f"statistics:{v.path}": v for v in _changed_by_calls(plain)}
+    changed = _changed_by_calls(plain)
+    if own := [v.path for v in changed if v.trainable]:
+        raise ValueError(
+            "`model` must leave its weights to the optimizer. Received: layers that change, when "
+            f"they are called, {', '.join(own)}"
+        )
+    statistics = {f"statistics:{v.path}": v for v in changed}
     initial: dict[str, np.ndarray] = {}
     for one in stored:
         initial |= one.entries(np.asarray(one.variable))

@@ -101,3 +101,18 @@ def test_volumes_and_channels_first_are_refused():
         convolutions.convolution(numbers(1, 4, 4, 4, 2), numbers(3, 3, 3, 2, 2))
     with pytest.raises(NotImplementedError, match="in front"):
         convolutions.convolution(numbers(1, 2, 4, 4), numbers(3, 3, 2, 2), data_format="NCHW")
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("strides", [1, 2, 3])
+def test_a_transposed_convolution(padding, strides):
+    rows, columns = (
+        size * strides if padding == "SAME" else (size - 1) * strides + 3 for size in (4, 5)
+    )
+    shape = [2, rows, columns, 4]
+    check(
+        lambda x, k: convolutions.transposed_convolution(x, k, shape, strides, padding),
+        lambda x, k: tf.nn.conv_transpose(x, k, shape, strides, padding),
+        numbers(2, 4, 5, 3),
+        numbers(3, 3, 4, 3),
+    )
