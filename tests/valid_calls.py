@@ -173,6 +173,17 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
                 "mobile": (False, true_or_false),
             },
         ),
+        "spfde_keras.export_trainable_tflite": Case(
+            spfde_keras.export_trainable_tflite,
+            {
+                "model": (mlp, never),
+                "path": (path / "new.tflite", never),
+                "optimizer": ("sgd", never),
+                "loss": ("mse", callable),
+                "batch_size": (4, whole(1)),
+                "tolerance": (1e-5, lambda v: number(v) and v > 0),
+            },
+        ),
         "spfde_keras.find_blocks": Case(
             spfde_keras.find_blocks, {"model": (mlp, never), "blocks": (None, nothing)}
         ),
@@ -500,6 +511,7 @@ MADE_BY_THE_LIBRARY = {
     "spfde_keras.registry.Registry",
     "spfde_keras.cost.ModelCost",
     "spfde_keras.cost.PlanCost",
+    "spfde_keras.device.TrainableReport",
     "spfde_keras.export.ExportReport",
     "spfde_keras.export.InspectReport",
     "spfde_keras.export.inspection.InspectReport",

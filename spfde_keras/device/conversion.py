@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from spfde_keras import compat
 from spfde_keras.device.program import Program
 from spfde_keras.export.verification import quiet
 
@@ -36,12 +37,13 @@ def signatures(program: Program, y: tf.TensorSpec) -> dict[str, tuple[Any, Specs
 
 def trace(program: Program, y: tf.TensorSpec) -> dict[str, Any]:
     """Returns the concrete functions of a program by the names of signatures."""
-    return {
-        name: tf.function(function, autograph=False).get_concrete_function(
-            **{k: tf.TensorSpec(s.shape, s.dtype, name=k) for k, s in specs.items()}
-        )
-        for name, (function, specs) in signatures(program, y).items()
-    }
+    with compat.scopes_of_layers():
+        return {
+            name: tf.function(function, autograph=False).get_concrete_function(
+                **{k: tf.TensorSpec(s.shape, s.dtype, name=k) for k, s in specs.items()}
+            )
+            for name, (function, specs) in signatures(program, y).items()
+        }
 
 
 def convert(program: Program, traced: Mapping[str, Any]) -> bytes:

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from spfde_keras.device.windows import Windows, added, apart, every, placed
 
+_OF_VOLUMES = tf.nn.convolution, tf.nn.conv_transpose  # whose gradients LiteRT lacks
+
 
 def convolution(
     x: tf.Tensor,
@@ -20,14 +22,19 @@ def convolution(
     data_format: str | None = None,
     dilations: Any = 1,
 ) -> tf.Tensor:
-    """Does what `tf.nn.convolution` does, of sequences and images, channels last."""
-    _check_channels_last(data_format)
+    """Does what `tf.nn.convolution` does, of sequences and images."""
     axes = len(x.shape) - 2
-    if axes == 1:
-        x, kernel = tf.expand_dims(x, 1), tf.expand_dims(kernel, 0)
-    windows = _windows(x.shape[1:3], kernel, strides, padding, dilations, axes)
-    y = _grouped(x, kernel, windows)
-    return tf.squeeze(y, 1) if axes == 1 else y
+    if axes > 2:
+        return _OF_VOLUMES[0](x, kernel, strides, padding, data_format, dilations)
+    x, kernel = _as_image(x, data_format), _of_images(kernel)
+    windows = _windows(x, kernel, strides, padding, dilations, axes)
+    groups = x.shape[3] // kernel.shape[2]
+    if groups == 1:
+        y = _convolution(x, kernel, windows)
+    else:
+        parts = zip(tf.split(x, groups, 3), tf.split(kernel, groups, 3), strict=True)
+        y = tf.concat([_convolution(*part, windows) for part in parts], 3)
+    return _from_image(y, axes, data_format)
 
 
 def depthwise_convolution(
@@ -38,9 +45,8 @@ def depthwise_convolution(
     data_format: str | None = None,
     dilations: Any = None,
 ) -> tf.Tensor:
-    """Does what `tf.nn.depthwise_conv2d` does, channels last."""
-    _check_channels_last(data_format)
-    windows = _windows(x.shape[1:3], kernel, strides[1:3], padding, dilations or 1, 2)
+    """Does what `tf.nn.depthwise_conv2d` does, channels last, as Keras calls it on CPUs."""
+    windows = _windows(x, kernel, strides[1:3], padding, dilations or 1, 2)
 
     @tf.custom_gradient
     def compute(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -59,7 +65,7 @@ def separable_convolution(
     data_format: str | None = None,
     dilations: Any = None,
 ) -> tf.Tensor:
-    """Does what `tf.nn.separable_conv2d` does, channels last."""
+    """Does what `tf.nn.separable_conv2d` does, channels last, as Keras calls it on CPUs."""
     y = depthwise_convolution(x, depthwise, strides, padding, data_format, dilations)
     return convolution(y, pointwise)
 
@@ -73,14 +79,13 @@ def transposed_convolution(
     data_format: str | None = None,
     dilations: Any = None,
 ) -> tf.Tensor:
-    """Does what `tf.nn.conv_transpose` does, of sequences and images, channels last."""
-    _check_channels_last(data_format)
+    """Does what `tf.nn.conv_transpose` does, of sequences and images."""
     axes = len(x.shape) - 2
-    if axes == 1:
-        x, kernel = tf.expand_dims(x, 1), tf.expand_dims(kernel, 0)
-    windows = _windows(
-        (1, *output_shape[1:-1])[-2:], kernel, strides, padding, dilations or 1, axes
-    )
+    if axes > 2:
+        return _OF_VOLUMES[1](x, kernel, output_shape, strides, padding, data_format, dilations)
+    x, kernel = _as_image(x, data_format), _of_images(kernel)
+    output = _as_image(tf.zeros(output_shape), data_format)
+    windows = _windows(output, kernel, strides, padding, dilations or 1, axes)
 
     @tf.custom_gradient
     def compute(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -90,25 +95,37 @@ def transposed_convolution(
             _of_kernel(g, kernel, x, windows),
         )
 
-    y = compute(x, kernel)
-    return tf.squeeze(y, 1) if axes == 1 else y
+    return _from_image(compute(x, kernel), axes, data_format)
 
 
 def _windows(
-    size: Any, kernel: tf.Tensor, strides: Any, padding: str, dilations: Any, axes: int
+    image: tf.Tensor, kernel: tf.Tensor, strides: Any, padding: str, dilations: Any, axes: int
 ) -> Windows:
-    if axes > 2:
-        raise NotImplementedError("convolutions of volumes")
     strides, dilations = _each(strides, axes), _each(dilations, axes)
-    return Windows(_sizes(size), _sizes(kernel.shape[:2]), strides, dilations, padding == "SAME")
+    size, window = _sizes(image.shape[1:3]), _sizes(kernel.shape[:2])
+    return Windows(size, window, strides, dilations, padding == "SAME")
 
 
-def _grouped(x: tf.Tensor, kernel: tf.Tensor, windows: Windows) -> tf.Tensor:
-    groups = x.shape[3] // kernel.shape[2]
-    if groups == 1:
-        return _convolution(x, kernel, windows)
-    parts = zip(tf.split(x, groups, 3), tf.split(kernel, groups, 3), strict=True)
-    return tf.concat([_convolution(*part, windows) for part in parts], 3)
+def _as_image(x: tf.Tensor, data_format: str | None) -> tf.Tensor:
+    """A sequence as an image of one row; channels last."""
+    if _channels_first(data_format):
+        x = tf.transpose(x, [0, *range(2, len(x.shape)), 1])
+    return tf.expand_dims(x, 1) if len(x.shape) == 3 else x
+
+
+def _of_images(kernel: tf.Tensor) -> tf.Tensor:
+    return tf.expand_dims(kernel, 0) if len(kernel.shape) == 3 else kernel
+
+
+def _from_image(y: tf.Tensor, axes: int, data_format: str | None) -> tf.Tensor:
+    y = tf.squeeze(y, 1) if axes == 1 else y
+    if _channels_first(data_format):
+        return tf.transpose(y, [0, axes + 1, *range(1, axes + 1)])
+    return y
+
+
+def _channels_first(data_format: str | None) -> bool:
+    return data_format is not None and data_format.startswith("NC")
 
 
 def _convolution(x: tf.Tensor, kernel: tf.Tensor, windows: Windows) -> tf.Tensor:
@@ -214,8 +231,3 @@ def _each(value: Any, axes: int) -> tuple[int, ...]:
 
 def _sizes(shape: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
-
-
-def _check_channels_last(data_format: str | None) -> None:
-    if data_format is not None and data_format.startswith("NC"):
-        raise NotImplementedError("channels in front of the images' axes")

@@ -11,6 +11,7 @@ from spfde_keras import checks
 from spfde_keras.device import trainable
 from spfde_keras.device.agreement import check_agreement
 from spfde_keras.device.conversion import convert, trace
+from spfde_keras.device.expressible import check_operators
 from spfde_keras.device.program import program_of
 from spfde_keras.export.exporter import checked_path
 from spfde_keras.files import replacing
@@ -117,7 +118,7 @@ def export_trainable_tflite(
     plain.compile(loss=loss)
     program = program_of(model, plain, make_optimizer(), trainable.judge_of(plain, loss))
     traced = trace(program, labels)
-    trainable.check_operators(plain, traced)
+    check_operators(plain, traced)
     with replacing(path) as beside:
         try:
             content = convert(program, traced)

@@ -102,11 +102,10 @@ def _average_pool(op: tf.Operation, g: tf.Tensor) -> tf.Tensor:
 
 @_overrides("Tile")
 def _tile(op: tf.Operation, g: tf.Tensor) -> list[tf.Tensor | None]:
-    shape, times = op.inputs[0].shape.as_list(), tf.get_static_value(op.inputs[1])
-    for axis, (size, count) in enumerate(zip(shape, times, strict=True)):
-        if count > 1:  # one axis after the other: LiteRT sums over few axes only
+    for axis, size in enumerate(op.inputs[0].shape.as_list()):
+        if g.shape[axis] > size:  # one axis after the other: LiteRT sums over few axes only
             lead, rest = math.prod(g.shape[:axis]), g.shape[axis + 1 :]
-            parts = tf.reshape(g, [lead, count, size * math.prod(rest)])
+            parts = tf.reshape(g, [lead, -1, size * math.prod(rest)])
             g = tf.reshape(tf.reduce_sum(parts, 1), [*g.shape[:axis], size, *rest])
     return [g, None]
 

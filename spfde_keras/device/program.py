@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from spfde_keras import compat
 from spfde_keras.device.operators import in_builtins
-from spfde_keras.device.state import State
+from spfde_keras.device.state import State, hash_of
 from spfde_keras.device.weights import Stored, stored_weights
 
 Tensors = dict[str, tf.Tensor]
@@ -33,6 +33,7 @@ class Program:
         stored: how its trainable variables are stored.
         statistics: other variables that training changes, by name.
         slots: the optimizer's variables, by name.
+        constants: all other variables of the model, and their values.
         judge: None, or the function (y, outputs) -> bool (batch,) that says what is right.
         state: of all these.
     """
@@ -42,6 +43,7 @@ class Program:
     stored: Sequence[Stored]
     statistics: Mapping[str, keras.Variable]
     slots: Mapping[str, Slot]
+    constants: Sequence[tuple[keras.Variable, np.ndarray]]
     judge: Callable | None
     state: State
 
@@ -84,6 +86,7 @@ class Program:
     def _scope(self, kernels: Sequence[tf.Tensor], read: Tensors) -> keras.StatelessScope:
         values = [(one.variable, kernel) for one, kernel in zip(self.stored, kernels, strict=True)]
         values += [(variable, read[name]) for name, variable in self.statistics.items()]
+        values += [(variable, tf.constant(value)) for variable, value in self.constants]
         return keras.StatelessScope(values, collect_losses=True)
 
     def _updated(
@@ -139,12 +142,15 @@ def program_of(
             f"they are called, {', '.join(own)}"
         )
     statistics = {f"statistics:{v.path}": v for v in changed}
+    varied = {id(v) for v in [*plain.trainable_variables, *changed]}
+    constants = [(v, np.asarray(v)) for v in plain.variables if id(v) not in varied]
     initial: dict[str, np.ndarray] = {}
     for one in stored:
         initial |= one.entries(np.asarray(one.variable))
     initial |= {name: np.asarray(v) for name, v in statistics.items()}
     initial |= {name: np.asarray(v) for name, (v, _) in slots.items()}
-    return Program(plain, optimizer, stored, statistics, slots, judge, State(initial, about))
+    state = State(initial, [about, [hash_of(value) for _, value in constants]])
+    return Program(plain, optimizer, stored, statistics, slots, constants, judge, state)
 
 
 def _all_finite(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:

@@ -81,3 +81,8 @@ def marks(about: Any) -> np.ndarray:
     digest = hashlib.sha256(json.dumps(about, default=str).encode()).digest()
     numbers = [int.from_bytes(digest[3 * i : 3 * i + 3]) for i in range(_MARKS)]
     return np.array(numbers, "float32")
+
+
+def hash_of(array: np.ndarray) -> str:
+    """Returns a hash of an array's content."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

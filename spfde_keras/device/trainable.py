@@ -1,6 +1,6 @@
 """Whether a model, an optimizer and a loss can become a file that trains."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -57,7 +57,7 @@ def optimizers_like(optimizer: Any) -> Callable[[], Optimizer]:
     rule = "a Keras optimizer or its name"
     try:
         known = keras.optimizers.get(optimizer)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):
         checks.refuse("optimizer", rule, optimizer)
     wraps = keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer
     if not isinstance(known, Optimizer) or isinstance(known, wraps):
@@ -68,6 +68,16 @@ def optimizers_like(optimizer: Any) -> Callable[[], Optimizer]:
         raise ValueError(
             "`optimizer` must have a number as its learning rate, since the app gives `train` the "
             f"rate of each update. Received: {known.learning_rate!r}"
+        )
+    branches = [
+        name
+        for name in ("gradient_accumulation_steps", "ema_overwrite_frequency")
+        if config.get(name)
+    ]
+    if branches:
+        raise ValueError(
+            "`optimizer` must do the same in each update. Received: "
+            f"{type(known).__name__} with {' and '.join(branches)}"
         )
     return lambda: type(known).from_config(config)
 
@@ -102,12 +112,3 @@ def judge_of(model: keras.Model, loss: Any) -> correctness.Judge | None:
         return correctness.judge(loss, model.outputs)
     except ValueError:
         return None
-
-
-def check_operators(model: keras.Model, traced: Mapping[str, Any]) -> None:
-    """Raises ValueError where LiteRT lacks an operator, and names the layer that needs it.
-
-    Args:
-        model: whose layers were traced.
-        traced: concrete functions.
-    """

@@ -96,11 +96,17 @@ def test_a_separable_convolution():
     )
 
 
-def test_volumes_and_channels_first_are_refused():
-    with pytest.raises(NotImplementedError, match="volumes"):
-        convolutions.convolution(numbers(1, 4, 4, 4, 2), numbers(3, 3, 3, 2, 2))
-    with pytest.raises(NotImplementedError, match="in front"):
-        convolutions.convolution(numbers(1, 2, 4, 4), numbers(3, 3, 2, 2), data_format="NCHW")
+@pytest.mark.parametrize("axes", [1, 2])
+def test_channels_in_front(axes):
+    x, kernel = numbers(2, 3, *(7, 8)[-axes:]), numbers(*(3, 2)[-axes:], 3, 4)
+    data_format = ("NCW", "NCHW")[axes - 1]
+    last = [0, *range(2, 2 + axes), 1]
+
+    def around(x, kernel):
+        y = tf.nn.convolution(tf.transpose(x, last), kernel, 2, "SAME")
+        return tf.transpose(y, [0, axes + 1, *range(1, axes + 1)])
+
+    check(lambda x, k: convolutions.convolution(x, k, 2, "SAME", data_format), around, x, kernel)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
