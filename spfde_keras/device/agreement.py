@@ -52,7 +52,7 @@ def check_agreement(
     Raises:
         RuntimeError: names what is off by more.
     """
-    batches = list(_batches(program.model, labels))
+    batches = list(_batches(program.contents.plain, labels))
     found = _File(content, program)
     before = found.state()
     losses = [found.train(x, y) for x, y in batches]
@@ -105,7 +105,9 @@ class _File:
         return self._program.state.take_apart(self._save())
 
     def train(self, x: np.ndarray, y: np.ndarray) -> float:
-        return float(self._signatures["train"](x=x, y=y, rate=np.float32([_RATE]))["loss"][0])
+        return float(
+            self._signatures["train"](x=x, y=y, rate=np.array([_RATE], "float32"))["loss"][0]
+        )
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         infer = self._signatures["infer"]
@@ -159,15 +161,16 @@ class _Reference:
         """The values by the names that they have in the program, packed as they are there."""
         program, optimizer = self._program, self.twin.optimizer
         own = {v.path: np.asarray(v).copy() for v in self.twin.variables}
-        found = {}
-        for one in program.stored:
+        found: Arrays = {}
+        for one in program.contents.stored:
             found |= one.entries(own[one.variable.path])
-        found |= {name: own[v.path] for name, v in program.statistics.items()}
+        found |= {name: own[v.path] for name, v in program.contents.statistics.items()}
         slots = [v for v in optimizer.variables if v is not optimizer.learning_rate]
         for (name, (slot, owner)), variable in zip(program.slots.items(), slots, strict=True):
             value = np.asarray(variable).copy()
-            packs = owner is not None and value.shape != tuple(slot.shape)
-            found[name] = value.ravel()[owner.places] if packs else value
+            if owner is not None and value.shape != tuple(slot.shape):
+                value = owner.stored(value)
+            found[name] = value
         return found
 
 
@@ -195,8 +198,7 @@ def _batches(model: keras.Model, labels: tf.TensorSpec) -> Iterator[Batch]:
         x = random.uniform(
             high=1 if "float" in tensor.dtype else 2, size=(shape[0], *tensor.shape[1:])
         )
-        if labels.dtype.is_floating:
-            y = random.uniform(size=shape)
-        else:
+        y: np.ndarray = random.uniform(size=shape)
+        if labels.dtype.is_integer:
             y = random.integers(model.outputs[0].shape[-1], size=shape)
         yield x.astype(tensor.dtype), y.astype(labels.dtype.name)

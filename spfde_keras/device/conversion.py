@@ -20,7 +20,7 @@ def signatures(program: Program, y: tf.TensorSpec) -> dict[str, tuple[Any, Specs
         program: what the file computes.
         y: the labels of a batch.
     """
-    (x,) = program.model.inputs
+    (x,) = program.contents.plain.inputs
 
     def images(samples: int) -> tf.TensorSpec:
         return tf.TensorSpec((samples, *x.shape[1:]), x.dtype)

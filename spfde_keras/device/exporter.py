@@ -1,15 +1,16 @@
 """Keras models to TFLite files that train."""
 
 import dataclasses
+import math
 import os
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from spfde_keras import checks
 from spfde_keras.device import trainable
 from spfde_keras.device.agreement import check_agreement
+from spfde_keras.device.contents import contents_of
 from spfde_keras.device.conversion import convert, trace
 from spfde_keras.device.expressible import check_operators
 from spfde_keras.device.program import program_of
@@ -116,7 +117,8 @@ def export_trainable_tflite(
     plain = densify(model)
     labels = trainable.labels_of(plain, loss, batch_size)
     plain.compile(loss=loss)
-    program = program_of(model, plain, make_optimizer(), trainable.judge_of(plain, loss))
+    contents = contents_of(model, plain)
+    program = program_of(contents, make_optimizer(), trainable.judge_of(plain, loss))
     traced = trace(program, labels)
     check_operators(plain, traced)
     with replacing(path) as beside:
@@ -131,14 +133,14 @@ def export_trainable_tflite(
                 f"The trainable export of {path} failed: {reason[:300]}. No file was written."
             ) from failure
         beside.write_bytes(content)
-    packed = [one for one in program.stored if one.places is not None]
+    packed = [one for one in contents.stored if one.places is not None]
     return TrainableReport(
         path=str(path),
         bytes=len(content),
         batch_size=batch_size,
         state_size=program.state.size,
-        kept=sum(one.places.size for one in packed),
-        masked=sum(int(tf.size(one.variable)) for one in packed),
+        kept=sum(one.size for one in packed),
+        masked=sum(math.prod(one.variable.shape) for one in packed),
         max_error=error,
         tolerance=tolerance,
     )

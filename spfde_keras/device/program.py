@@ -2,18 +2,28 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from spfde_keras import compat
+from spfde_keras.device.contents import Contents, Stored
 from spfde_keras.device.operators import in_builtins
-from spfde_keras.device.state import State, hash_of
-from spfde_keras.device.weights import Stored, stored_weights
+from spfde_keras.device.state import State
 
 Tensors = dict[str, tf.Tensor]
+
+# Types of optimizers that update each weight by its own gradient and slots, or by norms, which
+# zeros do not change. Others see whole kernels.
+_BY_WEIGHT = {
+    getattr(keras.optimizers, name)
+    for name in (
+        "SGD Adam AdamW Adadelta Adagrad Adamax Ftrl Lamb Lion Nadam RMSprop ScheduleFreeAdamW"
+    ).split()
+    if hasattr(keras.optimizers, name)
+}
 
 
 class Slot(NamedTuple):
@@ -23,36 +33,48 @@ class Slot(NamedTuple):
     owner: Stored | None
 
 
+class Updated(NamedTuple):
+    """A trainable variable, and what the optimizer updates in its place.
+
+    Args:
+        stored: how it is stored.
+        seen: the variable itself, or one of what is stored of it.
+    """
+
+    stored: Stored
+    seen: keras.Variable
+
+    @property
+    def whole(self) -> bool:
+        """Whether the optimizer sees all of a variable that is stored packed."""
+        return self.seen is self.stored.variable
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """The functions of a file that trains.
 
     Args:
-        model: plain, compiled with the loss.
-        optimizer: built on what is `seen` of `stored`.
-        stored: how its trainable variables are stored.
-        statistics: other variables that training changes, by name.
+        contents: what of the model is stored; the plain model is compiled with the loss.
+        optimizer: built on what is `seen` of `updated`.
+        updated: the trainable variables, as in `contents`.
         slots: the optimizer's variables, by name.
-        constants: all other variables of the model, and their values.
         judge: None, or the function (y, outputs) -> bool (batch,) that says what is right.
         state: of all these.
     """
 
-    model: keras.Model
+    contents: Contents
     optimizer: keras.optimizers.Optimizer
-    stored: Sequence[Stored]
-    statistics: Mapping[str, keras.Variable]
+    updated: Sequence[Updated]
     slots: Mapping[str, Slot]
-    constants: Sequence[tuple[keras.Variable, np.ndarray]]
     judge: Callable | None
     state: State
 
     def infer(self, x: tf.Tensor) -> Tensors:
         """Returns "outputs" for a batch, as inference gives them."""
         read = self.state.read()
-        kernels = [one.kernel(read) for one in self.stored]
-        with in_builtins(), self._scope(kernels, read):
-            return {"outputs": self.model(x, training=False)}
+        with in_builtins(), self._scope(self._kernels(read), read):
+            return {"outputs": self.contents.plain(x, training=False)}
 
     def train(self, x: tf.Tensor, y: tf.Tensor, rate: tf.Tensor) -> Tensors:
         """Makes one update; where loss, rate or gradients are not finite, nothing is changed.
@@ -65,31 +87,37 @@ class Program:
         Returns:
             "loss", float32 (1,), and, where the loss tells it, "correct", int32 (batch,).
         """
-        read = self.state.read()
-        kernels = [one.kernel(read) for one in self.stored]
+        model, read = self.contents.plain, self.state.read()
+        kernels = self._kernels(read)
         with in_builtins(), self._scope(kernels, read) as scope:
-            outputs = self.model(x, training=True)
-            loss = self.model.compute_loss(x, y, outputs)
+            outputs = model(x, training=True)
+            loss = model.compute_loss(x, y, outputs)
             gradients = tf.gradients(loss, kernels)
-            changed = {name: scope.get_current_value(v) for name, v in self.statistics.items()}
+            statistics = self.contents.statistics
+            changed = {name: scope.get_current_value(v) for name, v in statistics.items()}
         gradients = [
             None if g is None else one.packed(tf.convert_to_tensor(g), read)
-            for one, g in zip(self.stored, gradients, strict=True)
+            for one, g in zip(self.contents.stored, gradients, strict=True)
         ]
-        changed |= self._updated(kernels, gradients, rate[0], read)
+        changed |= self._update(kernels, gradients, rate[0], read)
         self.state.assign(changed, _all_finite([loss, rate, *gradients]))
         found = {"loss": tf.reshape(loss, [1])}
         if self.judge is not None:
             found["correct"] = tf.cast(self.judge(y, outputs), tf.int32)
         return found
 
+    def _kernels(self, read: Tensors) -> list[tf.Tensor]:
+        return [one.whole(read[one.name], read) for one in self.contents.stored]
+
     def _scope(self, kernels: Sequence[tf.Tensor], read: Tensors) -> keras.StatelessScope:
-        values = [(one.variable, kernel) for one, kernel in zip(self.stored, kernels, strict=True)]
-        values += [(variable, read[name]) for name, variable in self.statistics.items()]
-        values += [(variable, tf.constant(value)) for variable, value in self.constants]
+        contents = self.contents
+        variables = [one.variable for one in contents.stored]
+        values = list(zip(variables, kernels, strict=True))
+        values += [(variable, read[name]) for name, variable in contents.statistics.items()]
+        values += [(variable, tf.constant(value)) for variable, value in contents.constants]
         return keras.StatelessScope(values, collect_losses=True)
 
-    def _updated(
+    def _update(
         self,
         kernels: Sequence[tf.Tensor],
         gradients: Sequence[tf.Tensor | None],
@@ -97,80 +125,57 @@ class Program:
         read: Tensors,
     ) -> Tensors:
         """What the optimizer makes of weights and slots, from gradients of what is stored."""
-        values, seen_gradients = [(slot, read[name]) for name, (slot, _) in self.slots.items()], []
-        for one, kernel, gradient in zip(self.stored, kernels, gradients, strict=True):
-            values.append((one.seen, read[one.name] if one.sees_kept else kernel))
-            whole = gradient is not None and not one.sees_kept
-            seen_gradients.append(one.unpacked(gradient, read) if whole else gradient)
+        values = [(slot, read[name]) for name, (slot, _) in self.slots.items()]
         values.append((self.optimizer.learning_rate, rate))
+        seen_gradients = []
+        for one, kernel, gradient in zip(self.updated, kernels, gradients, strict=True):
+            stored = one.stored
+            values.append((one.seen, kernel if one.whole else read[stored.name]))
+            unpacks = one.whole and gradient is not None
+            seen_gradients.append(stored.whole(gradient, read) if unpacks else gradient)
         with compat.catching_updates(), keras.StatelessScope(values) as scope:
-            self.optimizer.apply(seen_gradients, [one.seen for one in self.stored])
-        updated = {name: scope.get_current_value(slot) for name, (slot, _) in self.slots.items()}
-        for one in self.stored:
-            new = scope.get_current_value(one.seen)
-            updated[one.name] = new if one.sees_kept else one.packed(new, read)
-        return updated
+            self.optimizer.apply(seen_gradients, [one.seen for one in self.updated])
+        new = {name: scope.get_current_value(slot) for name, (slot, _) in self.slots.items()}
+        for one in self.updated:
+            value = scope.get_current_value(one.seen)
+            new[one.stored.name] = one.stored.packed(value, read) if one.whole else value
+        return new
 
 
 def program_of(
-    model: keras.Model,
-    plain: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    judge: Callable | None,
+    contents: Contents, optimizer: keras.optimizers.Optimizer, judge: Callable | None
 ) -> Program:
     """Returns what the file of a model computes.
 
     Args:
-        model: of one sub-net.
-        plain: the same as `densify` returns it, compiled with the loss.
+        contents: of the model, which is compiled with the loss.
         optimizer: not built yet.
         judge: as in `Program`.
     """
     about = keras.optimizers.serialize(optimizer)
-    stored = stored_weights(model, plain, optimizer)
-    optimizer.build([one.seen for one in stored])
-    owners = {id(v): one for one in stored for v, _ in compat.slots(optimizer, one.seen)}
+    updated = [Updated(one, _seen(one, optimizer)) for one in contents.stored]
+    optimizer.build([one.seen for one in updated])
+    owners = {id(v): one.stored for one in updated for v, _ in compat.slots(optimizer, one.seen)}
     slots = {
         f"slots:{i}:{v.path}": Slot(v, owners.get(id(v)))
         for i, v in enumerate(optimizer.variables)
         if v is not optimizer.learning_rate  # an input of each update
     }
-    changed = _changed_by_calls(plain)
-    if own := [v.path for v in changed if v.trainable]:
-        raise ValueError(
-            "`model` must leave its weights to the optimizer. Received: layers that change, when "
-            f"they are called, {', '.join(own)}"
-        )
-    statistics = {f"statistics:{v.path}": v for v in changed}
-    varied = {id(v) for v in [*plain.trainable_variables, *changed]}
-    constants = [(v, np.asarray(v)) for v in plain.variables if id(v) not in varied]
-    initial: dict[str, np.ndarray] = {}
-    for one in stored:
-        initial |= one.entries(np.asarray(one.variable))
-    initial |= {name: np.asarray(v) for name, v in statistics.items()}
-    initial |= {name: np.asarray(v) for name, (v, _) in slots.items()}
-    state = State(initial, [about, [hash_of(value) for _, value in constants]])
-    return Program(plain, optimizer, stored, statistics, slots, constants, judge, state)
+    state = State(
+        contents.initial, contents.about, {n: np.asarray(v) for n, (v, _) in slots.items()}, about
+    )
+    return Program(contents, optimizer, updated, slots, judge, state)
+
+
+def _seen(one: Stored, optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    by_weight = type(optimizer) in _BY_WEIGHT and one.variable.constraint is None
+    if one.places is None or not by_weight:
+        return one.variable
+    # By its name an optimizer may leave a variable without decay.
+    return keras.Variable(one.stored(np.asarray(one.variable)), name=one.variable.name)
 
 
 def _all_finite(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
     # A sum with infinity or NaN is one of them.
     sums = [tf.reduce_sum(tensor) for tensor in tensors if tensor is not None]
     return tf.math.is_finite(tf.add_n(sums))
-
-
-def _changed_by_calls(model: keras.Model) -> list[keras.Variable]:
-    """The variables that a call in training changes, such as moving averages."""
-    values: dict[int, tuple[keras.Variable, Any]] = {}
-    changed: list[keras.Variable] = []
-
-    @tf.function(autograph=False)
-    def call(x: tf.Tensor) -> tf.Tensor:
-        values.update({id(v): (v, tf.identity(v.value)) for v in model.variables})
-        with keras.StatelessScope(values.values(), collect_losses=True) as scope:
-            outputs = model(x, training=True)
-        changed.extend(v for v, value in values.values() if scope.get_current_value(v) is not value)
-        return outputs
-
-    call.get_concrete_function(*[tf.TensorSpec((2, *t.shape[1:]), t.dtype) for t in model.inputs])
-    return changed

@@ -9,29 +9,48 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-_MARKS = 2
+LARGEST = 2**24
+"""Up to here float32 holds all whole numbers."""
+
+_MARKS = 2  # whole numbers below LARGEST that tell one file from another
 
 
 class State(tf.Module):
-    """The variables of a file, in the order in which they are saved.
+    """The variables of a file.
+
+    They are saved as float32 numbers: marks of the model, marks of its training, then what is
+    stored of the model, then the slots of the optimizer.
 
     Args:
-        initial: arrays by name.
-        about: whatever tells one file from another, as JSON takes it.
+        of_model: what is stored of the model at first, arrays by name.
+        about_model: whatever tells it from other models, as JSON takes it.
+        of_training: the slots of the optimizer, arrays by name.
+        about_training: whatever tells it from other trainings.
     """
 
-    def __init__(self, initial: Mapping[str, np.ndarray], about: Any):
+    def __init__(
+        self,
+        of_model: Mapping[str, np.ndarray],
+        about_model: Any,
+        of_training: Mapping[str, np.ndarray],
+        about_training: Any,
+    ):
         super().__init__(name="state")
         self._variables = {
             name: tf.Variable(value, trainable=False, name=f"v{i}")
-            for i, (name, value) in enumerate(initial.items())
+            for i, (name, value) in enumerate({**of_model, **of_training}.items())
         }
-        self._marks = marks([about, [[name, value.shape] for name, value in initial.items()]])
+        self._marks = np.concatenate([marks(about_model), marks(about_training)])
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many numbers the variables have."""
+        return [math.prod(v.shape) for v in self._variables.values()]
 
     @property
     def size(self) -> int:
         """How many numbers are saved."""
-        return _MARKS + sum(math.prod(v.shape) for v in self._variables.values())
+        return self._marks.size + sum(self.sizes)
 
     def read(self) -> dict[str, tf.Tensor]:
         """Returns the values of all variables by name."""
@@ -58,8 +77,7 @@ class State(tf.Module):
         Returns:
             "restored", int32 (1,): 1, or 0 if nothing was changed.
         """
-        sizes = [math.prod(v.shape) for v in self._variables.values()]
-        own, *values = tf.split(state, [_MARKS, *sizes])
+        own, *values = tf.split(state, [self._marks.size, *self.sizes])
         finite = tf.reduce_all(tf.abs(state) < tf.float32.max)
         valid = tf.logical_and(finite, tf.reduce_all(tf.equal(own, tf.constant(self._marks))))
         self.assign(dict(zip(self._variables, values, strict=True)), valid)
@@ -67,13 +85,33 @@ class State(tf.Module):
 
     def take_apart(self, state: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the values in a saved state by name, of the variables' shapes, as float32."""
-        shapes = [tuple(v.shape) for v in self._variables.values()]
-        ends = np.cumsum([_MARKS, *map(math.prod, shapes)])
-        parts = np.split(state, ends[:-1])[1:]
-        return {
-            name: part.reshape(shape)
-            for name, part, shape in zip(self._variables, parts, shapes, strict=True)
-        }
+        shapes = {name: tuple(v.shape) for name, v in self._variables.items()}
+        return split(state[self._marks.size :], shapes)
+
+
+def of_model(
+    state: np.ndarray, shapes: Mapping[str, tuple[int, ...]], about: Any
+) -> dict[str, np.ndarray] | None:
+    """Returns what a saved state has of a model, by name; None if it is of another one.
+
+    Args:
+        state: float32 (numbers,).
+        shapes: of what is stored of the model.
+        about: whatever tells it from other models.
+    """
+    own, rest = state[:_MARKS], state[2 * _MARKS :]
+    fits = rest.size >= sum(map(math.prod, shapes.values()))
+    return split(rest, shapes) if fits and np.array_equal(own, marks(about)) else None
+
+
+def split(flat: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Returns arrays of some shapes that follow each other in a flat one."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
+    parts = np.split(flat, ends)
+    return {
+        name: part.reshape(shape)
+        for (name, shape), part in zip(shapes.items(), parts, strict=False)
+    }
 
 
 def marks(about: Any) -> np.ndarray:

@@ -11,8 +11,6 @@ from spfde_keras.export import exportable
 from spfde_keras.sieve import correctness
 from spfde_keras.training import SparseModel
 
-Optimizer = keras.optimizers.Optimizer
-
 _SPARSE = (keras.losses.sparse_categorical_crossentropy,)
 
 
@@ -45,7 +43,7 @@ def check_model(model: keras.Model) -> None:
         raise ValueError("`model` must have weights that are trained. Received: none")
 
 
-def optimizers_like(optimizer: Any) -> Callable[[], Optimizer]:
+def optimizers_like(optimizer: Any) -> Callable[[], keras.optimizers.Optimizer]:
     """Returns what makes new optimizers of the settings of one.
 
     Args:
@@ -60,7 +58,7 @@ def optimizers_like(optimizer: Any) -> Callable[[], Optimizer]:
     except (ValueError, TypeError, KeyError):
         checks.refuse("optimizer", rule, optimizer)
     wraps = keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer
-    if not isinstance(known, Optimizer) or isinstance(known, wraps):
+    if not isinstance(known, keras.optimizers.Optimizer) or isinstance(known, wraps):
         checks.refuse("optimizer", rule, optimizer)
     config = known.get_config()
     rate = config["learning_rate"]

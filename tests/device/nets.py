@@ -6,6 +6,7 @@ import numpy as np
 import spfde_keras
 
 L = keras.layers
+LOSS = "sparse_categorical_crossentropy"
 
 
 def small_cnn():

@@ -8,26 +8,7 @@ import pytest
 
 import spfde_keras
 from spfde_keras.export.inspection.file import read_tflite
-from tests.device.nets import App, batches, small_cnn
-
-LOSS = "sparse_categorical_crossentropy"
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """A report, and the model that it is about."""
-    keras.utils.set_random_seed(0)
-    path, model = tmp_path_factory.mktemp("device") / "trains.tflite", small_cnn()
-    before = model.get_weights()
-    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
-    report = spfde_keras.export_trainable_tflite(model, path, optimizer, LOSS, batch_size=8)
-    assert all(map(np.array_equal, model.get_weights(), before))
-    return report, model
-
-
-@pytest.fixture
-def app(exported):
-    return App(exported[0].path)
+from tests.device.nets import LOSS, batches
 
 
 def test_fifty_steps_are_those_of_keras(exported, app):
@@ -53,7 +34,7 @@ def test_weights_and_slots_are_stored_packed(exported):
     assert (report.kept, report.masked) == (kept, masked)
     whole = sum(np.asarray(v).size for v in model.trainable_variables) - masked
     # Marks and the optimizer's count of steps; values and slots; places.
-    assert report.state_size == 3 + 2 * (whole + kept) + kept
+    assert report.state_size == 5 + 2 * (whole + kept) + kept
 
 
 def test_right_samples_are_told(app):
@@ -79,7 +60,7 @@ def changed(state, at, value):
     return state
 
 
-@pytest.mark.parametrize("at, value", [(0, 1), (1, 1), (50, np.nan), (50, np.inf)])
+@pytest.mark.parametrize("at, value", [(0, 1), (1, 1), (2, 1), (3, 1), (50, np.nan), (50, np.inf)])
 def test_damaged_states_and_those_of_others_change_nothing(app, at, value):
     start = app.state
     assert app.restore(state=changed(start, at, value))["restored"].tolist() == [0]
