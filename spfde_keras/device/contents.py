@@ -48,6 +48,14 @@ class Stored:
         """Returns what is stored of a value of the variable's shape."""
         return value if self.places is None else value.ravel()[self.places]
 
+    def unpacked(self, values: np.ndarray) -> np.ndarray:
+        """Returns a value of the variable's shape from what is stored, zero elsewhere."""
+        if self.places is None:
+            return values
+        whole = np.zeros(math.prod(self.variable.shape), values.dtype)
+        whole[self.places] = values
+        return whole.reshape(self.variable.shape)
+
     def entries(self, value: np.ndarray) -> Arrays:
         """Returns the same by name, and the places of what is packed."""
         places = {} if self.places is None else {self.name_of_places: self.places}
