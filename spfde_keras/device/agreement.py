@@ -1,16 +1,16 @@
 """Compares updates that a file makes with those that Keras makes, before the file is published."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from spfde_keras import kernels
+from spfde_keras.device.cutting import Parts
 from spfde_keras.device.program import Program
 from spfde_keras.export.verification import quiet
-from spfde_keras.sparsify import wrap
 
 STEPS = 2
 """So that the second update takes the slots that the first has left."""
@@ -26,11 +26,9 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 def check_agreement(
-    content: bytes,
+    path: str | os.PathLike[str],
     program: Program,
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    loss: Any,
+    twin: Parts,
     labels: tf.TensorSpec,
     tolerance: float,
 ) -> float:
@@ -41,60 +39,54 @@ def check_agreement(
     same updates from inputs and weights that differ in their last digits.
 
     Args:
-        content: of the file.
+        path: the file.
         program: what it computes.
-        model: with masks, which is not changed.
-        optimizer: of the same settings as the program's, not built.
-        loss: as `Model.compile` takes it.
+        twin: the parts of the model with masks, the tail compiled; they are trained.
         labels: of a batch.
         tolerance: the largest error accepted.
 
     Raises:
         RuntimeError: names what is off by more.
     """
-    batches = list(_batches(program.contents.plain, labels))
-    found = _File(content, program)
-    before = found.state()
-    losses = [found.train(x, y) for x, y in batches]
-    after = found.state()
-    changes = _changes(before, after) | {"loss": np.array(losses)}
+    file, batches = _File(path, program), list(_batches(program.contents.parts, labels))
     with kernels.disabled():
-        reference = _Reference(program, model, optimizer, loss)
-        others = [reference.train(batches, noise) for noise in range(1, _DRAWS + 1)]
-        expected = reference.train(batches)
-        outputs = reference.infer(batches[0][0], after)
+        reference = _Reference(program, twin)
+        features = [(reference.features(x), y) for x, y in batches]
+        others = [reference.train(features, noise) for noise in range(1, _DRAWS + 1)]
+        expected = reference.train(features)
     if unsound := [name for name, change in expected.items() if not np.all(np.isfinite(change))]:
         raise RuntimeError(f"Keras' own update of {unsound[0]} is not finite")
-    errors = {
-        name: _error(
-            changes[name],
-            expected[name],
-            [other[name] for other in others],
-            np.spacing(np.abs(before[name], dtype="float32")) if name in before else 0.0,
-        )
-        for name in changes
-    }
+    errors: dict[str, float] = {}
+    for signature in file.trains:
+        before = file.state()
+        changes = file.train(signature, batches)
+        for name, change in changes.items():
+            last_digit = np.spacing(np.abs(before[name], dtype="float32")) if name in before else 0
+            noise = [other[name] for other in others]
+            errors[f"{name} in {signature}"] = _error(change, expected[name], noise, last_digit)
+        x = batches[0][0]
+        outputs = reference.infer(features[0][0], file.state())
+        off = np.abs(file.infer(x) - outputs).max() / (np.abs(outputs).max() or 1.0)
+        if not off <= _INFERENCE_TOLERANCE:
+            raise RuntimeError(f"the outputs are off by {off:.2g} of their scale")
+        file.check_restores()
     worst = max(errors, key=errors.__getitem__)
-    error = errors[worst]
-    if not error <= tolerance:
+    if not errors[worst] <= tolerance:
         raise RuntimeError(
-            f"an update of {worst} is off by {error:.2g} of the update, more than {tolerance:g}"
+            f"an update of {worst} is off by {errors[worst]:.2g} of the update, more than "
+            f"{tolerance:g}"
         )
-    off = np.abs(found.infer(batches[0][0]) - outputs).max() / (np.abs(outputs).max() or 1.0)
-    if not off <= _INFERENCE_TOLERANCE:
-        raise RuntimeError(f"after {STEPS} updates the outputs are off by {off:.2g} of their scale")
-    found.check_restores()
-    return error
+    return errors[worst]
 
 
 class _File:
     """A file in LiteRT's interpreter."""
 
-    def __init__(self, content: bytes, program: Program):
+    def __init__(self, path: str | os.PathLike[str], program: Program):
         from spfde_keras.export.litert import Interpreter
 
         with quiet():
-            self._interpreter = Interpreter(model_content=content)
+            self._interpreter = Interpreter(model_path=os.fspath(path))
             self._signatures = {
                 name: self._interpreter.get_signature_runner(name)
                 for name in self._interpreter.get_signature_list()
@@ -102,17 +94,32 @@ class _File:
         self._program = program
         self._first = self._save()
 
+    @property
+    def trains(self) -> list[str]:
+        """The signatures that make an update."""
+        return [name for name in self._signatures if name.startswith("train")]
+
     def state(self) -> Arrays:
         return self._program.state.take_apart(self._save())
 
-    def train(self, x: np.ndarray, y: np.ndarray) -> float:
-        return float(
-            self._signatures["train"](x=x, y=y, rate=np.array([_RATE], "float32"))["loss"][0]
-        )
+    def train(self, signature: str, batches: Sequence[Batch]) -> Arrays:
+        """Returns changes by name."""
+        before, losses = self.state(), []
+        for x, y in batches:
+            inputs = {"x": x} if signature == "train" else {"features": self._features(x)}
+            rate = np.array([_RATE], "float32")
+            losses.append(self._signatures[signature](**inputs, y=y, rate=rate)["loss"][0])
+        return _changes(before, self.state()) | {"loss": np.array(losses)}
 
     def infer(self, x: np.ndarray) -> np.ndarray:
-        infer = self._signatures["infer"]
-        return np.concatenate([infer(x=x[i : i + 1])["outputs"] for i in range(len(x))])
+        return self._singly("infer", x)
+
+    def _features(self, x: np.ndarray) -> np.ndarray:
+        return self._singly("features", x)
+
+    def _singly(self, signature: str, x: np.ndarray) -> np.ndarray:
+        outputs = [self._signatures[signature](x=x[i : i + 1]) for i in range(len(x))]
+        return np.concatenate([value for one in outputs for value in one.values()])
 
     def check_restores(self) -> None:
         restored = self._signatures["restore"](state=self._first)["restored"]
@@ -126,19 +133,16 @@ class _File:
 class _Reference:
     """The same model in Keras, which `train_on_batch` trains."""
 
-    def __init__(
-        self,
-        program: Program,
-        model: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
-        loss: Any,
-    ):
-        self._program, self._twin = program, wrap(model)
-        self._twin.compile(optimizer, loss)
-        optimizer.build(self._twin.trainable_variables)
+    def __init__(self, program: Program, twin: Parts):
+        self._program, (self._prefix, self._tail) = program, twin
+        optimizer = self._tail.optimizer
+        optimizer.build(self._tail.trainable_variables)
         optimizer.learning_rate.assign(_RATE)
-        self._variables = [*self._twin.variables, *optimizer.variables]
+        self._variables = [*self._tail.variables, *optimizer.variables]
         self._start = [np.asarray(v).copy() for v in self._variables]
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        return x if self._prefix is None else np.asarray(self._prefix(x, training=False))
 
     def train(self, batches: Sequence[Batch], noise: int = 0) -> Arrays:
         """Returns changes by name, from the start, which is off in its last digits for `noise`."""
@@ -152,25 +156,25 @@ class _Reference:
 
         for variable, value in zip(self._variables, self._start, strict=True):
             variable.assign(value)
-        for variable in self._twin.trainable_variables:
+        for variable in self._tail.trainable_variables:
             variable.assign(off(np.asarray(variable)))
         before = self._named()
-        losses = [float(self._twin.train_on_batch(off(x), y)) for x, y in batches]
+        losses = [float(self._tail.train_on_batch(off(x), y)) for x, y in batches]
         return _changes(before, self._named()) | {"loss": np.array(losses)}
 
     def infer(self, x: np.ndarray, state: Mapping[str, np.ndarray]) -> np.ndarray:
         """Returns the outputs with the weights and statistics of a file's state."""
-        own, contents = {v.path: v for v in self._twin.variables}, self._program.contents
+        own, contents = {v.path: v for v in self._tail.variables}, self._program.contents
         for one in contents.stored:
             own[one.variable.path].assign(one.unpacked(state[one.name]))
         for name, variable in contents.statistics.items():
             own[variable.path].assign(state[name])
-        return np.asarray(self._twin(x, training=False))
+        return np.asarray(self._tail(x, training=False))
 
     def _named(self) -> Arrays:
         """The values by the names that they have in the program, packed as they are there."""
-        program, optimizer = self._program, self._twin.optimizer
-        own = {v.path: np.asarray(v).copy() for v in self._twin.variables}
+        program, optimizer = self._program, self._tail.optimizer
+        own = {v.path: np.asarray(v).copy() for v in self._tail.variables}
         found: Arrays = {}
         for one in program.contents.stored:
             found |= one.entries(own[one.variable.path])
@@ -200,8 +204,8 @@ def _error(
     )
 
 
-def _batches(model: keras.Model, labels: tf.TensorSpec) -> Iterator[Batch]:
-    (tensor,) = model.inputs
+def _batches(parts: Parts, labels: tf.TensorSpec) -> Iterator[Batch]:
+    (tensor,) = (parts.prefix or parts.tail).inputs
     random = np.random.default_rng(0)
     shape = tuple(labels.shape)
     for _ in range(STEPS):
@@ -210,5 +214,5 @@ def _batches(model: keras.Model, labels: tf.TensorSpec) -> Iterator[Batch]:
         )
         y: np.ndarray = random.uniform(size=shape)
         if labels.dtype.is_integer:
-            y = random.integers(model.outputs[0].shape[-1], size=shape)
+            y = random.integers(parts.tail.outputs[0].shape[-1], size=shape)
         yield x.astype(tensor.dtype), y.astype(labels.dtype.name)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from spfde_keras.device.cutting import Parts
 from spfde_keras.device.state import LARGEST, hash_of
 from spfde_keras.masking import find_masks
 
@@ -86,13 +87,13 @@ class Contents:
     """What of a model is in a file.
 
     Args:
-        plain: the model without masks.
-        stored: its trainable variables.
+        parts: the model without masks; what is stored is that of its tail.
+        stored: trainable variables.
         statistics: other variables that training changes, by name.
         constants: all others, and their values.
     """
 
-    plain: keras.Model
+    parts: Parts
     stored: Sequence[Stored]
     statistics: Mapping[str, keras.Variable]
     constants: Sequence[tuple[keras.Variable, np.ndarray]]
@@ -112,27 +113,30 @@ class Contents:
         return [shapes, [hash_of(value) for _, value in self.constants]]
 
 
-def contents_of(model: keras.Model, plain: keras.Model) -> Contents:
+def contents_of(model: keras.Model, parts: Parts) -> Contents:
     """Returns what of a model is in a file.
 
     Args:
         model: of one sub-net.
-        plain: the same as `densify` returns it.
+        parts: of the same as `densify` returns it.
 
     Raises:
         ValueError: if layers change their own weights, or a kernel is too large.
     """
+    prefix, tail = parts
     masks = {mask.kernel_path: mask.read()[1][0] for mask in find_masks(model)}
-    stored = [Stored(v, _places(v.path, masks.get(v.path))) for v in plain.trainable_variables]
-    changed = _changed_by_calls(plain)
+    stored = [Stored(v, _places(v.path, masks.get(v.path))) for v in tail.trainable_variables]
+    changed = _changed_by_calls(tail)
     if own := [v.path for v in changed if v.trainable]:
         raise ValueError(
             "`model` must leave its weights to the optimizer. Received: layers that change, when "
             f"they are called, {', '.join(own)}"
         )
-    varied = {id(v) for v in [*plain.trainable_variables, *changed]}
-    constants = [(v, np.asarray(v)) for v in plain.variables if id(v) not in varied]
-    return Contents(plain, stored, {f"statistics:{v.path}": v for v in changed}, constants)
+    varied = {id(v) for v in [*tail.trainable_variables, *changed]}
+    others = [v for v in tail.variables if id(v) not in varied]
+    others += [] if prefix is None else prefix.variables
+    constants = [(v, np.asarray(v)) for v in others]
+    return Contents(parts, stored, {f"statistics:{v.path}": v for v in changed}, constants)
 
 
 def _places(path: str, mask: np.ndarray | None) -> np.ndarray | None:

@@ -20,19 +20,25 @@ def signatures(program: Program, y: tf.TensorSpec) -> dict[str, tuple[Any, Specs
         program: what the file computes.
         y: the labels of a batch.
     """
-    (x,) = program.contents.plain.inputs
-
-    def images(samples: int) -> tf.TensorSpec:
-        return tf.TensorSpec((samples, *x.shape[1:]), x.dtype)
-
-    rate = tf.TensorSpec((1,))  # without axes, inputs crash the runtime for ARM64
-    state = tf.TensorSpec((program.state.size,))
-    return {
-        "infer": (program.infer, {"x": images(1)}),
-        "train": (program.train, {"x": images(y.shape[0]), "y": y, "rate": rate}),
+    prefix, tail = program.contents.parts
+    batch, features = y.shape[0], tail.inputs[0]
+    x = features if prefix is None else prefix.inputs[0]
+    others = {"y": y, "rate": tf.TensorSpec((1,))}  # without axes, inputs crash ARM64's runtime
+    found: dict[str, tuple[Any, Specs]] = {
+        "infer": (program.infer, {"x": _batch(1, x)}),
+        "train": (program.train, {"x": _batch(batch, x), **others}),
         "save": (program.state.save, {}),
-        "restore": (program.state.restore, {"state": state}),
+        "restore": (program.state.restore, {"state": tf.TensorSpec((program.state.size,))}),
     }
+    if prefix is not None:
+        found["features"] = program.features, {"x": _batch(1, x)}
+        stored = {"features": _batch(batch, features), **others}
+        found["train_on_features"] = program.train_on_features, stored
+    return found
+
+
+def _batch(samples: int, tensor: Any) -> tf.TensorSpec:
+    return tf.TensorSpec((samples, *tensor.shape[1:]), tensor.dtype)
 
 
 def trace(program: Program, y: tf.TensorSpec) -> dict[str, Any]:
@@ -46,8 +52,13 @@ def trace(program: Program, y: tf.TensorSpec) -> dict[str, Any]:
         }
 
 
-def convert(program: Program, traced: Mapping[str, Any]) -> bytes:
+def convert(program: Program, traced: Mapping[str, Any], sparse: bool) -> bytes:
     """Returns the content of a file, not run yet.
+
+    Args:
+        program: what the file computes.
+        traced: its functions, as `trace` returns them.
+        sparse: bool, whether frozen weights are stored sparse where that is smaller.
 
     Raises:
         ConverterError: if LiteRT lacks an operator.
@@ -59,4 +70,5 @@ def convert(program: Program, traced: Mapping[str, Any]) -> bytes:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(traced))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         converter.experimental_enable_resource_variables = True
+        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY] if sparse else []
         return converter.convert()

@@ -12,11 +12,15 @@ from spfde_keras.device import trainable
 from spfde_keras.device.agreement import check_agreement
 from spfde_keras.device.contents import contents_of
 from spfde_keras.device.conversion import convert, trace
+from spfde_keras.device.cutting import parts_of
 from spfde_keras.device.expressible import check_operators
 from spfde_keras.device.program import program_of
+from spfde_keras.export import acceptance
 from spfde_keras.export.exporter import checked_path
+from spfde_keras.export.inspection import inspect_tflite
 from spfde_keras.files import replacing
-from spfde_keras.sparsify import densify
+from spfde_keras.rebuilding import as_functional
+from spfde_keras.sparsify import densify, wrap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,7 @@ def export_trainable_tflite(
     optimizer: Any,
     loss: Any,
     batch_size: int = 16,
+    cut: str | None = None,
     tolerance: float = 1e-5,
 ) -> TrainableReport:
     """Writes a model as a TFLite file that trains, after comparing its updates with Keras'.
@@ -69,15 +74,18 @@ def export_trainable_tflite(
     - `train`: x (batch, ...), y (batch, ...) and rate float32 (1,) to loss float32 (1,) and, if
       the loss tells what is right, correct int32 (batch,);
     - `save`: to state float32 (numbers,);
-    - `restore`: state to restored int32 (1,).
+    - `restore`: state to restored int32 (1,);
+    - with `cut`, `features`: x (1, ...) to features (1, ...), and `train_on_features`: as `train`,
+      with features (batch, ...) in place of x. An app computes them once for each sample.
 
     `train` makes one update with the learning rate `rate`; where loss or gradients are not
     finite, or a label is no class, it changes nothing. `restore` takes a state that `save` gave,
     of this file or of one that differs in its weights alone; it gives 0, and changes nothing,
     for any other, and fails for one of another size.
 
-    Weights that masks drop are not stored, neither are their slots, where the optimizer treats
-    each weight by itself (Muon and Adafactor do not).
+    Frozen weights are constants in the file, stored sparse where that is smaller. Of others, those
+    that masks drop are not stored, neither are their slots, where the
+    optimizer treats each weight by itself (Muon and Adafactor do not).
 
     Args:
         model: a functional or Sequential model of one input of known shape, one output and one
@@ -88,6 +96,8 @@ def export_trainable_tflite(
         loss: a Keras loss, its name, or a function (y_true, y_pred). Labels are int32 (batch,)
             for sparse categorical losses, and otherwise float32 of the output's shape.
         batch_size: int, samples of an update.
+        cut: name of the last layer that is frozen, with all in front of it; everything must pass
+            through it. None: those with `trainable=False` alone are frozen.
         tolerance: float, the largest error of an update, as a share of the update, beyond what
             rounding in the inputs' last digits changes in Keras itself.
 
@@ -116,27 +126,30 @@ def export_trainable_tflite(
     make_optimizer = trainable.optimizers_like(optimizer)
     plain = densify(model)
     labels = trainable.labels_of(plain, loss, batch_size)
-    plain.compile(loss=loss)
-    contents = contents_of(model, plain)
+    parts = parts_of(plain, cut)
+    parts.tail.compile(loss=loss)
+    contents = contents_of(model, parts)
     program = program_of(contents, make_optimizer(), trainable.judge_of(plain, loss))
     traced = trace(program, labels)
     check_operators(plain, traced)
     with replacing(path) as beside:
         try:
-            content = convert(program, traced)
-            error = check_agreement(
-                content, program, model, make_optimizer(), loss, labels, tolerance
-            )
+            beside.write_bytes(convert(program, traced, sparse=cut is not None))
+            if cut is not None and acceptance.miswritten(inspect_tflite(beside)):
+                beside.write_bytes(convert(program, traced, sparse=False))
+            twin = parts_of(as_functional(wrap(model)), cut)
+            twin.tail.compile(make_optimizer(), loss)
+            error = check_agreement(beside, program, twin, labels, tolerance)
         except Exception as failure:
             reason = (str(failure) or type(failure).__name__).splitlines()[0]
             raise RuntimeError(
                 f"The trainable export of {path} failed: {reason[:300]}. No file was written."
             ) from failure
-        beside.write_bytes(content)
+        size = beside.stat().st_size
     packed = [one for one in contents.stored if one.places is not None]
     return TrainableReport(
         path=str(path),
-        bytes=len(content),
+        bytes=size,
         batch_size=batch_size,
         state_size=program.state.size,
         kept=sum(one.size for one in packed),

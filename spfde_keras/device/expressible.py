@@ -12,17 +12,17 @@ _KNOWN = frozenset(
     """
     Abs Add AddN AddV2 All Any ArgMax ArgMin AssignVariableOp AvgPool BatchMatMul BatchMatMulV2
     BatchToSpaceND BiasAdd BiasAddGrad BroadcastGradientArgs BroadcastTo Cast Ceil ConcatOffset
-    ConcatV2 Const Cos Cumsum DepthToSpace DepthwiseConv2dNative DivNoNan Einsum Elu Equal Exp
-    ExpandDims Expm1 Fill Floor FloorDiv FloorMod Gather GatherNd GatherV2 Greater GreaterEqual
-    Identity IdentityN InvertPermutation IsFinite LeakyRelu Less LessEqual Log Log1p LogSoftmax
-    LogicalAnd LogicalNot LogicalOr MatMul MatrixBandPart Max MaxPool Maximum Mean Min Minimum
-    MirrorPad Mul Neg NoOp NotEqual OneHot OnesLike Pack Pad PadV2 PartitionedCall Placeholder
-    Pow PreventGradient Prod Range Rank ReadVariableOp RealDiv Reciprocal Relu Relu6 Reshape
-    ResizeBilinear ResizeNearestNeighbor ReverseV2 Round Rsqrt ScatterNd Select SelectV2 Selu
-    SeluGrad Shape Sigmoid SigmoidGrad Sign Sin Size Slice Softmax Softplus Softsign
-    SpaceToBatchND SpaceToDepth Split SplitV Sqrt Square SquaredDifference Squeeze
-    StatefulPartitionedCall StatelessIf StopGradient StridedSlice Sub Sum Tanh TanhGrad Tile
-    TopKV2 Transpose Unpack UnsortedSegmentSum ZerosLike
+    ConcatV2 Const Conv2D Cos Cumsum DepthToSpace DepthwiseConv2dNative DivNoNan Einsum Elu
+    Equal Exp ExpandDims Expm1 Fill Floor FloorDiv FloorMod Gather GatherNd GatherV2 Greater
+    GreaterEqual Identity IdentityN InvertPermutation IsFinite LeakyRelu Less LessEqual Log
+    Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul MatrixBandPart Max MaxPool Maximum
+    Mean Min Minimum MirrorPad Mul Neg NoOp NotEqual OneHot OnesLike Pack Pad PadV2
+    PartitionedCall Placeholder Pow PreventGradient Prod Range Rank ReadVariableOp RealDiv
+    Reciprocal Relu Relu6 Reshape ResizeBilinear ResizeNearestNeighbor ReverseV2 Round Rsqrt
+    ScatterNd Select SelectV2 Selu SeluGrad Shape Sigmoid SigmoidGrad Sign Sin Size Slice
+    Softmax Softplus Softsign SpaceToBatchND SpaceToDepth Split SplitV Sqrt Square
+    SquaredDifference Squeeze StatefulPartitionedCall StatelessIf StopGradient StridedSlice Sub
+    Sum Tanh TanhGrad Tile TopKV2 Transpose Unpack UnsortedSegmentSum ZerosLike
     """.split()
 )
 

@@ -10,6 +10,7 @@ import numpy as np
 from spfde_keras import checks
 from spfde_keras.device import trainable
 from spfde_keras.device.contents import Stored, contents_of
+from spfde_keras.device.cutting import parts_of
 from spfde_keras.device.state import of_model
 from spfde_keras.masking import find_masks
 from spfde_keras.sparsify import densify
@@ -17,7 +18,7 @@ from spfde_keras.sparsify import densify
 _RULE = "a state that a trainable file of this model has saved: finite float32 numbers (numbers,)"
 
 
-def load_device_state(model: keras.Model, state: Any) -> None:
+def load_device_state(model: keras.Model, state: Any, cut: str | None = None) -> None:
     """Gives a model the weights, masks and statistics of a state saved on a device.
 
     Slots of the optimizer stay where they are. The model is the one that was exported, or one
@@ -26,6 +27,7 @@ def load_device_state(model: keras.Model, state: Any) -> None:
     Args:
         model: what was passed to `export_trainable_tflite`; it is changed.
         state: float32 array (numbers,), as `save` gave it.
+        cut: as it was passed to `export_trainable_tflite`.
 
     Raises:
         ValueError: if the state is damaged or of another model; nothing has been changed then.
@@ -40,7 +42,7 @@ def load_device_state(model: keras.Model, state: Any) -> None:
     """
     trainable.check_model(model)
     state = _checked(state)
-    contents = contents_of(model, densify(model))
+    contents = contents_of(model, parts_of(densify(model), cut))
     shapes = {name: value.shape for name, value in contents.initial.items()}
     values = of_model(state, shapes, contents.about)
     if values is None:

@@ -98,14 +98,12 @@ def _polynomial(coefficients: Sequence[float], x: tf.Tensor) -> tf.Tensor:
     return value
 
 
-_REPLACED: tuple[tuple[Any, Mapping[str, Callable]], ...] = (
+_Functions = tuple[tuple[Any, Mapping[str, Callable]], ...]
+
+_FUNCTIONS: _Functions = (
     (
         tf.nn,
         {
-            "convolution": convolutions.convolution,
-            "depthwise_conv2d": convolutions.depthwise_convolution,
-            "separable_conv2d": convolutions.separable_convolution,
-            "conv_transpose": convolutions.transposed_convolution,
             "gelu": gelu,
             "softmax_cross_entropy_with_logits": softmax_crossentropy,
             "sparse_softmax_cross_entropy_with_logits": sparse_softmax_crossentropy,
@@ -114,17 +112,33 @@ _REPLACED: tuple[tuple[Any, Mapping[str, Callable]], ...] = (
     ),
     (tf.math, {"softplus": softplus, "erf": erf}),
 )
+_CONVOLUTIONS: _Functions = (
+    (
+        tf.nn,
+        {
+            "convolution": convolutions.convolution,
+            "conv_transpose": convolutions.transposed_convolution,
+            "depthwise_conv2d": convolutions.depthwise_convolution,
+            "separable_conv2d": convolutions.separable_convolution,
+        },
+    ),
+)
 
 
 @contextlib.contextmanager
-def in_builtins() -> Iterator[None]:
+def in_builtins(kernels_change: bool = True) -> Iterator[None]:
     """Has what is traced, and its gradients, in LiteRT's built-in operators.
 
     Keras calls TensorFlow's functions by their public names, which are exchanged for as long as
     the context lasts; gradients are exchanged where operators are made.
+
+    Args:
+        kernels_change: bool; where those of convolutions are constants, LiteRT's own
+            convolutions are faster.
     """
-    before = [(module, {name: getattr(module, name) for name in new}) for module, new in _REPLACED]
-    for module, functions in _REPLACED:
+    replaced = _FUNCTIONS + (_CONVOLUTIONS if kernels_change else ())
+    before = [(module, {name: getattr(module, name) for name in new}) for module, new in replaced]
+    for module, functions in replaced:
         _set(module, functions)
     try:
         with tf.compat.v1.get_default_graph().gradient_override_map(OVERRIDES):

@@ -55,7 +55,7 @@ class Program:
     """The functions of a file that trains.
 
     Args:
-        contents: what of the model is stored; the plain model is compiled with the loss.
+        contents: what of the model is stored; its tail is compiled with the loss.
         optimizer: built on what is `seen` of `updated`.
         updated: the trainable variables, as in `contents`.
         slots: the optimizer's variables, by name.
@@ -72,9 +72,13 @@ class Program:
 
     def infer(self, x: tf.Tensor) -> Tensors:
         """Returns "outputs" for a batch, as inference gives them."""
-        read = self.state.read()
+        features, read = self._features(x), self.state.read()
         with in_builtins(), self._scope(self._kernels(read), read):
-            return {"outputs": self.contents.plain(x, training=False)}
+            return {"outputs": self.contents.parts.tail(features, training=False)}
+
+    def features(self, x: tf.Tensor) -> Tensors:
+        """Returns "features" for a batch, what the frozen layers give."""
+        return {"features": self._features(x)}
 
     def train(self, x: tf.Tensor, y: tf.Tensor, rate: tf.Tensor) -> Tensors:
         """Makes one update; where loss, rate or gradients are not finite, nothing is changed.
@@ -87,11 +91,15 @@ class Program:
         Returns:
             "loss", float32 (1,), and, where the loss tells it, "correct", int32 (batch,).
         """
-        model, read = self.contents.plain, self.state.read()
+        return self.train_on_features(self._features(x), y, rate)
+
+    def train_on_features(self, features: tf.Tensor, y: tf.Tensor, rate: tf.Tensor) -> Tensors:
+        """Makes the same update from features (batch, ...)."""
+        tail, read = self.contents.parts.tail, self.state.read()
         kernels = self._kernels(read)
         with in_builtins(), self._scope(kernels, read) as scope:
-            outputs = model(x, training=True)
-            loss = model.compute_loss(x, y, outputs)
+            outputs = tail(features, training=True)
+            loss = tail.compute_loss(features, y, outputs)
             gradients = tf.gradients(loss, kernels)
             statistics = self.contents.statistics
             changed = {name: scope.get_current_value(v) for name, v in statistics.items()}
@@ -106,6 +114,13 @@ class Program:
             found["correct"] = tf.cast(self.judge(y, outputs), tf.int32)
         return found
 
+    def _features(self, x: tf.Tensor) -> tf.Tensor:
+        prefix = self.contents.parts.prefix
+        if prefix is None:
+            return x
+        with in_builtins(kernels_change=False), keras.StatelessScope(self._constants()):
+            return prefix(x, training=False)
+
     def _kernels(self, read: Tensors) -> list[tf.Tensor]:
         return [one.whole(read[one.name], read) for one in self.contents.stored]
 
@@ -114,8 +129,10 @@ class Program:
         variables = [one.variable for one in contents.stored]
         values = list(zip(variables, kernels, strict=True))
         values += [(variable, read[name]) for name, variable in contents.statistics.items()]
-        values += [(variable, tf.constant(value)) for variable, value in contents.constants]
-        return keras.StatelessScope(values, collect_losses=True)
+        return keras.StatelessScope([*values, *self._constants()], collect_losses=True)
+
+    def _constants(self) -> list[tuple[keras.Variable, tf.Tensor]]:
+        return [(variable, tf.constant(value)) for variable, value in self.contents.constants]
 
     def _update(
         self,
@@ -148,7 +165,7 @@ def program_of(
     """Returns what the file of a model computes.
 
     Args:
-        contents: of the model, which is compiled with the loss.
+        contents: of the model, whose tail is compiled with the loss.
         optimizer: not built yet.
         judge: as in `Program`.
     """
