@@ -19,20 +19,25 @@ class Parts(NamedTuple):
     tail: keras.Model
 
 
+def check_cut(model: keras.Model, cut: str | None) -> None:
+    """Raises ValueError unless `cut` is None or the name of a layer."""
+    inputs = keras.layers.InputLayer
+    names = [layer.name for layer in model.layers if not isinstance(layer, inputs)]
+    checks.optional(checks.one_of, "cut", cut, names)
+
+
 def parts_of(model: keras.Model, cut: str | None) -> Parts:
     """Returns the parts of a model, which have its layers.
 
     Args:
         model: a functional model of one input and one output.
-        cut: the name of the last frozen layer; None to train them all.
+        cut: the name of the last frozen layer, of those in `check_cut`; None to train them all.
 
     Raises:
-        ValueError: if there is no such layer, or not all that follows depends on it alone.
+        ValueError: if not all that follows depends on it alone.
     """
     if cut is None:
         return Parts(None, model)
-    names = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    checks.one_of("cut", cut, names)
     features = model.get_layer(cut).output
     try:
         parts = Parts(

@@ -12,7 +12,7 @@ from spfde_keras.device import trainable
 from spfde_keras.device.agreement import check_agreement
 from spfde_keras.device.contents import contents_of
 from spfde_keras.device.conversion import convert, trace
-from spfde_keras.device.cutting import parts_of
+from spfde_keras.device.cutting import check_cut, parts_of
 from spfde_keras.device.expressible import check_operators
 from spfde_keras.device.program import program_of
 from spfde_keras.export import acceptance
@@ -124,8 +124,9 @@ def export_trainable_tflite(
     checks.number("tolerance", tolerance, above=0)
     trainable.check_model(model)
     make_optimizer = trainable.optimizers_like(optimizer)
+    labels = trainable.labels_of(model, loss, batch_size)
+    check_cut(model, cut)
     plain = densify(model)
-    labels = trainable.labels_of(plain, loss, batch_size)
     parts = parts_of(plain, cut)
     parts.tail.compile(loss=loss)
     contents = contents_of(model, parts)

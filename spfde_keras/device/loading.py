@@ -10,7 +10,7 @@ import numpy as np
 from spfde_keras import checks
 from spfde_keras.device import trainable
 from spfde_keras.device.contents import Stored, contents_of
-from spfde_keras.device.cutting import parts_of
+from spfde_keras.device.cutting import check_cut, parts_of
 from spfde_keras.device.state import of_model
 from spfde_keras.masking import find_masks
 from spfde_keras.sparsify import densify
@@ -42,6 +42,7 @@ def load_device_state(model: keras.Model, state: Any, cut: str | None = None) ->
     """
     trainable.check_model(model)
     state = _checked(state)
+    check_cut(model, cut)
     contents = contents_of(model, parts_of(densify(model), cut))
     shapes = {name: value.shape for name, value in contents.initial.items()}
     values = of_model(state, shapes, contents.about)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import spfde_keras
-from spfde_keras.device.cutting import parts_of
+from spfde_keras.device.cutting import check_cut, parts_of
 from tests.device.nets import LOSS, App, batches, small_cnn
 
 L = keras.layers
@@ -74,7 +74,13 @@ def skipping():
     return keras.Model(x, L.Softmax(name="last")(L.Dense(3, name="head")(y)))
 
 
-@pytest.mark.parametrize("name", ["inside", "head", "last", "no layer", 3])
+@pytest.mark.parametrize("name", ["no layer", 3, "input_layer"])
+def test_cuts_that_are_no_layers_are_refused(skipping, name):
+    with pytest.raises(ValueError, match="`cut` must be one of 'inside', 'both', 'head', 'last'"):
+        check_cut(skipping, name)
+
+
+@pytest.mark.parametrize("name", ["inside", "head", "last"])
 def test_cuts_that_leave_nothing_or_go_around_are_refused(skipping, name):
     with pytest.raises(ValueError, match="`cut` must be .* Received: "):
         parts_of(skipping, name)
