@@ -103,8 +103,9 @@ class Program:
             gradients = tf.gradients(loss, kernels)
             statistics = self.contents.statistics
             changed = {name: scope.get_current_value(v) for name, v in statistics.items()}
+        # Rows that are looked up keep gradients of their own, which optimizers take as they are.
         gradients = [
-            None if g is None else one.packed(tf.convert_to_tensor(g), read)
+            g if g is None or one.places is None else one.packed(tf.convert_to_tensor(g), read)
             for one, g in zip(self.contents.stored, gradients, strict=True)
         ]
         changed |= self._update(kernels, gradients, rate[0], read)
@@ -194,5 +195,5 @@ def _seen(one: Stored, optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 
 def _all_finite(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
     # A sum with infinity or NaN is one of them.
-    sums = [tf.reduce_sum(tensor) for tensor in tensors if tensor is not None]
+    sums = [tf.reduce_sum(tf.convert_to_tensor(t)) for t in tensors if t is not None]
     return tf.math.is_finite(tf.add_n(sums))

@@ -35,7 +35,7 @@ def norms(x):
 
 
 def squeezed(x):
-    y = L.Conv2D(8, 3, groups=3, activation="relu")(L.Conv2D(6, 1)(x))
+    y = L.Conv2D(8, 3, groups=2, activation="relu")(L.Conv2D(6, 1)(x))
     s = L.Dense(2, activation="gelu")(L.GlobalAveragePooling2D(keepdims=True)(y))
     return L.Multiply()([y, L.Dense(8, activation="sigmoid")(s)])
 
