@@ -212,6 +212,12 @@ def restore_updates(optimizer: keras.optimizers.Optimizer) -> None:
     restore_methods(optimizer, "update_step", "_apply_weight_decay", "_all_reduce_sum_gradients")
 
 
+def leaves_out_of_decay(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Returns whether some weights do not decay, which an optimizer's configuration leaves out."""
+    names = "_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"
+    return any(getattr(optimizer, name, None) for name in names)
+
+
 @contextlib.contextmanager
 def catching_updates() -> Iterator[None]:
     """Has optimizers assign to Keras' variables, where a `keras.StatelessScope` catches it.

@@ -438,3 +438,16 @@ def test_updates_of_optimizers_are_caught(name):
     optimizer.apply(gradients, variables)
     for value, (v, _) in zip(caught, state, strict=True):
         np.testing.assert_allclose(value, v, rtol=1e-6, err_msg=SEEN)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "expected"),
+    [({}, False), ({"var_names": ["bias"]}, True), ({"var_list": 1}, True)],
+)
+def test_weights_left_out_of_decay_are_seen(left_out, expected):
+    """Keras: `Optimizer._exclude_from_weight_decay`, and `..._pattern`."""
+    optimizer = keras.optimizers.SGD(weight_decay=0.1)
+    if "var_list" in left_out:
+        left_out = {"var_list": [keras.Variable([1.0])]}
+    optimizer.exclude_from_weight_decay(**left_out)
+    assert compat.leaves_out_of_decay(optimizer) is expected, SEEN

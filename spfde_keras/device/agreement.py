@@ -51,25 +51,10 @@ def check_agreement(
     file, batches = _File(path, program), list(_batches(program.contents.parts, labels))
     with kernels.disabled():
         reference = _Reference(program, twin)
-        features = [(reference.features(x), y) for x, y in batches]
-        others = [reference.train(features, noise) for noise in range(1, _DRAWS + 1)]
-        expected = reference.train(features)
-    if unsound := [name for name, change in expected.items() if not np.all(np.isfinite(change))]:
-        raise RuntimeError(f"Keras' own update of {unsound[0]} is not finite")
-    errors: dict[str, float] = {}
-    for signature in file.trains:
-        before = file.state()
-        changes = file.train(signature, batches)
-        for name, change in changes.items():
-            last_digit = np.spacing(np.abs(before[name], dtype="float32")) if name in before else 0
-            noise = [other[name] for other in others]
-            errors[f"{name} in {signature}"] = _error(change, expected[name], noise, last_digit)
-        x = batches[0][0]
-        outputs = reference.infer(features[0][0], file.state())
-        off = np.abs(file.infer(x) - outputs).max() / (np.abs(outputs).max() or 1.0)
-        if not off <= _INFERENCE_TOLERANCE:
-            raise RuntimeError(f"the outputs are off by {off:.2g} of their scale")
-        file.check_restores()
+        try:
+            errors = _errors(file, reference, batches)
+        finally:  # layers that cannot be copied are those of the user's model
+            reference.start()
     worst = max(errors, key=errors.__getitem__)
     if not errors[worst] <= tolerance:
         raise RuntimeError(
@@ -77,6 +62,28 @@ def check_agreement(
             f"{tolerance:g}"
         )
     return errors[worst]
+
+
+def _errors(file: "_File", reference: "_Reference", batches: Sequence[Batch]) -> dict[str, float]:
+    """The error of each variable in each signature that makes updates."""
+    features = [(reference.features(x), y) for x, y in batches]
+    others = [reference.train(features, noise) for noise in range(1, _DRAWS + 1)]
+    expected = reference.train(features)
+    if unsound := [name for name, change in expected.items() if not np.all(np.isfinite(change))]:
+        raise RuntimeError(f"Keras' own update of {unsound[0]} is not finite")
+    found: dict[str, float] = {}
+    for signature in file.trains:
+        before = file.state()
+        for name, change in file.train(signature, batches).items():
+            last_digit = np.spacing(np.abs(before[name], dtype="float32")) if name in before else 0
+            noise = [other[name] for other in others]
+            found[f"{name} in {signature}"] = _error(change, expected[name], noise, last_digit)
+        outputs = reference.infer(features[0][0], file.state())
+        off = np.abs(file.infer(batches[0][0]) - outputs).max() / (np.abs(outputs).max() or 1.0)
+        if not off <= _INFERENCE_TOLERANCE:
+            raise RuntimeError(f"the outputs are off by {off:.2g} of their scale")
+        file.check_restores()
+    return found
 
 
 class _File:
@@ -144,6 +151,11 @@ class _Reference:
     def features(self, x: np.ndarray) -> np.ndarray:
         return x if self._prefix is None else np.asarray(self._prefix(x, training=False))
 
+    def start(self) -> None:
+        """Gives all variables the values that they had at first."""
+        for variable, value in zip(self._variables, self._start, strict=True):
+            variable.assign(value)
+
     def train(self, batches: Sequence[Batch], noise: int = 0) -> Arrays:
         """Returns changes by name, from the start, which is off in its last digits for `noise`."""
         random = np.random.default_rng(noise)
@@ -154,8 +166,7 @@ class _Reference:
             factors = 1 + _ROUNDING * random.uniform(-1, 1, value.shape)
             return (value * factors).astype(value.dtype)
 
-        for variable, value in zip(self._variables, self._start, strict=True):
-            variable.assign(value)
+        self.start()
         for variable in self._tail.trainable_variables:
             variable.assign(off(np.asarray(variable)))
         before = self._named()

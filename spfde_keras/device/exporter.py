@@ -79,9 +79,9 @@ def export_trainable_tflite(
       with features (batch, ...) in place of x. An app computes them once for each sample.
 
     `train` makes one update with the learning rate `rate`; where loss or gradients are not
-    finite, or a label is no class, it changes nothing. `restore` takes a state that `save` gave,
-    of this file or of one that differs in its weights alone; it gives 0, and changes nothing,
-    for any other, and fails for one of another size.
+    finite, or a label is no class, it changes nothing, and the loss is NaN. `restore` takes a
+    state that `save` gave, of this file or of one that differs in its weights alone; it gives 0,
+    and changes nothing, for any other, and fails for one of another size.
 
     Frozen weights are constants in the file, stored sparse where that is smaller. Of others, those
     that masks drop are not stored, neither are their slots, where the
@@ -122,10 +122,10 @@ def export_trainable_tflite(
     path = checked_path(path)
     checks.whole("batch_size", batch_size)
     checks.number("tolerance", tolerance, above=0)
-    trainable.check_model(model)
+    graph = trainable.checked_graph(model)
     make_optimizer = trainable.optimizers_like(optimizer)
-    labels = trainable.labels_of(model, loss, batch_size)
-    check_cut(model, cut)
+    labels = trainable.labels_of(graph, loss, batch_size)
+    check_cut(graph, cut)
     plain = densify(model)
     parts = parts_of(plain, cut)
     parts.tail.compile(loss=loss)

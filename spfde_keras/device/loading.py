@@ -40,9 +40,9 @@ def load_device_state(model: keras.Model, state: Any, cut: str | None = None) ->
     >>> app = Interpreter("trainable.tflite")
     >>> load_device_state(model, app.get_signature_runner("save")()["state"])
     """
-    trainable.check_model(model)
+    graph = trainable.checked_graph(model)
     state = _checked(state)
-    check_cut(model, cut)
+    check_cut(graph, cut)
     contents = contents_of(model, parts_of(densify(model), cut))
     shapes = {name: value.shape for name, value in contents.initial.items()}
     values = of_model(state, shapes, contents.about)

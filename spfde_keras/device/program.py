@@ -89,7 +89,8 @@ class Program:
             rate: float32 (1,), the learning rate.
 
         Returns:
-            "loss", float32 (1,), and, where the loss tells it, "correct", int32 (batch,).
+            "loss", float32 (1,), NaN if nothing was changed, and, where the loss tells it,
+            "correct", int32 (batch,).
         """
         return self.train_on_features(self._features(x), y, rate)
 
@@ -109,8 +110,9 @@ class Program:
             for one, g in zip(self.contents.stored, gradients, strict=True)
         ]
         changed |= self._update(kernels, gradients, rate[0], read)
-        self.state.assign(changed, _all_finite([loss, rate, *gradients]))
-        found = {"loss": tf.reshape(loss, [1])}
+        valid = _all_finite([loss, rate, *gradients])
+        self.state.assign(changed, valid)
+        found = {"loss": tf.reshape(tf.where(valid, loss, tf.constant(np.nan, loss.dtype)), [1])}
         if self.judge is not None:
             found["correct"] = tf.cast(self.judge(y, outputs), tf.int32)
         return found
@@ -170,7 +172,9 @@ def program_of(
         optimizer: not built yet.
         judge: as in `Program`.
     """
-    about = keras.optimizers.serialize(optimizer)
+    config = optimizer.get_config()
+    # The name is counted up in each session, and the rate is an input.
+    about = {key: value for key, value in config.items() if key not in ("name", "learning_rate")}
     updated = [Updated(one, _seen(one, optimizer)) for one in contents.stored]
     optimizer.build([one.seen for one in updated])
     owners = {id(v): one.stored for one in updated for v, _ in compat.slots(optimizer, one.seen)}
@@ -179,9 +183,9 @@ def program_of(
         for i, v in enumerate(optimizer.variables)
         if v is not optimizer.learning_rate  # an input of each update
     }
-    state = State(
-        contents.initial, contents.about, {n: np.asarray(v) for n, (v, _) in slots.items()}, about
-    )
+    first = {name: np.asarray(slot) for name, (slot, _) in slots.items()}
+    kinds = [type(optimizer).__name__, about, [value.shape for value in first.values()]]
+    state = State(contents.initial, contents.about, first, kinds)
     return Program(contents, optimizer, updated, slots, judge, state)
 
 

@@ -8,14 +8,22 @@ import tensorflow as tf
 
 from spfde_keras import checks, compat, own_classes
 from spfde_keras.export import exportable
+from spfde_keras.rebuilding import as_functional
 from spfde_keras.sieve import correctness
 from spfde_keras.training import SparseModel
 
 _SPARSE = (keras.losses.sparse_categorical_crossentropy,)
 
 
-def check_model(model: keras.Model) -> None:
-    """Raises ValueError for a model that cannot become a file that trains."""
+def checked_graph(model: keras.Model) -> keras.Model:
+    """Returns the graph of a model, not compiled, if it can become a file that trains.
+
+    Args:
+        model: of any class; its graph has its layers.
+
+    Raises:
+        ValueError: says what the model must be.
+    """
     checks.instance("model", model, keras.Model, "a keras.Model")
     lost = [name for name in own_classes.overrides(type(model)) if name != "call"]
     if lost:
@@ -28,19 +36,21 @@ def check_model(model: keras.Model) -> None:
             f"`model` must have one sub-net. Received: {', '.join(model.subnets)}; "
             "densify(model, subnet=k) is one of them, without its mask."
         )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+    graph = as_functional(model)
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ValueError(
             "`model` must have one input and one output. Received: "
-            f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+            f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
         )
-    exportable.check_inputs(model)
-    exportable.check_stateless(model)
+    exportable.check_inputs(graph)
+    exportable.check_stateless(graph)
     halves = {x.name: x.compute_dtype for x in compat.all_layers(model)}
     halves = {name: dtype for name, dtype in halves.items() if dtype != "float32"}
     if halves:
         raise ValueError(f"`model` must compute in float32. Received: {halves}")
     if not model.trainable_variables:
         raise ValueError("`model` must have weights that are trained. Received: none")
+    return graph
 
 
 def optimizers_like(optimizer: Any) -> Callable[[], keras.optimizers.Optimizer]:
@@ -76,6 +86,11 @@ def optimizers_like(optimizer: Any) -> Callable[[], keras.optimizers.Optimizer]:
         raise ValueError(
             "`optimizer` must do the same in each update. Received: "
             f"{type(known).__name__} with {' and '.join(branches)}"
+        )
+    if compat.leaves_out_of_decay(known):
+        raise ValueError(
+            "`optimizer` must let all weights decay, or none. Received: "
+            f"{type(known).__name__} after exclude_from_weight_decay"
         )
     return lambda: type(known).from_config(config)
 

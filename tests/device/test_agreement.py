@@ -96,3 +96,32 @@ def test_what_rounding_explains_is_no_error():
         got = agreement._error(np.array(found), expected, others, 0.0)
         assert got == pytest.approx(error, abs=2e-6)
     assert agreement._error(np.array([1.0, np.nan]), expected, others, 0.0) == np.inf
+
+
+class Uncopied(L.Dense):
+    """A layer that belongs to the user's model and to all that is made of it."""
+
+    def __deepcopy__(self, memo):
+        raise TypeError("not this one")
+
+
+def test_layers_that_are_shared_keep_their_weights(updates_agree):
+    layers = [keras.Input((4,)), Uncopied(4, activation="tanh"), L.Dense(2)]
+    model = spfde_keras.wrap(keras.Sequential(layers))
+    before = model.get_weights()
+    updates_agree(model, loss="mse")
+    assert all(map(np.array_equal, model.get_weights(), before))
+
+
+def test_a_model_of_a_class_of_its_own(updates_agree):
+    class Mine(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = L.Dense(8, activation="relu"), L.Dense(2)
+
+        def call(self, inputs):
+            return self.head(self.body(inputs))
+
+    model = Mine()
+    model(np.zeros((1, 4), "float32"))
+    updates_agree(model, loss="mse")

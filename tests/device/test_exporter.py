@@ -81,5 +81,14 @@ def test_a_step_that_makes_no_sense_changes_nothing(app, what):
     ((x, y),) = batches(1)
     y[0] = {"label": 10, "negative label": -1}.get(what, y[0])
     x[0, 0, 0, 0] = {"nan": np.nan, "inf": np.inf}.get(what, 0)
-    app.step(x, y, rate=np.nan if what == "rate" else 0.1)
+    assert np.isnan(app.step(x, y, rate=np.nan if what == "rate" else 0.1)["loss"])
     np.testing.assert_array_equal(app.state, start)
+
+
+def test_batches_of_another_size_are_refused_by_the_runtime(app):
+    start = app.state
+    ((x, y),) = batches(1)
+    with pytest.raises(RuntimeError, match="failed to prepare"):
+        app.step(x[:4], y[:4])
+    np.testing.assert_array_equal(app.state, start)
+    assert np.isfinite(app.step(x, y)["loss"])

@@ -1,9 +1,13 @@
 """What was learned on a device comes back into the model; other states are refused."""
 
+import keras
 import numpy as np
 import pytest
 
 import spfde_keras
+from spfde_keras.device.contents import contents_of
+from spfde_keras.device.cutting import parts_of
+from spfde_keras.device.state import State
 from tests.device.nets import batches, small_cnn
 
 
@@ -68,3 +72,18 @@ def test_a_state_of_another_model_is_refused(trained):
     other = spfde_keras.sparsify(spfde_keras.densify(small_cnn()), 0.7)
     with pytest.raises(ValueError, match="of this model"):
         spfde_keras.load_device_state(other, trained.state)
+
+
+def test_statistics_come_back():
+    def normalized():
+        layers = [keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()]
+        return spfde_keras.sparsify(keras.Sequential(layers), 0.5, dense=())
+
+    model = normalized()
+    contents = contents_of(model, parts_of(spfde_keras.densify(model), None))
+    values = contents.initial
+    (mean,) = [name for name in values if name.endswith("moving_mean")]
+    values[mean] = np.float32([1, 2, 3])
+    state = State(values, contents.about, {}, None).save()["state"].numpy()
+    spfde_keras.load_device_state(model, state)
+    np.testing.assert_array_equal(model.get_layer("batch_normalization").moving_mean, [1, 2, 3])

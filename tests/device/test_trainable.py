@@ -73,6 +73,7 @@ def test_models(refused):
         def train_step(self, data):
             return {}
 
+    assert "must have been called once" in refused(keras.Model())
     x = keras.Input((4,))
     assert "Mine, which overrides train_step" in refused(Mine(x, L.Dense(2)(x)))
 
@@ -87,6 +88,9 @@ def test_optimizers(refused):
     assert "Adam with ema_overwrite_frequency" in refused(
         model, optimizers.Adam(use_ema=True, ema_overwrite_frequency=2)
     )
+    decays = optimizers.SGD(weight_decay=0.1)
+    decays.exclude_from_weight_decay(var_names=["bias"])
+    assert "SGD after exclude_from_weight_decay" in refused(model, decays)
     assert "a Keras optimizer or its name" in refused(
         model, optimizers.LossScaleOptimizer(optimizers.SGD())
     )
