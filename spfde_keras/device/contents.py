@@ -109,8 +109,12 @@ class Contents:
     @property
     def about(self) -> Any:
         """What two models have in common where one can take the state of the other."""
-        shapes = [[name, value.shape] for name, value in self.initial.items()]
-        return [shapes, [hash_of(value) for _, value in self.constants]]
+        # No names: Keras counts them up in each session.
+        kinds = [
+            type(layer).__name__ for part in self.parts if part is not None for layer in part.layers
+        ]
+        shapes = [value.shape for value in self.initial.values()]
+        return [kinds, shapes, [hash_of(value) for _, value in self.constants]]
 
 
 def contents_of(model: keras.Model, parts: Parts) -> Contents:

@@ -8,6 +8,7 @@ import spfde_keras
 from spfde_keras.device import agreement, gradients
 from tests.device import trained_nets
 from tests.device.nets import LOSS
+from tests.test_masks_inside import Closure
 
 L = keras.layers
 
@@ -98,15 +99,9 @@ def test_what_rounding_explains_is_no_error():
     assert agreement._error(np.array([1.0, np.nan]), expected, others, 0.0) == np.inf
 
 
-class Uncopied(L.Dense):
-    """A layer that belongs to the user's model and to all that is made of it."""
-
-    def __deepcopy__(self, memo):
-        raise TypeError("not this one")
-
-
+@pytest.mark.filterwarnings("ignore:Layers .* belong to both models")
 def test_layers_that_are_shared_keep_their_weights(updates_agree):
-    layers = [keras.Input((4,)), Uncopied(4, activation="tanh"), L.Dense(2)]
+    layers = [keras.Input((4,)), Closure(name="closure"), L.Dense(2)]
     model = spfde_keras.wrap(keras.Sequential(layers))
     before = model.get_weights()
     updates_agree(model, loss="mse")
