@@ -99,7 +99,7 @@ def export_trainable_tflite(
         cut: name of the last layer that is frozen, with all in front of it; everything must pass
             through it. None: those with `trainable=False` alone are frozen.
         tolerance: float, the largest error of an update, as a share of the update, beyond what
-            rounding in the inputs' last digits changes in Keras itself.
+            Keras' own changes by if inputs and weights change by a millionth.
 
     Returns:
         A `TrainableReport`; print it.
