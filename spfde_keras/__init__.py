@@ -6,6 +6,7 @@ from spfde_keras import backend  # noqa: F401  before what needs TensorFlow
 from spfde_keras.alternating import AlternatingSparseTraining
 from spfde_keras.analyses import Analyses
 from spfde_keras.callbacks import SpFDE
+from spfde_keras.device import export_trainable_tflite, load_device_state
 from spfde_keras.export import export_tflite, make_mobile_ready
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.plan import FreezePlan, Freezing
@@ -32,7 +33,9 @@ __all__ = [
     "SparseModel",
     "densify",
     "export_tflite",
+    "export_trainable_tflite",
     "find_blocks",
+    "load_device_state",
     "load_model",
     "make_mobile_ready",
     "register_masked",

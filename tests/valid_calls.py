@@ -21,6 +21,9 @@ from spfde_keras import (
     sieve,
     updaters,
 )
+from spfde_keras.device.contents import contents_of
+from spfde_keras.device.cutting import parts_of
+from spfde_keras.device.state import State
 from spfde_keras.sieve import policies
 from tests.bad_values import (
     A_FEW,
@@ -66,6 +69,8 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
     dataset = tf.data.Dataset.from_tensor_slices(samples)
     tflite = path / "model.tflite"
     spfde_keras.export_tflite(sparse, tflite)
+    contents = contents_of(sparse, parts_of(spfde_keras.densify(sparse), None))
+    device_state = State(contents.initial, contents.about, {}, None).save()["state"].numpy()
     sparse.save(path / "model.keras")
     records = path / "samples.tfrecord"
     with tf.io.TFRecordWriter(str(records)) as writer:
@@ -180,6 +185,22 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
                 "tolerance": (None, either(nothing, lambda v: number(v) and v > 0)),
                 "mobile": (False, true_or_false),
             },
+        ),
+        "spfde_keras.export_trainable_tflite": Case(
+            spfde_keras.export_trainable_tflite,
+            {
+                "model": (mlp, never),
+                "path": (path / "new.tflite", never),
+                "optimizer": ("sgd", never),
+                "loss": ("mse", callable),
+                "batch_size": (4, whole(1)),
+                "cut": (None, nothing),
+                "tolerance": (1e-5, lambda v: number(v) and v > 0),
+            },
+        ),
+        "spfde_keras.load_device_state": Case(
+            spfde_keras.load_device_state,
+            {"model": (sparse, never), "state": (device_state, never), "cut": (None, nothing)},
         ),
         "spfde_keras.find_blocks": Case(
             spfde_keras.find_blocks, {"model": (mlp, never), "blocks": (None, nothing)}
@@ -510,6 +531,7 @@ MADE_BY_THE_LIBRARY = {
     "spfde_keras.registry.Registry",
     "spfde_keras.cost.ModelCost",
     "spfde_keras.cost.PlanCost",
+    "spfde_keras.device.TrainableReport",
     "spfde_keras.export.ExportReport",
     "spfde_keras.export.InspectReport",
     "spfde_keras.export.inspection.InspectReport",

@@ -101,7 +101,7 @@ def export_tflite(
             "`representative_data` must be given with precision='int8_full': about 100 samples "
             "of training data to take the ranges of activations from."
         )
-    path = _checked_path(path)
+    path = checked_path(path)
     prepared = _prepare(model, representative_data)
     with replacing(path) as beside:
         try:
@@ -270,7 +270,7 @@ class _Checked(NamedTuple):
     runtime_error: float | None
 
 
-def _checked_path(path: str | os.PathLike[str]) -> pathlib.Path:
+def checked_path(path: str | os.PathLike[str]) -> pathlib.Path:
     """Returns the path if it can be written, so that nothing is converted in vain."""
     path = pathlib.Path(checks.path("path", path, "the path of a .tflite file"))
     if path.suffix != ".tflite":

@@ -1,0 +1,278 @@
+"""Compares updates that a file makes with those that Keras makes, before the file is published."""
+
+import collections
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from spfde_keras import kernels
+from spfde_keras.device.cutting import Parts
+from spfde_keras.device.program import Program
+from spfde_keras.export.verification import quiet
+
+_STEPS = 2  # the second update takes the slots that the first has left
+_RATE = 0.1  # whatever the optimizer's own is: updates must not drown in the weights' rounding
+_TRIALS = 5
+_ROUNDING = 1e-6  # what sums of hundreds of products in float32 are off by
+_DRAWS = 4
+_MARGIN = 3.0  # over the largest of as many draws
+_INFERENCE_TOLERANCE = 1e-4
+
+Arrays = dict[str, np.ndarray]
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+def check_agreement(
+    path: str | os.PathLike[str],
+    program: Program,
+    twin: Parts,
+    labels: tf.TensorSpec,
+    tolerance: float,
+) -> float:
+    """Returns the largest error of the updates that a file makes, on random data.
+
+    That of a variable is the largest difference from its change in Keras, less what rounding
+    explains, as a share of the variable's largest change. Rounding is measured: Keras makes the
+    same updates from inputs and weights that are off by a millionth.
+
+    Args:
+        path: the file.
+        program: what it computes.
+        twin: the parts of the model with masks, the tail compiled; they are trained.
+        labels: of a batch.
+        tolerance: the largest error accepted.
+
+    Raises:
+        RuntimeError: names what is off by more.
+    """
+    file = _File(path, program)
+    with kernels.disabled():
+        reference = _Reference(program, twin)
+        try:
+            errors = _errors(file, reference, labels, tolerance)
+        finally:  # layers that cannot be copied are those of the user's model
+            reference.leave()
+    (name, signature, _), error = max(errors.items(), key=lambda one: one[1])
+    if not error <= tolerance:
+        raise RuntimeError(
+            f"an update of {name} in {signature!r} is off by {error:.2g} of the update, more than "
+            f"{tolerance:g}"
+        )
+    return error
+
+
+def _errors(
+    file: "_File", reference: "_Reference", labels: tf.TensorSpec, tolerance: float
+) -> dict[tuple[str, str, int], float]:
+    """The error of each variable, in each signature that makes updates, in each of its updates.
+
+    Where samples happen to be at a kink of the net, they may be on another side in the file. What
+    is off is therefore tried again on other samples, and is wrong if it always is.
+    """
+    found: dict[tuple[str, str, int], float] = collections.defaultdict(lambda: np.inf)
+    for trial in range(_TRIALS):
+        for signature in file.trains:
+            for step, batch in enumerate(reference.batches(labels, trial)):
+                before = file.state()
+                change = file.train(signature, batch)
+                reference.take(before)  # so that one update is compared, not what others led to
+                for name, error in reference.errors(batch, before, change).items():
+                    key = name, signature, step
+                    found[key] = min(found[key], error)
+            reference.take(file.state())
+            outputs = reference.infer(batch[0])
+            off = np.abs(file.infer(batch[0]) - outputs).max() / (np.abs(outputs).max() or 1.0)
+            if not off <= _INFERENCE_TOLERANCE:
+                raise RuntimeError(f"the outputs are off by {off:.2g} of their scale")
+            file.check_restores()
+        if max(found.values()) <= tolerance:
+            break
+    return found
+
+
+class _File:
+    """A file in LiteRT's interpreter."""
+
+    def __init__(self, path: str | os.PathLike[str], program: Program):
+        from spfde_keras.export.litert import Interpreter
+
+        with quiet():
+            self._interpreter = Interpreter(model_path=os.fspath(path))
+            self._signatures = {
+                name: self._interpreter.get_signature_runner(name)
+                for name in self._interpreter.get_signature_list()
+            }
+        self._program = program
+        self._first = self._save()
+
+    @property
+    def trains(self) -> list[str]:
+        """The signatures that make an update."""
+        return [name for name in self._signatures if name.startswith("train")]
+
+    def state(self) -> Arrays:
+        return self._program.state.take_apart(self._save())
+
+    def train(self, signature: str, batch: Batch) -> Arrays:
+        """Makes an update; returns changes by name, and the loss."""
+        before, (x, y) = self.state(), batch
+        inputs = {"x": x} if signature == "train" else {"features": self._singly("features", x)}
+        rate = np.array([_RATE], "float32")
+        loss = self._signatures[signature](**inputs, y=y, rate=rate)["loss"]
+        return _changes(before, self.state()) | {"loss": loss.astype("float64")}
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        return self._singly("infer", x)
+
+    def _singly(self, signature: str, x: np.ndarray) -> np.ndarray:
+        outputs = [self._signatures[signature](x=x[i : i + 1]) for i in range(len(x))]
+        return np.concatenate([value for one in outputs for value in one.values()])
+
+    def check_restores(self) -> None:
+        restored = self._signatures["restore"](state=self._first)["restored"]
+        if restored.tolist() != [1] or not np.array_equal(self._save(), self._first):
+            raise RuntimeError("a saved state does not come back")
+
+    def _save(self) -> np.ndarray:
+        return self._signatures["save"]()["state"]
+
+
+class _Reference:
+    """The same model in Keras, which `train_on_batch` trains."""
+
+    def __init__(self, program: Program, twin: Parts):
+        self._program, (self._prefix, self._tail) = program, twin
+        optimizer = self._tail.optimizer
+        optimizer.build(self._tail.trainable_variables)
+        optimizer.learning_rate.assign(_RATE)
+        self._slots = [v for v in optimizer.variables if v is not optimizer.learning_rate]
+        self._own = {v.path: v for v in self._tail.variables}
+        self._variables = [*self._tail.variables, *self._slots]
+        self._first = self._start = self._values()
+
+    def take(self, state: Mapping[str, np.ndarray]) -> None:
+        """Starts from the state of a file."""
+        contents = self._program.contents
+        for one in contents.stored:
+            self._own[one.variable.path].assign(one.unpacked(state[one.name]))
+        for name, variable in contents.statistics.items():
+            self._own[variable.path].assign(state[name])
+        for (name, (_, owner)), slot in zip(self._program.slots.items(), self._slots, strict=True):
+            value = state[name]
+            if owner is not None and value.shape != tuple(slot.shape):
+                value = owner.unpacked(value)
+            slot.assign(value.astype(slot.dtype))
+        self._start = self._values()
+
+    def train(self, batch: Batch, noise: int = 0) -> Arrays:
+        """Makes an update from the start, which is off in its last digits for `noise`.
+
+        Returns:
+            Changes by name, and the loss.
+        """
+        random, (x, y) = np.random.default_rng(noise), batch
+
+        def off(value: np.ndarray) -> np.ndarray:
+            if not noise or value.dtype.kind != "f":
+                return value
+            factors = 1 + _ROUNDING * random.uniform(-1, 1, value.shape)
+            return (value * factors).astype(value.dtype)
+
+        self._assign(self._start)
+        for variable in self._tail.trainable_variables:
+            variable.assign(off(np.asarray(variable)))
+        before, features = self._named(), self._features(off(x))
+        loss = self._tail.train_on_batch(features, y)
+        return _changes(before, self._named()) | {"loss": np.array([loss], "float64")}
+
+    def errors(self, batch: Batch, before: Arrays, change: Arrays) -> dict[str, float]:
+        """Returns the error of each change that an update in a file made to a state."""
+        expected = self.train(batch)
+        others = [self.train(batch, noise) for noise in range(1, _DRAWS + 1)]
+        return {
+            name: _error(
+                name,
+                change[name],
+                expected[name],
+                [other[name] for other in others],
+                np.spacing(np.abs(before.get(name, 0), dtype="float32")),
+            )
+            for name in expected
+        }
+
+    def batches(self, labels: tf.TensorSpec, seed: int) -> Iterator[Batch]:
+        """Gives random batches, for one update each."""
+        (tensor,) = (self._prefix or self._tail).inputs
+        random = np.random.default_rng(seed)
+        shape = tuple(labels.shape)
+        for _ in range(_STEPS):
+            x = random.uniform(
+                high=1 if "float" in tensor.dtype else 2, size=(shape[0], *tensor.shape[1:])
+            )
+            y: np.ndarray = random.uniform(size=shape)
+            if labels.dtype.is_integer:
+                y = random.integers(self._tail.outputs[0].shape[-1], size=shape)
+            yield x.astype(tensor.dtype), y.astype(labels.dtype.name)
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self._tail(self._features(x), training=False))
+
+    def leave(self) -> None:
+        """Gives all variables the values that they had at first."""
+        self._assign(self._first)
+
+    def _features(self, x: np.ndarray) -> np.ndarray:
+        return x if self._prefix is None else np.asarray(self._prefix(x, training=False))
+
+    def _values(self) -> list[np.ndarray]:
+        return [np.asarray(v).copy() for v in self._variables]
+
+    def _assign(self, values: Sequence[np.ndarray]) -> None:
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(value)
+
+    def _named(self) -> Arrays:
+        """The values by the names that they have in the program, packed as they are there."""
+        program, found = self._program, Arrays()
+        for one in program.contents.stored:
+            found |= one.entries(np.asarray(self._own[one.variable.path]).copy())
+        for name, variable in program.contents.statistics.items():
+            found[name] = np.asarray(self._own[variable.path]).copy()
+        for (name, (kept, owner)), slot in zip(program.slots.items(), self._slots, strict=True):
+            value = np.asarray(slot).copy()
+            if owner is not None and value.shape != tuple(kept.shape):
+                value = owner.stored(value)
+            found[name] = value
+        return found
+
+
+def _changes(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> Arrays:
+    return {name: after[name].astype("float64") - before[name].astype("float64") for name in after}
+
+
+def _error(
+    name: str,
+    found: np.ndarray,
+    expected: np.ndarray,
+    others: Sequence[np.ndarray],
+    last_digit: np.ndarray,
+) -> float:
+    """The largest error of a change that rounding does not explain, as a share of the change.
+
+    Args:
+        name: of what is changed.
+        found: the change in the file.
+        expected: that in Keras.
+        others: changes in Keras from starts that are off in their last digits.
+        last_digit: what the last digit of the changed values is worth.
+    """
+    if not np.all(np.isfinite(expected)):
+        raise RuntimeError(f"Keras' own update of {name} is not finite")
+    if not np.all(np.isfinite(found)):
+        return np.inf
+    rounding = np.max([np.abs(other - expected) for other in others], axis=0)
+    unexplained = np.abs(found - expected) - _MARGIN * rounding - last_digit
+    scale = np.abs(expected).max(initial=0.0) or 1.0
+    return float(max(0.0, unexplained.max(initial=0.0)) / scale)

@@ -1,0 +1,170 @@
+"""What of a model a file that trains stores, and how: kernels with masks are packed."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from spfde_keras.device.cutting import Parts
+from spfde_keras.device.state import LARGEST, hash_of
+from spfde_keras.masking import find_masks
+
+Arrays = dict[str, np.ndarray]
+Tensors = Mapping[str, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A trainable variable, as a file stores it.
+
+    Args:
+        variable: of the plain model.
+        places: None if it is stored whole; otherwise int32 array (kept,), where in the flat
+            kernel the weights are that are stored, in ascending order.
+    """
+
+    variable: keras.Variable
+    places: np.ndarray | None
+
+    @property
+    def name(self) -> str:
+        """That of the values among what is stored."""
+        return f"weights:{self.variable.path}"
+
+    @property
+    def name_of_places(self) -> str:
+        """That of the places of packed values."""
+        return f"places:{self.variable.path}"
+
+    @property
+    def size(self) -> int:
+        """How many values are stored."""
+        return math.prod(self.variable.shape) if self.places is None else self.places.size
+
+    def stored(self, value: np.ndarray) -> np.ndarray:
+        """Returns what is stored of a value of the variable's shape."""
+        return value if self.places is None else value.ravel()[self.places]
+
+    def unpacked(self, values: np.ndarray) -> np.ndarray:
+        """Returns a value of the variable's shape from what is stored, zero elsewhere."""
+        if self.places is None:
+            return values
+        whole = np.zeros(math.prod(self.variable.shape), values.dtype)
+        whole[self.places] = values
+        return whole.reshape(self.variable.shape)
+
+    def entries(self, value: np.ndarray) -> Arrays:
+        """Returns the same by name, and the places of what is packed."""
+        places = {} if self.places is None else {self.name_of_places: self.places}
+        return {self.name: self.stored(value)} | places
+
+    def whole(self, values: tf.Tensor, read: Tensors) -> tf.Tensor:
+        """Returns stored values in the variable's shape, zero elsewhere.
+
+        Args:
+            values: tensor of `size` values.
+            read: what is stored now, by name.
+        """
+        if self.places is None:
+            return values
+        shape = self.variable.shape
+        places = tf.expand_dims(read[self.name_of_places], 1)
+        return tf.reshape(tf.scatter_nd(places, values, [math.prod(shape)]), shape)
+
+    def packed(self, whole: tf.Tensor, read: Tensors) -> tf.Tensor:
+        """Returns what is stored of a tensor of the variable's shape."""
+        if self.places is None:
+            return whole
+        return tf.gather(tf.reshape(whole, [-1]), read[self.name_of_places])
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What of a model is in a file.
+
+    Args:
+        parts: the model without masks; what is stored is that of its tail.
+        stored: trainable variables.
+        statistics: other variables that training changes, by name.
+        constants: all others, and their values.
+    """
+
+    parts: Parts
+    stored: Sequence[Stored]
+    statistics: Mapping[str, keras.Variable]
+    constants: Sequence[tuple[keras.Variable, np.ndarray]]
+
+    @property
+    def initial(self) -> Arrays:
+        """What is stored at first, by name."""
+        found: Arrays = {}
+        for one in self.stored:
+            found |= one.entries(np.asarray(one.variable))
+        return found | {name: np.asarray(v) for name, v in self.statistics.items()}
+
+    @property
+    def about(self) -> Any:
+        """What two models have in common where one can take the state of the other."""
+        # No names: Keras counts them up in each session.
+        kinds = [
+            type(layer).__name__ for part in self.parts if part is not None for layer in part.layers
+        ]
+        shapes = [value.shape for value in self.initial.values()]
+        return [kinds, shapes, [hash_of(value) for _, value in self.constants]]
+
+
+def contents_of(model: keras.Model, parts: Parts) -> Contents:
+    """Returns what of a model is in a file.
+
+    Args:
+        model: of one sub-net.
+        parts: of the same as `densify` returns it.
+
+    Raises:
+        ValueError: if layers change their own weights, or a kernel is too large.
+    """
+    prefix, tail = parts
+    masks = {mask.kernel_path: mask.read()[1][0] for mask in find_masks(model)}
+    stored = [Stored(v, _places(v.path, masks.get(v.path))) for v in tail.trainable_variables]
+    changed = _changed_by_calls(tail)
+    if own := [v.path for v in changed if v.trainable]:
+        raise ValueError(
+            "`model` must leave its weights to the optimizer. Received: layers that change, when "
+            f"they are called, {', '.join(own)}"
+        )
+    varied = {id(v) for v in [*tail.trainable_variables, *changed]}
+    others = [v for v in tail.variables if id(v) not in varied]
+    others += [] if prefix is None else prefix.variables
+    constants = [(v, np.asarray(v)) for v in others]
+    return Contents(parts, stored, {f"statistics:{v.path}": v for v in changed}, constants)
+
+
+def _places(path: str, mask: np.ndarray | None) -> np.ndarray | None:
+    if mask is None or mask.all():
+        return None
+    if mask.size > LARGEST:  # a state holds places as float32
+        raise ValueError(
+            f"`model` must have masked kernels of at most {LARGEST:,} weights. "
+            f"Received: {mask.size:,} in {path!r}"
+        )
+    return np.flatnonzero(mask).astype("int32")
+
+
+def _changed_by_calls(model: keras.Model) -> list[keras.Variable]:
+    """The variables that a call in training changes, such as moving averages."""
+    changed: list[keras.Variable] = []
+
+    @tf.function(autograph=False)
+    def call(x: tf.Tensor) -> tf.Tensor:
+        values = [(v, tf.identity(v.value)) for v in model.variables]
+        with keras.StatelessScope(values, collect_losses=True) as scope:
+            outputs = model(x, training=True)
+        changed.extend(v for v, value in values if scope.get_current_value(v) is not value)
+        return outputs
+
+    call.get_concrete_function(*[tf.TensorSpec((2, *t.shape[1:]), t.dtype) for t in model.inputs])
+    return changed

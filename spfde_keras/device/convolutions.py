@@ -1,0 +1,233 @@
+"""Convolutions whose kernels change, and their gradients, in operators that LiteRT has.
+
+They are products of matrices: XNNPACK multiplies two operands that both change, but computes no
+CONV_2D or FULLY_CONNECTED whose weights do.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from spfde_keras.device.windows import Windows, added, apart, every, placed
+
+_OF_VOLUMES = tf.nn.convolution, tf.nn.conv_transpose  # whose gradients LiteRT lacks
+
+
+def convolution(
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    strides: Any = 1,
+    padding: str = "VALID",
+    data_format: str | None = None,
+    dilations: Any = 1,
+) -> tf.Tensor:
+    """Does what `tf.nn.convolution` does, of sequences and images."""
+    axes = len(x.shape) - 2
+    if axes > 2:
+        return _OF_VOLUMES[0](x, kernel, strides, padding, data_format, dilations)
+    x, kernel = _as_image(x, data_format), _of_images(kernel)
+    windows = _windows(x, kernel, strides, padding, dilations, axes)
+    groups = x.shape[3] // kernel.shape[2]
+    if groups == 1:
+        y = _convolution(x, kernel, windows)
+    else:
+        parts = zip(tf.split(x, groups, 3), tf.split(kernel, groups, 3), strict=True)
+        y = tf.concat([_convolution(*part, windows) for part in parts], 3)
+    return _from_image(y, axes, data_format)
+
+
+def depthwise_convolution(
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    strides: Sequence[int],
+    padding: str,
+    data_format: str | None = None,
+    dilations: Any = None,
+) -> tf.Tensor:
+    """Does what `tf.nn.depthwise_conv2d` does, channels last, as Keras calls it on CPUs."""
+    windows = _windows(x, kernel, strides[1:3], padding, dilations or 1, 2)
+
+    @tf.custom_gradient
+    def compute(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        y = _depthwise(windows.pad(x), kernel, windows.strides, windows.dilations)
+        return y, lambda g: _depthwise_gradients(x, kernel, g, windows)
+
+    return compute(x, kernel)
+
+
+def separable_convolution(
+    x: tf.Tensor,
+    depthwise: tf.Tensor,
+    pointwise: tf.Tensor,
+    strides: Sequence[int],
+    padding: str,
+    data_format: str | None = None,
+    dilations: Any = None,
+) -> tf.Tensor:
+    """Does what `tf.nn.separable_conv2d` does, channels last, as Keras calls it on CPUs."""
+    y = depthwise_convolution(x, depthwise, strides, padding, data_format, dilations)
+    return convolution(y, pointwise)
+
+
+def transposed_convolution(
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    output_shape: Sequence[int],
+    strides: Any = 1,
+    padding: str = "SAME",
+    data_format: str | None = None,
+    dilations: Any = None,
+) -> tf.Tensor:
+    """Does what `tf.nn.conv_transpose` does, of sequences and images."""
+    axes = len(x.shape) - 2
+    if axes > 2:
+        return _OF_VOLUMES[1](x, kernel, output_shape, strides, padding, data_format, dilations)
+    x, kernel = _as_image(x, data_format), _of_images(kernel)
+    output = _as_image(tf.zeros(output_shape), data_format)
+    windows = _windows(output, kernel, strides, padding, dilations or 1, axes)
+
+    @tf.custom_gradient
+    def compute(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        # It is the gradient of a convolution's input, which is linear in both.
+        return _of_input(kernel, x, windows), lambda g: (
+            _correlation(windows.pad(g), kernel, windows),
+            _of_kernel(g, kernel, x, windows),
+        )
+
+    return _from_image(compute(x, kernel), axes, data_format)
+
+
+def _windows(
+    image: tf.Tensor, kernel: tf.Tensor, strides: Any, padding: str, dilations: Any, axes: int
+) -> Windows:
+    strides, dilations = _each(strides, axes), _each(dilations, axes)
+    size, window = _sizes(image.shape[1:3]), _sizes(kernel.shape[:2])
+    return Windows(size, window, strides, dilations, padding == "SAME")
+
+
+def _as_image(x: tf.Tensor, data_format: str | None) -> tf.Tensor:
+    """A sequence as an image of one row; channels last."""
+    if _channels_first(data_format):
+        x = tf.transpose(x, [0, *range(2, len(x.shape)), 1])
+    return tf.expand_dims(x, 1) if len(x.shape) == 3 else x
+
+
+def _of_images(kernel: tf.Tensor) -> tf.Tensor:
+    return tf.expand_dims(kernel, 0) if len(kernel.shape) == 3 else kernel
+
+
+def _from_image(y: tf.Tensor, axes: int, data_format: str | None) -> tf.Tensor:
+    y = tf.squeeze(y, 1) if axes == 1 else y
+    if _channels_first(data_format):
+        return tf.transpose(y, [0, axes + 1, *range(1, axes + 1)])
+    return y
+
+
+def _channels_first(data_format: str | None) -> bool:
+    return data_format is not None and data_format.startswith("NC")
+
+
+def _convolution(x: tf.Tensor, kernel: tf.Tensor, windows: Windows) -> tf.Tensor:
+    @tf.custom_gradient
+    def compute(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        y = _correlation(windows.pad(x), kernel, windows)
+        return y, lambda g: (_of_input(kernel, g, windows), _of_kernel(x, kernel, g, windows))
+
+    return compute(x, kernel)
+
+
+def _correlation(padded: tf.Tensor, kernel: tf.Tensor, windows: Windows) -> tf.Tensor:
+    """Images shifted by the columns of the kernel, then a product for each of its rows."""
+    height, width, channels, filters = kernel.shape
+    (step, columns_step), (rows, columns) = windows.strides, windows.count
+    shifted = [
+        every(padded, 2, c * windows.dilations[1], columns_step, columns) for c in range(width)
+    ]
+    wide = tf.concat(shifted, 3) if width > 1 else shifted[0]
+    products = [
+        product(
+            tf.reshape(
+                every(wide, 1, r * windows.dilations[0], step, rows), [-1, width * channels]
+            ),
+            weights,
+        )
+        for r, weights in enumerate(
+            tf.unstack(tf.reshape(kernel, [height, width * channels, filters]))
+        )
+    ]
+    return tf.reshape(added(products), [padded.shape[0], rows, columns, filters])
+
+
+def _of_input(kernel: tf.Tensor, g: tf.Tensor, windows: Windows) -> tf.Tensor:
+    """The gradient of the input: the output's, correlated with the kernel turned around."""
+    turned = tf.transpose(kernel, [0, 1, 3, 2])
+    if windows.window == (1, 1):  # before it is spread, there is less to multiply
+        small = _correlation(g, turned, Windows(_sizes(g.shape[1:3]), (1, 1)))
+        return windows.unpad(windows.put_back(small, (0, 0)))
+    for axis in (0, 1):
+        size, extent = windows.size[axis] + windows.extent[axis] - 1, windows.extent[axis]
+        g = apart(g, axis + 1, windows.strides[axis])
+        g = placed(g, axis + 1, extent - 1 - windows.pads[axis][0], size)
+    around = Windows(_sizes(g.shape[1:3]), windows.window, dilations=windows.dilations)
+    return _correlation(g, tf.reverse(turned, [0, 1]), around)
+
+
+def _of_kernel(x: tf.Tensor, kernel: tf.Tensor, g: tf.Tensor, windows: Windows) -> tf.Tensor:
+    channels, filters = kernel.shape[2:]
+    padded, flat = windows.pad(x), tf.reshape(g, [-1, filters])
+    parts = [
+        product(tf.reshape(windows.seen(padded, at), [-1, channels]), flat, transpose_a=True)
+        for at in windows.positions
+    ]
+    return tf.reshape(tf.concat(parts, 0) if len(parts) > 1 else parts[0], kernel.shape)
+
+
+def _depthwise(
+    x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], dilations: Sequence[int]
+) -> tf.Tensor:
+    return tf.raw_ops.DepthwiseConv2dNative(
+        input=x,
+        filter=kernel,
+        strides=[1, *strides, 1],
+        padding="VALID",
+        dilations=[1, *dilations, 1],
+    )
+
+
+def _depthwise_gradients(
+    x: tf.Tensor, kernel: tf.Tensor, g: tf.Tensor, windows: Windows
+) -> tuple[tf.Tensor, tf.Tensor]:
+    height, width, channels, multiplier = kernel.shape
+    padded = windows.pad(x)
+    by_channel = tf.reshape(g, [-1, channels, multiplier])
+    sums = [
+        tf.reduce_sum(tf.reshape(windows.seen(padded, at), [-1, channels, 1]) * by_channel, 0)
+        for at in windows.positions
+    ]
+    for axis in (0, 1):
+        size, extent = windows.size[axis] + windows.extent[axis] - 1, windows.extent[axis]
+        g = apart(g, axis + 1, windows.strides[axis])
+        g = placed(g, axis + 1, extent - 1 - windows.pads[axis][0], size)
+    turned = tf.reshape(tf.reverse(kernel, [0, 1]), [height, width, channels * multiplier, 1])
+    back = _depthwise(g, turned, (1, 1), windows.dilations)
+    if multiplier > 1:
+        back = tf.reduce_sum(tf.reshape(back, [-1, channels, multiplier]), 2)
+    return tf.reshape(back, x.shape), tf.reshape(tf.stack(sums), kernel.shape)
+
+
+def product(a: tf.Tensor, b: tf.Tensor, transpose_a: bool = False) -> tf.Tensor:
+    """Returns a product of matrices, as BATCH_MATMUL: of rank 2 it is FULLY_CONNECTED, slow."""
+    y = tf.raw_ops.BatchMatMulV2(
+        x=tf.reshape(a, [1, *a.shape]), y=tf.reshape(b, [1, *b.shape]), adj_x=transpose_a
+    )
+    return tf.reshape(y, y.shape[1:])
+
+
+def _each(value: Any, axes: int) -> tuple[int, ...]:
+    values = (value,) * axes if isinstance(value, int) else tuple(value)
+    return (1,) * (2 - axes) + values  # a sequence is an image of one row
+
+
+def _sizes(shape: Any) -> tuple[int, ...]:
+    return tuple(int(size) for size in shape)

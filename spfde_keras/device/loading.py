@@ -1,0 +1,85 @@
+"""What was learned on a device, back in the model."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from spfde_keras import checks
+from spfde_keras.device import trainable
+from spfde_keras.device.contents import Stored, contents_of
+from spfde_keras.device.cutting import check_cut, parts_of
+from spfde_keras.device.state import of_model
+from spfde_keras.masking import find_masks
+from spfde_keras.sparsify import densify
+
+_RULE = "a state that a trainable file of this model has saved: finite float32 numbers (numbers,)"
+
+
+def load_device_state(model: keras.Model, state: Any, cut: str | None = None) -> None:
+    """Gives a model the weights, masks and statistics of a state saved on a device.
+
+    Slots of the optimizer stay where they are. The model is the one that was exported, or one
+    made like it: with the same layers, as many kept weights, and the same frozen weights.
+
+    Args:
+        model: what was passed to `export_trainable_tflite`; it is changed.
+        state: float32 array (numbers,), as `save` gave it.
+        cut: as it was passed to `export_trainable_tflite`.
+
+    Raises:
+        ValueError: if the state is damaged or of another model; nothing has been changed then.
+
+    Example:
+
+    >>> _ = export_trainable_tflite(
+    ...     model, "trainable.tflite", "sgd", "sparse_categorical_crossentropy", batch_size=4)
+    >>> from ai_edge_litert.interpreter import Interpreter
+    >>> app = Interpreter("trainable.tflite")
+    >>> load_device_state(model, app.get_signature_runner("save")()["state"])
+    """
+    graph = trainable.checked_graph(model)
+    state = _checked(state)
+    check_cut(graph, cut)
+    contents = contents_of(model, parts_of(densify(model), cut))
+    shapes = {name: value.shape for name, value in contents.initial.items()}
+    values = of_model(state, shapes, contents.about)
+    if values is None:
+        checks.refuse("state", _RULE, state)
+    masks = {mask.kernel_path: mask for mask in find_masks(model)}
+    own = {v.path: v for v in model.variables}
+    packed = [one for one in contents.stored if one.places is not None]
+    unpacked = [(masks[one.variable.path], *_unpacked(one, values)) for one in packed]
+    counts = [np.count_nonzero(kept) for _, _, kept in unpacked]
+    if counts != [one.size for one in packed]:
+        checks.refuse("state", _RULE, state)
+    for mask, kernel, kept in unpacked:
+        mask.write(kernel, kept[None])
+    for one in contents.stored:
+        if one.places is None:
+            own[one.variable.path].assign(values[one.name])
+    for name, variable in contents.statistics.items():
+        own[variable.path].assign(values[name])
+
+
+def _unpacked(one: Stored, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """A kernel and which of its weights are kept: too few where places are damaged."""
+    shape = tuple(one.variable.shape)
+    kernel, kept = np.zeros(math.prod(shape), "float32"), np.zeros(math.prod(shape), bool)
+    places = values[one.name_of_places]
+    inside = (places >= 0) & (places < kernel.size)
+    at = places[inside].astype("int64")
+    kernel[at], kept[at] = values[one.name][inside], True
+    return kernel.reshape(shape), kept.reshape(shape)
+
+
+def _checked(state: Any) -> np.ndarray:
+    try:
+        state = np.asarray(state)
+    except (ValueError, TypeError):
+        checks.refuse("state", _RULE, state)
+    if state.dtype != "float32" or state.ndim != 1 or not np.all(np.isfinite(state)):
+        checks.refuse("state", _RULE, state)
+    return state
