@@ -85,8 +85,8 @@ def test_ramps_of_sub_nets_end_with_their_block(freeze):
     model, changes = make_model([0.5, 0.75]), {}
     update = callback._update
 
-    def record(masks, subnet, t, event, moment):
-        update(masks, subnet, t, event, moment)
+    def record(masks, subnet, t, event, moment, step=0):
+        update(masks, subnet, t, event, moment, step)
         for mask in masks:
             kept = mask.subnets[subnet].density
             changes.setdefault((mask.kernel_path, subnet), []).append((moment, t * EPOCHS, kept))

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import spfde_keras
-from spfde_keras.sieve import DataSieve, sources, tfds_split, tfrecord_files
+from spfde_keras.sieve import DataSieve, sizes, tfds_split, tfrecord_files
 from tests import images
 from tests.sieves import ids_of
 
@@ -25,7 +25,7 @@ def read(record):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Files of several blocks, of one, and of none."""
-    monkeypatch.setattr(sources, "_MOST_IN_BLOCK", 64)
+    monkeypatch.setattr(sizes, "MOST_IN_BLOCK", 64)
     numbers = itertools.count()
     paths = [tmp_path / f"data-{index}" for index in range(len(COUNTS))]
     for path, count in zip(paths, COUNTS, strict=True):
