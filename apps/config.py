@@ -248,6 +248,11 @@ class RunConfig(Options):
     paper_flops: float | None = option(
         None, "training FLOPs that a paper reports for this run, printed beside", above=0
     )
+    analyse: bool = option(
+        False,
+        "record similarity, CKA, gradients, exploration and forgetting at each update: "
+        "analyses.json, easiest.png, hardest.png",
+    )
     resume: bool = option(False, "continue the killed run of the same options in output_dir")
 
     def __post_init__(self) -> None:
@@ -309,7 +314,8 @@ class RunConfig(Options):
             yield from ((name, "--sieve_fraction=0") for name in of_sieve)
         if "exchange" not in families.parameters("sieve.policies", self.sieve_policy):
             yield "exchange", f"--sieve_policy={self.sieve_policy}"
-        if self.method == "dense" and not self.freezes and self.sieve_fraction == 0:
+        nothing_changes = not self.freezes and self.sieve_fraction == 0 and not self.analyse
+        if self.method == "dense" and nothing_changes:
             yield "interval", f"{method}, --freeze_reduction=0 and --sieve_fraction=0"
         if self.dataset == "digits":
             yield "data_dir", "--dataset=digits"

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -136,6 +137,11 @@ class Dataset:
     def typical(self, count: int) -> np.ndarray:
         """Returns the first training images, normalized."""
         return np.asarray(self.normalize(self.train_x[:count]))
+
+    def pictures(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns training images as they are, uint8, and their labels."""
+        chosen = np.array(ids, int)
+        return self.train_x[chosen], self.train_y[chosen]
 
     def normalize(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         """Returns `images` as float32 with mean 0 and deviation 1 per channel; a tensor."""

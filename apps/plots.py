@@ -83,6 +83,34 @@ def history_figure(rows: Rows, title: str, targets: Mapping[str, float]) -> Figu
     return figure
 
 
+def plot_pictures(
+    images: np.ndarray, labels: np.ndarray, path: str | os.PathLike, title: str
+) -> None:
+    """Draws images side by side, each with its label, as a PNG file.
+
+    Args:
+        images: uint8 (images, height, width, channels), grey, or red, green and blue.
+        labels: (images,).
+        path: where to write.
+        title: text on top.
+
+    Example:
+
+    >>> plot_pictures(np.zeros((3, 8, 8, 1), "uint8"), np.arange(3), "sheet.png", "black")
+    """
+    wide = math.ceil(math.sqrt(len(images)))
+    high = math.ceil(len(images) / wide)
+    figure = Figure(figsize=(1.5 * wide, 1.7 * high + 0.4), layout="constrained")
+    figure.suptitle(title)
+    for position, (image, label) in enumerate(zip(images, labels, strict=True), start=1):
+        axes = figure.add_subplot(high, wide, position)
+        shown = image if image.shape[-1] in (3, 4) else image[..., 0]
+        axes.imshow(shown, cmap="gray", interpolation="nearest")
+        axes.set_title(f"class {label}", fontsize=9)
+        axes.set_axis_off()
+    FigureCanvasAgg(figure).print_png(os.fspath(path))
+
+
 def _is_on(panel: _Panel, rows: Rows) -> bool:
     values = np.array([row.get(next(iter(panel.columns)), math.nan) for row in rows])
     return not np.all(np.isnan(values) | (values == panel.off))

@@ -17,17 +17,23 @@ from spfde_keras.resume import Resume
 from spfde_keras.resume.folder import OwnFolder
 from spfde_keras.resume.states import States
 
-from . import finished
+from . import finished, finished_analyses
 from .config import RunConfig
 
 FILES = ("model.keras", "model.tflite", "history.csv", "training.png", "results.json")
+
+ANALYSES = (finished_analyses.FILE, *(f"{name}.png" for name in finished_analyses.PICTURES))
+"""What runs that are analysed leave, too."""
+
+# The last one says that a run is finished.
+_ALL = (*FILES[:-1], *ANALYSES, FILES[-1])
 
 _OPTIONS = ("config.json", "config_again.json")
 """The options of a run, twice, since one may be damaged."""
 
 # What else a run writes while it goes on, and the names under which files are written first.
-_NAMES = r"states|dense\.tflite|\.?(model|dense|history|config|config_again)-[0-9a-f]{8}\.[a-z]+"
-_NAMES = "|".join((_NAMES, *map(re.escape, FILES + _OPTIONS)))
+_BESIDE = r"\.?(model|dense|history|config|config_again|analyses)-[0-9a-f]{8}\.[a-z]+"
+_NAMES = "|".join((r"states|dense\.tflite", _BESIDE, *map(re.escape, _ALL + _OPTIONS)))
 
 COLUMNS = (
     "epoch",
@@ -125,7 +131,7 @@ class RunFolder:
             folder.check()
         if self._publishing.path.exists():
             self._move()
-        present = [name for name in FILES if os.path.lexists(self.path / name)]
+        present = [name for name in _ALL if os.path.lexists(self.path / name)]
         if present and not _is_finished(self.path):
             raise ValueError(
                 "`output_dir` must hold no files by the names of results but those of a run. "
@@ -190,8 +196,9 @@ class RunFolder:
 
     def publish(self) -> None:
         """Puts the finished files in place, and removes the rest."""
-        for name in FILES:
-            flush(self.unfinished / name)
+        for name in _ALL:
+            if name in FILES or (self.unfinished / name).exists():
+                flush(self.unfinished / name)
         os.rename(self.unfinished, self._publishing.path)
         self._move()
         self._own.close()
@@ -199,10 +206,13 @@ class RunFolder:
     def _move(self) -> None:
         """Moves what `publishing` holds to its place, all of it or what is left of it."""
         self._publishing.open()
-        left = [name for name in FILES if (self._publishing.path / name).exists()]
+        left = [name for name in _ALL if (self._publishing.path / name).exists()]
         if left:
             # Until all is there, nothing says that a run is finished.
             (self.path / "results.json").unlink(missing_ok=True)
+        if _ALL[0] in left:  # so that none has been moved
+            for name in set(ANALYSES) - set(left):
+                (self.path / name).unlink(missing_ok=True)
         for name in left:
             os.replace(self._publishing.path / name, self.path / name)
         self._publishing.remove()
@@ -299,16 +309,3 @@ def write_history(path: str | os.PathLike, rows: Sequence[Mapping[str, float]]) 
         writer.writeheader()
         for row in rows:
             writer.writerow({k: int(v) if v.is_integer() else v for k, v in row.items()})
-
-
-def rounded(value: Any) -> Any:
-    """Returns a value, or all those in dictionaries and lists, with 6 significant digits.
-
-    >>> rounded({"a": [1 / 3, 2], "b": None})
-    {'a': [0.333333, 2], 'b': None}
-    """
-    if isinstance(value, dict):
-        return {name: rounded(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [rounded(part) for part in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value

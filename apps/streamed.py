@@ -1,6 +1,7 @@
 """Data sets of any size: images that stay in tensorflow-datasets' files until they are due."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -91,6 +92,10 @@ class Streamed:
         """Returns the first training images, normalized."""
         parts = [x for x, _ in self._read(self.samples, 1, min(count, self.train_samples))]
         return np.concatenate(parts)
+
+    def pictures(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns None: single images cannot be fetched without reading all before them."""
+        return None
 
     def _read(self, source: Source, step: int, count: int) -> tf.data.Dataset:
         files = source.in_order().take(step * count)

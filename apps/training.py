@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from spfde_keras import (
+    Analyses,
     DataSieve,
     Resume,
     SparseModel,
@@ -21,10 +22,12 @@ from spfde_keras.cost.model import profile
 from spfde_keras.cost.plan import PlanCost
 from spfde_keras.export import ExportReport
 from spfde_keras.extras import extra
+from spfde_keras.rounding import rounded
 from spfde_keras.sparse_training import SparseTraining
 from spfde_keras.sparsity_summary import mask_overlap, target_sparsities
 
 from . import (
+    analyses,
     datasets,
     evaluation,
     parts,
@@ -58,6 +61,7 @@ class Run:
     sieve: DataSieve
     training: SparseTraining
     recorder: results.Recorder
+    analyses: Analyses | None
     callbacks: keras.callbacks.CallbackList
     begun: float
 
@@ -122,10 +126,13 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
     resume = Resume(results.RunFolder(states or config).states.path)
     measure = functools.partial(evaluation.now, model, curve)
     recorder = results.Recorder(folder.unfinished / "history.csv", measure, resume)
+    analysing = analyses.callback(training, dataset) if config.analyse else None
     # Made here, not by `fit`: when it is given the model, the callback checks it and plans the run.
+    lines = progress.EpochLines(recorder, config.epochs)
     with called(blocks="freeze_blocks"):
         callbacks = keras.callbacks.CallbackList(
-            [training, recorder, progress.EpochLines(recorder, config.epochs), resume],
+            # What analyses take is no time of training.
+            [training, recorder, *([analysing] if analysing else []), lines, resume],
             add_history=True,
             model=model,
             epochs=config.epochs,
@@ -133,7 +140,9 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
             verbose=2,
         )
     folder.open()
-    return Run(config, folder, dataset, model, sieve, training, recorder, callbacks, begun)
+    return Run(
+        config, folder, dataset, model, sieve, training, recorder, analysing, callbacks, begun
+    )
 
 
 def train(run: Run) -> dict:
@@ -170,6 +179,8 @@ def train(run: Run) -> dict:
         raise
     if not model.replicas.chief:
         return {}  # its folder goes, and its model has saved nothing
+    if run.analyses is not None:
+        analyses.write(run.analyses, dataset, new)
     (new / "results.json").write_text(json.dumps(found, indent=2) + "\n")
     run.folder.publish()
     return found
@@ -222,7 +233,7 @@ def _found(run: Run) -> dict:
         "pixel_mean": dataset.mean.tolist(),
         "pixel_std": dataset.std.tolist(),
     }
-    return results.rounded(found) | provenance() | {"config": dataclasses.asdict(config)}
+    return rounded(found) | provenance() | {"config": dataclasses.asdict(config)}
 
 
 def _draw(run: Run, path: pathlib.Path, accuracies: Sequence[float], planned: PlanCost) -> None:

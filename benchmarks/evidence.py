@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from apps import program  # first: no log of TensorFlow
+from apps import finished_analyses, program  # first: no log of TensorFlow
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = Path("apps/configs/evidence")
@@ -135,8 +135,12 @@ def train(row: Row, options: Options) -> None:
         results["config"].pop(where)
     shown = shlex.join(["spfde", "train", *row.arguments(None)])
     about = {"command": shown, "flags": row.text(), "machine": machine()}
-    history = (folder / "history.csv").read_text().splitlines()
-    program.write_json(str(row.result), about | {"results": results, "history": history})
+    found = about | {"results": results}
+    found["history"] = (folder / "history.csv").read_text().splitlines()
+    analyses = folder / finished_analyses.FILE
+    if analyses.exists():
+        found["analyses"] = json.loads(analyses.read_text())
+    program.write_json(str(row.result), found)
 
 
 def machine() -> dict:

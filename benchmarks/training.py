@@ -178,6 +178,7 @@ def sparse(config: RunConfig, sparsity: float, dataset: datasets.Dataset) -> Tra
         sieve=sieve,
         seed=config.seed,
     )
+    callback.set_model(model)  # refuses what cannot be trained, before anything is
 
     def fit(callbacks: list) -> None:
         model.fit(

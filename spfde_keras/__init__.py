@@ -4,6 +4,7 @@ from spfde_keras import backend  # noqa: F401  before what needs TensorFlow
 
 # isort: split
 from spfde_keras.alternating import AlternatingSparseTraining
+from spfde_keras.analyses import Analyses
 from spfde_keras.callbacks import SpFDE
 from spfde_keras.device import export_trainable_tflite, load_device_state
 from spfde_keras.export import export_tflite, make_mobile_ready
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlternatingSparseTraining",
+    "Analyses",
     "DataSieve",
     "FreezePlan",
     "Freezing",

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from spfde_keras import cost
 from spfde_keras.freezing.plan import Freezing
+from spfde_keras.monitor import Monitor
 from spfde_keras.open_sizes import OpenSizes
-from spfde_keras.training import Monitor, SparseModel
+from spfde_keras.training import SparseModel
 
 
 class Booking:

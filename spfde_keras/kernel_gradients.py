@@ -1,7 +1,7 @@
-"""Gradients of masked kernels at a boundary, for updaters that ask for them."""
+"""Gradients of kernels at a boundary, for updaters that ask for them."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -38,43 +38,74 @@ def kernel_gradients(
 
     Source: RigL (Evci et al., 2020) for the dense gradient, MEST for the other.
     """
+
+    def of_masked(data: Any, scale: tf.Tensor) -> list[tf.Tensor]:
+        with model.at(subnet):
+            return _of_masked(model, data, masks, dense, scale)
+
+    found = _over_replicas(model, read_batch, of_masked)
+    # An overflow must not decide which weights are kept.
+    finite = map(np.nan_to_num, found)
+    return {mask.kernel_path: gradient for mask, gradient in zip(masks, finite, strict=True)}
+
+
+def variable_gradients(
+    model: keras.Model, read_batch: Callable[[], Any], variables: Sequence[keras.Variable]
+) -> list[np.ndarray]:
+    """Returns the loss gradient of variables, such as kernels without masks, on one batch.
+
+    Args:
+        model, read_batch: as for `kernel_gradients`.
+        variables: those wanted.
+    """
+
+    def of_variables(data: Any, scale: tf.Tensor) -> list[tf.Tensor]:
+        return _gradients(model, data, variables, [each.value for each in variables], scale)
+
+    return _over_replicas(model, read_batch, of_variables)
+
+
+def _over_replicas(
+    model: keras.Model, read_batch: Callable[[], Any], gradients: Callable
+) -> list[np.ndarray]:
+    """Gradients that each replica takes of its part of a batch, added up."""
     # As in the train step: unscaled, small gradients vanish in half precision.
     scale = ops.convert_to_tensor(model.optimizer.scale_loss(1.0), "float32")
-
-    def of_replica() -> list[tf.Tensor]:
-        with model.at(subnet):
-            return _gradients(model, read_batch(), masks, dense, scale)
-
     replicas: Replicas = model.replicas
-    parts = replicas.strategy.run(of_replica)
-    return {
-        # An overflow must not decide which weights are kept.
-        mask.kernel_path: np.nan_to_num(ops.convert_to_numpy(replicas.sum(part) / scale))
-        for mask, part in zip(masks, parts, strict=True)
-    }
+    parts = replicas.strategy.run(lambda: gradients(read_batch(), scale))
+    return [ops.convert_to_numpy(replicas.sum(part) / scale) for part in parts]
+
+
+def _of_masked(
+    model: keras.Model, data: Any, masks: list[Mask], dense: bool, scale: tf.Tensor
+) -> list[tf.Tensor]:
+    masked = [mask(mask.kernel.value) for mask in masks]
+    # Kernels are masked above, so all masks can be open: weights of other sub-nets are zero.
+    opened = [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks if dense]
+    with kernels.disabled() if dense else contextlib.nullcontext():
+        found = _gradients(model, data, [mask.kernel for mask in masks], masked, scale, opened)
+    return found if dense else [mask(each) for mask, each in zip(masks, found, strict=True)]
 
 
 def _gradients(
-    model: keras.Model, data: Any, masks: list[Mask], dense: bool, scale: tf.Tensor
+    model: keras.Model,
+    data: Any,
+    variables: Sequence[keras.Variable],
+    given: list[tf.Tensor],
+    scale: tf.Tensor,
+    more: Sequence[tuple] = (),
 ) -> list[tf.Tensor]:
+    """Gradients where variables have the values `given`, and `more` of them others."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    masked = [mask(mask.kernel.value) for mask in masks]
     # In a stateless scope, Keras reads the weights it regularizes from the scope.
     values = [(variable, variable.value) for variable in model.trainable_variables]
-    values += [(mask.kernel, kernel) for mask, kernel in zip(masks, masked, strict=True)]
-    if dense:
-        # Kernels are masked above, so all masks can be open: weights of other sub-nets are zero.
-        values += [(mask.values, ops.ones(mask.values.shape, "bool")) for mask in masks]
-    skipping = kernels.disabled() if dense else contextlib.nullcontext()
-    with keras.StatelessScope(state_mapping=values, collect_losses=True), skipping:
+    values += [*zip(variables, given, strict=True), *more]
+    with keras.StatelessScope(state_mapping=values, collect_losses=True):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(masked)
+            tape.watch(given)
             y_pred = model(x, training=True)
             loss = model.compute_loss(
                 x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
             )
             loss *= ops.cast(scale, loss.dtype)
-        gradients = tape.gradient(loss, masked, unconnected_gradients="zero")
-    if not dense:
-        gradients = [mask(gradient) for mask, gradient in zip(masks, gradients, strict=True)]
-    return gradients
+        return tape.gradient(loss, given, unconnected_gradients="zero")

@@ -90,9 +90,15 @@ def name_kernels(model: keras.Model) -> None:
 def name_masks(layer: keras.layers.Layer, name: str) -> None:
     """Gives the masked kernels of a layer paths that start with `name`."""
     for mask in find_masks(layer):
-        if not mask.kernel_path.startswith(f"{name}/"):
-            own = f"/{mask.kernel_path}".rpartition(f"/{layer.name}/")[2].lstrip("/")
-            compat.rename_variable(mask.kernel, f"{name}/{own}")
+        compat.rename_variable(mask.kernel, kernel_path(name, layer, mask.kernel))
+
+
+def kernel_path(name: str, layer: keras.layers.Layer, kernel: keras.Variable) -> str:
+    """Returns the path of a kernel in a layer, starting with the `name` that only it has."""
+    if kernel.path.startswith(f"{name}/"):
+        return kernel.path
+    own = f"/{kernel.path}".rpartition(f"/{layer.name}/")[2].lstrip("/")
+    return f"{name}/{own}"
 
 
 def sealed_leaves(model: keras.Model) -> dict[keras.layers.Layer, str]:

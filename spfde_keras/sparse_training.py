@@ -2,35 +2,34 @@
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from spfde_keras import checks, compat, own_classes, updaters
+from spfde_keras import checks, compat, updaters
 from spfde_keras.booking import Booking
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.event_log import EventLog
 from spfde_keras.finite import check_epoch
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
-from spfde_keras.freezing.learning_rate import inner_optimizer
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.kernel_gradients import kernel_gradients
 from spfde_keras.mask_updates import MaskUpdate
 from spfde_keras.masking import Mask, find_masks
+from spfde_keras.monitor import Monitor
 from spfde_keras.settling import settle_by_size
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.planned import planned_samples
-from spfde_keras.sieve.suitable import check_model
+from spfde_keras.sieve.suitable import check_model as check_sieved
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, target_sparsities
 from spfde_keras.standstill import warn_of_few_visits, warn_of_standstill
 from spfde_keras.starting import check_start
+from spfde_keras.suitable import check_follows, check_model, check_steps
 from spfde_keras.timeline import Timeline, usual_interval
-from spfde_keras.training import Monitor, SparseModel
 from spfde_keras.updaters import Moment
 from spfde_keras.updaters.base import UpdaterLike
 
@@ -136,23 +135,7 @@ class SparseTraining(keras.callbacks.Callback):
         self._events = EventLog(self.log_dir if model.replicas.chief else None)
 
     def _check(self, model: keras.Model) -> None:
-        name = type(self).__name__
-        if not isinstance(model, SparseModel):
-            raise ValueError(
-                f"The {name} callback needs a model made by `spfde_keras.sparsify`, or by "
-                f"`spfde_keras.wrap` for one without masks. Received: {type(model).__name__}"
-            )
-        if model.optimizer is None:
-            raise ValueError("The model must be compiled with an optimizer before `fit`.")
-        inner_optimizer(model.optimizer)
-        own_step = "train_step" in own_classes.overrides(type(model))
-        if own_step and (self.updater.gradient or len(model.subnets) > 1):
-            raise ValueError(
-                f"The {name} callback must know the loss that a step trains: use an updater "
-                'without gradients ("set", "static", "magnitude") and one sub-net, or override '
-                "`compute_loss` instead. Received: "
-                f"{type(model).__name__} with its own `train_step`"
-            )
+        check_model(type(self).__name__, model, self.updater)
 
     def _alternation(self) -> keras.layers.Layer | None:
         """Returns what chooses the sub-nets that a step trains, None if there is only one."""
@@ -171,7 +154,7 @@ class SparseTraining(keras.callbacks.Callback):
                 self._alternation(),
             )
         if self.sieve is not None:
-            check_model(self.model, self.sieve.batch_sizes)
+            check_sieved(self.model, self.sieve.batch_sizes)
         _, monitor, alternation = self._state
         compat.set_untracked(monitor, callback=self)
         self.model.attach(monitor, self.sieve, alternation)
@@ -190,7 +173,8 @@ class SparseTraining(keras.callbacks.Callback):
                 "`epochs` must be the same in `fit` and in the callback, or None in the callback. "
                 f"Received: {of_fit} and {self.epochs}"
             )
-        self._check_steps()
+        if self._changes_within:
+            check_steps(self.timeline, self._steps())
         warn_of_standstill(self.timeline, self.updater if self._masks else None, self.sieve)
         if self.sieve is not None and self._interval is not None:
             warn_of_few_visits(self.timeline, self.sieve)
@@ -203,19 +187,9 @@ class SparseTraining(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         monitor = self.model.monitor
         completed = int(monitor.completed.numpy())
+        check_follows(epoch, completed)
         if epoch == 0 < completed:
-            warnings.warn(
-                f"Training starts over, after {completed} epochs that this callback has trained: "
-                f"pass initial_epoch={completed} to `fit` to go on instead.",
-                stacklevel=2,
-            )
             monitor.totals.assign([0.0, 0.0])
-        elif completed != epoch:
-            raise ValueError(
-                f"Epoch {epoch} cannot follow {completed} completed epochs. To go on, fit the same "
-                f"model with the same callback and initial_epoch={completed}; to resume in a new "
-                "process, use spfde_keras.Resume."
-            )
         self._booking.restore()
         if epoch == 0:
             masks = self._masks_in(0, None)
@@ -275,6 +249,11 @@ class SparseTraining(keras.callbacks.Callback):
         self._events.close()
 
     @property
+    def blocks(self) -> list[list[keras.layers.Layer]]:
+        """The layers that own weights, by the blocks that freeze front to back."""
+        return self._blocks
+
+    @property
     def training_flops(self) -> float:
         """FLOPs spent on training so far."""
         return self._booking.ledger.spent
@@ -308,6 +287,8 @@ class SparseTraining(keras.callbacks.Callback):
     def _boundary(self, done: int) -> None:
         timeline = self.timeline
         t = timeline.fraction(done)
+        if self.model.analyses is not None:
+            self.model.analyses.before(done)
         if self.sieve is not None and timeline.data_changes(done, self.sieve.policy):
             self.sieve.update(done, t)
             queue = self.sieve.queue
@@ -332,19 +313,6 @@ class SparseTraining(keras.callbacks.Callback):
     def _steps(self) -> int | None:
         """The steps of an epoch; None where `fit` cannot know."""
         return (self.params or {}).get("steps") if self.sieve is None else self.sieve.epoch_steps
-
-    def _check_steps(self) -> None:
-        steps, every = self._steps(), self.timeline.update_steps
-        if self._changes_within and steps is None:
-            raise ValueError(
-                "`fit` must know the number of steps in an epoch, to spread the updates of masks: "
-                "pass `steps_per_epoch`, or a dataset of known cardinality."
-            )
-        if every is not None and every >= self.interval * (steps or 0):
-            raise ValueError(
-                "`update_steps` must be below the steps of an interval, "
-                f"{self.interval} x {steps}: at its end masks change anyway. Received: {every}"
-            )
 
     def _advance(self, step: int | None) -> None:
         """Updates the masks whose turn comes up to a step of this epoch."""
@@ -383,6 +351,8 @@ class SparseTraining(keras.callbacks.Callback):
         self.model.replicas.check_same(
             lambda: {f"The mask of {mask.kernel_path!r}": mask.read()[1] for mask in masks}
         )
+        if self.model.analyses is not None:
+            self.model.analyses.changed()
         self._events.write({f"mask_overlap/{name}": one for name, one in overlaps.items()}, event)
 
     def _gradients(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from spfde_keras import (
@@ -20,20 +19,16 @@ from spfde_keras import (
     settling,
     sparsity_summary,
 )
-from spfde_keras.batches import batch_size
 from spfde_keras.contexts import holding
-from spfde_keras.finite import Guard
 from spfde_keras.freezing.learning_rate import inner_optimizer
 from spfde_keras.kernels.library import tell_if_missing
-from spfde_keras.last_batch import LastBatch
 from spfde_keras.layers.switchable import SwitchableBatchNormalization
 from spfde_keras.masking import Mask, find_masks
-from spfde_keras.open_sizes import OpenSizes
+from spfde_keras.monitor import Monitor
 from spfde_keras.places import name_kernels
 from spfde_keras.replicas import Replicas, distributed_loss, never_empty, of_too_small
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified, strip_ids
-from spfde_keras.state import SavedState
 from spfde_keras.subnets import SubnetSwitch, subnet_name
 
 # Each replica of a strategy is a thread, in a step of its own.
@@ -49,13 +44,14 @@ class SparseModel(keras.Model):
 
     It takes `Identified(inputs, sample_id)` wherever it takes inputs. During `fit` the
     callback attaches `monitor`, which sees each training batch; `sieve`, which learns which
-    samples were classified correctly; and, with several sub-nets, `alternation`, which says
-    which of them a step trains.
+    samples were classified correctly; with several sub-nets `alternation`, which says which of
+    them a step trains; and `analyses`, if training is analysed.
     """
 
-    monitor: "Monitor | None" = None
+    monitor: Monitor | None = None
     sieve: DataSieve | None = None
     alternation: Any = None
+    analyses: Any = None
     freezer: Any = None
     switch: SubnetSwitch | None = None
     judge: Any = None
@@ -149,9 +145,10 @@ class SparseModel(keras.Model):
 
     def attach(
         self,
-        monitor: "Monitor | None" = None,
+        monitor: Monitor | None = None,
         sieve: DataSieve | None = None,
         alternation: Any = None,
+        analyses: Any = None,
     ) -> None:
         """Attaches observers, or detaches them with None; they are saved with the weights.
 
@@ -160,7 +157,12 @@ class SparseModel(keras.Model):
         """
         judge = None if sieve is None else sieve.judge(self.loss, self.outputs)
         compat.set_untracked(
-            self, monitor=monitor, sieve=sieve, alternation=alternation, judge=judge
+            self,
+            monitor=monitor,
+            sieve=sieve,
+            alternation=alternation,
+            analyses=analyses,
+            judge=judge,
         )
 
     @property
@@ -337,60 +339,3 @@ class SparseModel(keras.Model):
             inside.name_kernels(model, described)
         model.left_dense = left_dense
         return model
-
-
-@keras.saving.register_keras_serializable("spfde_keras")
-class Monitor(SavedState):
-    """Counts the samples of an epoch, and keeps its last full batch and the totals of a run.
-
-    Args:
-        keep_batch: bool, whether the last full batch is kept for gradients at a boundary.
-        open_sizes: None, or the `OpenSizes` of the model, which are then measured.
-    """
-
-    last_batch: LastBatch | None
-    guard: Guard
-    callback: Any = None
-    """That whose training this is."""
-
-    def __init__(
-        self, keep_batch: bool = False, open_sizes: OpenSizes | None = None, **kwargs: Any
-    ):
-        super().__init__(name="monitor", **kwargs)
-        self.samples = self.variable("samples", (), "int64")
-        self.completed = self.variable("completed_epochs", (), "int64")
-        self.totals = self.variable("totals", (2,), "float64")
-        self._open_sizes = open_sizes if open_sizes and open_sizes.axes else None
-        if self._open_sizes is not None:
-            # Of all samples of the epoch, along each open axis.
-            self.sizes = self.variable("sizes", (len(self._open_sizes.axes),), "float64")
-        # In a dictionary's items Keras would look for layers and variables of its own.
-        compat.set_untracked(self, last_batch=LastBatch() if keep_batch else None, guard=Guard())
-
-    def observe(self, data: Any) -> None:
-        """Counts and keeps one batch; called while the train step is traced."""
-        samples = batch_size(data)
-        self.samples.assign_add(samples)
-        if self._open_sizes is not None:
-            x, *_ = keras.utils.unpack_x_y_sample_weight(data)
-            sizes = self._open_sizes.measure(strip_ids(x))
-            self.sizes.assign_add(tf.cast(samples, tf.float64) * sizes)
-        if self.last_batch is not None:
-            self.last_batch.assign(data)
-
-    def start_epoch(self) -> None:
-        """Counts from the beginning."""
-        self.samples.assign(0)
-        if self.last_batch is not None:
-            self.last_batch.start_epoch()
-        if self._open_sizes is not None:
-            self.sizes.assign(np.zeros(self.sizes.shape))
-
-    def total(self, replicas: Replicas) -> int:
-        """Returns the number of this epoch's samples, over all replicas."""
-        return int(replicas.summed(self.samples.numpy()))
-
-    def mean_sizes(self, replicas: Replicas) -> tuple[float, ...]:
-        """Returns the mean size of this epoch's samples along each open axis; () without any."""
-        samples = 0 if self._open_sizes is None else self.total(replicas)
-        return tuple((replicas.summed(self.sizes.numpy()) / samples).tolist()) if samples else ()

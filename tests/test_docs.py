@@ -128,7 +128,11 @@ def test_tables_of_the_comparison_are_those_of_its_results():
 
 def test_runs_that_tables_name_have_files_of_flags():
     known = {row.flags.stem for row in evidence.rows(seeds=1)}
-    listed = {name for rows in (evidence_page.EQUAL, evidence_page.PARTS) for _, name in rows}
+    listed = {
+        name
+        for rows in (evidence_page.EQUAL, evidence_page.PARTS, evidence_page.ANALYSED)
+        for _, name in rows
+    }
     listed |= {name for _, name in evidence_page.SUBNETS}
     listed |= {f"{name}_90" for name in evidence_page.METHODS.values()}
     assert listed <= known

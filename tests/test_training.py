@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from spfde_keras import SparseModel, wrap
+from spfde_keras.monitor import Monitor
 from spfde_keras.sieve.identified import Identified, strip_ids
-from spfde_keras.training import Monitor
 from tests.mlps import data, ids, mlp
 
 L = keras.layers

@@ -95,6 +95,7 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
         "log_dir": (None, either(nothing, folder)),
         "seed": SEED,
         "data_stop": (None, either(nothing, within(0, 1))),
+        "update_steps": (None, either(nothing, whole(1))),
     }
     mask = {
         "scheme": ("unstructured", either(nothing, among([None]))),
@@ -162,6 +163,13 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
             },
         ),
         "spfde_keras.Resume": Case(spfde_keras.Resume, {"folder": (path / "states", folder)}),
+        "spfde_keras.Analyses": Case(
+            spfde_keras.Analyses,
+            {
+                "training": (spfde_keras.SpFDE(), never),
+                "probe": (None, either(nothing, lambda v: getattr(v, "ndim", 0) > 0)),
+            },
+        ),
         "spfde_keras.densify": Case(
             spfde_keras.densify,
             {"model": (sparse, never), "subnet": (None, either(nothing, among(0)))},
@@ -258,6 +266,7 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
                 "samples": (8, lambda v: number(v) and v >= 0),
                 "batch_size": (4, whole(1)),
                 "passes": (1, whole(1)),
+                "update_steps": (None, either(nothing, whole(1))),
             },
         ),
         "spfde_keras.cost.profile": Case(
@@ -412,6 +421,7 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
         "spfde_keras.sieve.policies.Circular": Case(
             policies.Circular, {"exchange": (1.0, FRACTION)}
         ),
+        "spfde_keras.sieve.policies.Random": Case(policies.Random, {"exchange": (1.0, FRACTION)}),
         "spfde_keras.sieve.policies.OneTime": Case(policies.OneTime, {"at": (0.5, within(0, 1))}),
         "spfde_keras.schedules.Constant": Case(schedules.Constant, {"value": (0.5, number)}),
         "spfde_keras.schedules.Step": Case(

@@ -4,18 +4,17 @@ The rules, those of SpFDE (section 4) and RigL (appendix H), stated in `RULES`.
 """
 
 import dataclasses
-import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 
-from spfde_keras import compat
+from spfde_keras.cost.uses import Use, estimated, uses
 from spfde_keras.freezing.blocks import Pattern, find_blocks
-from spfde_keras.graph import Call, trace
+from spfde_keras.graph import trace
 from spfde_keras.masking import Mask, find_masks
-from spfde_keras.open_sizes import InputShape, Shape, input_shapes
+from spfde_keras.open_sizes import InputShape, input_shapes
 
 _ESTIMATED = (
     "Kernels of recurrent layers, and of layers whose use of them is not known, count as if they "
@@ -250,17 +249,17 @@ def profile(
     for call in trace(model, shapes).calls:
         latest = max((upstream.get(id(x), -1) for x in call.inputs), default=-1)
         if isinstance(call.layer, keras.layers.Layer) and call.layer.weights:
-            uses = list(_uses(call))
-            counted = {id(use.kernel) for use in uses}
-            estimated = [
-                _estimated(call, weight)
+            known = list(uses(call))
+            counted = {id(use.kernel) for use in known}
+            guessed = [
+                estimated(call, weight)
                 for weight in call.layer.weights
                 if _multiplies(weight, masked) and id(weight) not in counted
             ]
-            for use in [*uses, *estimated]:
+            for use in [*known, *guessed]:
                 block = block_of[id(use.kernel)]
                 _add(kernels, use, block, block if use.inner else latest)
-            uncounted |= {use.kernel.path: None for use in estimated}
+            uncounted |= {use.kernel.path: None for use in guessed}
             if any(None in x.shape[1:] for x in (*call.inputs, *call.outputs)):
                 unknown[call.path] = None
             latest = max([latest, *(block_of[id(w)] for w in call.layer.trainable_weights)])
@@ -281,23 +280,7 @@ def _multiplies(weight: keras.Variable, masked: set[int]) -> bool:
     return id(weight) in masked or (matrix and not added)
 
 
-def _estimated(call: Call, weight: keras.Variable) -> "_Use":
-    """A weight whose use is not known, as if it were used once at each position."""
-    positions = math.prod(_known(call.inputs[0].shape)[:-1])
-    return _Use(weight, positions, positions * weight.shape[-1], inner=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Use:
-    """A kernel in one call; `inner`: downstream of other weights of the same layer."""
-
-    kernel: keras.Variable
-    positions: int
-    outputs: int
-    inner: bool = False
-
-
-def _add(kernels: dict[int, KernelCost], use: _Use, block: int, upstream: int) -> None:
+def _add(kernels: dict[int, KernelCost], use: Use, block: int, upstream: int) -> None:
     before = kernels.get(id(use.kernel))
     kernels[id(use.kernel)] = KernelCost(
         path=use.kernel.path,
@@ -308,113 +291,3 @@ def _add(kernels: dict[int, KernelCost], use: _Use, block: int, upstream: int) -
         upstream=max(upstream, before.upstream if before else -1),
         trainable=use.kernel.trainable,
     )
-
-
-_TRANSPOSED = (
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-)
-_CONVOLUTIONS = (
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-)
-_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
-_ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
-_COUNTED = (
-    *_TRANSPOSED,
-    *_CONVOLUTIONS,
-    *_SEPARABLE,
-    keras.layers.Dense,
-    keras.layers.EinsumDense,
-)
-
-
-def _uses(call: Call) -> Iterator[_Use]:
-    if isinstance(call.layer, _COUNTED):
-        yield from _leaf_uses(call.layer, call.inputs[0].shape, call.outputs[0].shape)
-        return
-    if isinstance(call.layer, _ATTENTION):
-        yield from _attention_uses(call)
-        return
-    repeated = isinstance(call.layer, keras.layers.TimeDistributed)
-    times = _known(call.inputs[0].shape)[0] if repeated else 1
-    for layer, shape in _hidden(call.layer):
-        if None not in shape[1:]:
-            outputs = layer.compute_output_shape(shape)
-            for use in _leaf_uses(layer, shape, outputs):
-                yield _Use(use.kernel, times * use.positions, times * use.outputs, inner=True)
-
-
-def _attention_uses(call: Call) -> Iterator[_Use]:
-    attention = call.layer
-    given = inspect.signature(attention.call).bind(*call.args, **call.kwargs).arguments
-    queries, values, keys = given["query"].shape, given["value"].shape, given.get("key")
-    shapes = {"query": queries, "key": values if keys is None else keys.shape, "value": values}
-    if compat.has_gate(attention):
-        shapes["gate"] = queries
-    output = compat.attention_projection(attention, "output")
-    heads = tuple(output.get_build_config()["input_shape"][-2:])
-    for name, shape in shapes.items():
-        layer = compat.attention_projection(attention, name)
-        yield from _leaf_uses(layer, shape, ())
-    for use in _leaf_uses(output, (*queries[:-1], *heads), ()):
-        yield dataclasses.replace(use, inner=True)
-
-
-def _hidden(layer: keras.layers.Layer) -> Iterator[tuple[keras.layers.Layer, tuple]]:
-    """The countable layers inside `layer`, with the input shapes they were built for."""
-    for inner in compat.sublayers(layer):
-        if not isinstance(inner, _COUNTED):
-            yield from _hidden(inner)
-            continue
-        shape = tuple(inner.get_build_config()["input_shape"])
-        if isinstance(layer, _ATTENTION) and inner is compat.attention_projection(layer, "output"):
-            # Keras builds it without the number of queries.
-            query = compat.attention_projection(layer, "query")
-            queries = query.get_build_config()["input_shape"]
-            shape = (*queries[:-1], *shape[-2:])
-        yield inner, shape
-
-
-def _leaf_uses(
-    layer: keras.layers.Layer, input_shape: Shape, output_shape: Shape
-) -> Iterator[_Use]:
-    inputs = _known(input_shape)
-    if isinstance(layer, keras.layers.EinsumDense):
-        # The output shape that it computes may have gaps (in attention); the labels have none.
-        terms, result = layer.equation.replace(" ", "").split("->")
-        source, labels = terms.split(",")
-        labelled = list(
-            zip(labels.replace(".", ""), compat.stored_kernel(layer).shape, strict=True)
-        )
-        read = math.prod(extent for label, extent in labelled if label in source)
-        made = math.prod(extent for label, extent in labelled if label in result)
-        positions = math.prod(inputs) // read
-        yield _Use(compat.stored_kernel(layer), positions, positions * made)
-        return
-    outputs = _known(output_shape)
-    made = math.prod(outputs)
-    if isinstance(layer, _SEPARABLE):
-        positions = _spatial(layer, outputs)
-        depthwise = layer.depthwise_kernel
-        yield _Use(depthwise, positions, positions * math.prod(depthwise.shape[-2:]))
-        yield _Use(layer.pointwise_kernel, positions, made, inner=True)
-    elif isinstance(layer, _TRANSPOSED):
-        yield _Use(compat.stored_kernel(layer), _spatial(layer, inputs), made)
-    elif isinstance(layer, _CONVOLUTIONS):
-        yield _Use(compat.stored_kernel(layer), _spatial(layer, outputs), made)
-    else:
-        yield _Use(compat.stored_kernel(layer), math.prod(inputs[:-1]), made)
-
-
-def _spatial(layer: keras.layers.Layer, shape: tuple[int, ...]) -> int:
-    return math.prod(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
-
-
-def _known(shape: Shape) -> tuple[int, ...]:
-    """`shape` without the batch axis; unknown extents count as one."""
-    return tuple(1 if extent is None else extent for extent in shape[1:])

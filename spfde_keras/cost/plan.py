@@ -87,6 +87,7 @@ class TrainingPlan:
         checks.optional(checks.instance, "updater", self.updater, Updater, "None or an Updater")
         for name in ("epochs", "interval", "batch_size", "passes"):
             checks.whole(name, getattr(self, name))
+        checks.optional(checks.whole, "update_steps", self.update_steps)
         self._check_samples()
 
     def _check_samples(self) -> None:

@@ -50,7 +50,7 @@ class Checkpoint:
         if model.optimizer is not None and not model.optimizer.built:
             with model.distribute_strategy.scope():
                 model.optimizer.build(model.trainable_variables)
-        names = ("monitor", "sieve", "alternation", "optimizer")
+        names = ("monitor", "sieve", "alternation", "analyses", "optimizer")
         parts = [model, *(getattr(model, name, None) for name in names)]
         self._variables = [v for part in parts if part is not None for v in part.variables]
 

@@ -11,13 +11,8 @@ import tensorflow as tf
 
 from spfde_keras.sieve.damage import first_failure, naming
 from spfde_keras.sieve.inputs import Samples, as_dataset, as_tensors, carries_ids
+from spfde_keras.sieve.sizes import MOST_IN_BLOCK, Sizes
 
-_PROBED = 64
-# What a shuffle buffer may hold by default: so many samples, and so many bytes of them.
-_MOST_SAMPLES, _MOST_BYTES = 50_000, 2**28
-# Ids are compared with the members a block at a time, of so many samples or bytes at most: one
-# by one takes several times as long, if samples are small.
-_MOST_IN_BLOCK, _MOST_BYTES_IN_BLOCK = 1024, 2**22
 # Files read at a time.
 _FILES = 16
 
@@ -108,7 +103,7 @@ class Arrays(Source):
         return self._tensors
 
     def chosen(self, member: tf.Tensor, order: Order) -> tf.data.Dataset:
-        return self.batched(member, order, _MOST_IN_BLOCK, False).unbatch()
+        return self.batched(member, order, MOST_IN_BLOCK, False).unbatch()
 
     def batched(
         self, member: tf.Tensor, order: Order, batch_size: int, drop_remainder: bool
@@ -345,48 +340,6 @@ def as_source(samples: Samples, size: int | None = None) -> Source:
     # As it was given: what checks its number only would not name the ids.
     given = samples if isinstance(samples, tf.data.Dataset) else dataset
     return WithIds(given, int(dataset.cardinality()))
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """How many samples are held at a time, by how large they are.
-
-    Args:
-        dataset: samples. Where they have no fixed size, the first 64 are read.
-
-    Example:
-
-    >>> sizes = Sizes(tf.data.Dataset.range(10**6))
-    >>> sizes.buffer, sizes.block
-    (50000, 1024)
-    """
-
-    dataset: dataclasses.InitVar[tf.data.Dataset]
-    buffer: int = dataclasses.field(init=False)
-    """In a shuffle buffer: at most 50 000 samples and 256 MiB."""
-    block: int = dataclasses.field(init=False)
-    """In a block that is filtered at once; 1 if samples differ in shape, or are large."""
-
-    def __post_init__(self, dataset: tf.data.Dataset) -> None:
-        specs = tf.nest.flatten(dataset.element_spec)
-        stacks = all(isinstance(s, tf.TensorSpec) and s.shape.is_fully_defined() for s in specs)
-        if stacks and all(spec.dtype != tf.string for spec in specs):
-            size = sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
-        else:
-            size = np.mean([_bytes(sample) for sample in dataset.take(_PROBED)])
-        size = max(1, size)
-        block = min(_MOST_IN_BLOCK, int(_MOST_BYTES_IN_BLOCK // size)) if stacks else 1
-        object.__setattr__(self, "block", max(1, block))
-        object.__setattr__(self, "buffer", max(1, min(_MOST_SAMPLES, int(_MOST_BYTES // size))))
-
-
-def _bytes(sample: Any) -> int:
-    leaves = tf.nest.flatten(sample, expand_composites=True)
-    arrays = [np.asarray(leaf) for leaf in leaves if leaf is not None]
-    return sum(
-        sum(map(len, array.ravel().tolist())) if array.dtype == object else array.nbytes
-        for array in arrays
-    )
 
 
 def _length(samples: Any) -> tf.Tensor:

@@ -412,16 +412,6 @@ def test_a_new_run_replaces_an_unfinished_one(unfinished, no_export):
     assert len(results.read_history(unfinished / "history.csv")) == SHORT["epochs"]
 
 
-def test_results_have_six_digits():
-    found = {"a": 123456789.0, "b": [1 / 3, {"c": 7}], "d": None, "e": 12345678}
-    assert results.rounded(found) == {
-        "a": 123457000.0,
-        "b": [0.333333, {"c": 7}],
-        "d": None,
-        "e": 12345678,
-    }
-
-
 def test_history_keeps_all_digits_and_writes_whole_numbers_as_such(tmp_path):
     row = {"epoch": 1.0, "loss": 1 / 3, "active_samples": 80.0}
     results.write_history(tmp_path / "history.csv", [row])

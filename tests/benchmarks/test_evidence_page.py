@@ -15,8 +15,8 @@ def run(accuracies, seconds, flops=1e12, frozen=(0, 0, 1)):
             "memory_minimum_bytes": 2**20,
         },
         "history": [
-            "epoch,seconds,flops_share,frozen_blocks",
-            *(",".join(map(str, row)) for row in columns),
+            "epoch,seconds,flops_share,frozen_blocks,active_samples,sparsity",
+            *(",".join(map(str, (*row, 100, 0.9))) for row in columns),
         ],
     }
 
@@ -36,7 +36,7 @@ def rows(table):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
 
 
-def test_a_row_is_the_mean_of_its_seeds_in_the_seconds_of_the_quietest(found):
+def test_a_row_is_the_mean_of_its_seeds_in_the_seconds_of_quiet_epochs(found):
     dense, ems, spfde = rows(TABLES["equal"](found))
     assert ems == ["MEST EM&S", "85.00 ± 7.07 (2 seeds)", "2e+12", "3", "2, 1"]
     assert dense[1] == "95.00 (one seed)" and spfde[1] == "70.00 ± 0.00"
@@ -51,6 +51,17 @@ def test_sub_nets_beside_the_sum_of_those_alone(found):
     together, alone = rows(TABLES["subnets"](found))
     assert together == ["AST", "90.00 ± 0.00", "80.00 ± 0.00", "70.00 ± 0.00", "1e+12", "3"]
     assert alone == ["each alone", "90.00 ± 0.00", "95.00 ± 0.00", "98.00 ± 0.00", "3e+12", "12"]
+
+
+def test_samples_that_are_never_forgotten_and_layers(found):
+    of = {"never_forgotten": [0, 4], "never_learned": [9, 1]}
+    layers = {"similarity": [[0.5], [0.6], [1.0]], "cka": [[0.7], [0.8], [1.0]]}
+    analyses = {"forgetting": of, "layers": ["a"], "epochs": [12, 24, 36], "subnets": {"s": layers}}
+    runs = [run([0.9], [1, 1, 1]) | {"analyses": analyses}] * 2
+    found["70_analysed_ems_90"] = Found(runs)
+    assert rows(TABLES["forgetting"](found)) == [["MEST EM&S, 90 %", "4", "1"]]
+    first, _, last = rows(TABLES["layers"](found))
+    assert first == ["MEST EM&S, 90 %", "12", "0.50, 0.70"] and last[2] == "1.00, 1.00"
 
 
 def test_epochs_by_frozen_blocks(found):

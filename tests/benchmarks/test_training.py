@@ -29,6 +29,13 @@ def test_each_way_trains_in_turns(tmp_path, capfd):
     assert dense["test_accuracy"] > 0.5
 
 
+def test_a_plan_out_of_reach_is_refused_before_any_epoch(capfd):
+    options = ["--model=tiny_cnn", "--train_samples=64", "--epochs=2"]
+    assert training.main(options) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: `freeze` must be at most")
+
+
 def test_one_at_a_time_in_the_given_order():
     turns, order = training.Turns(["a", "b", "c"]), []
 

@@ -32,6 +32,7 @@ from spfde_keras.sparse_training import SparseTraining  # noqa: E402
 
 L = keras.layers
 EPOCHS, BATCH = 5, 16
+ANALYSED = ("rigl", "ast", "dense")
 random = np.random.default_rng(0)
 X = random.normal(size=(95, 12)).astype("float32")
 Y = (X[:, :3] @ random.normal(size=(3, 4))).argmax(1)
@@ -109,10 +110,26 @@ def write(name: str, model: spfde_keras.SparseModel, **arrays) -> None:
 def train(
     name: str, callback: SparseTraining, sparsity=0.7, others=(), preprocess=None, **options
 ) -> None:
-    model = compiled(sparsity, **options)
-    logs = fit(model, callback, *others, preprocess=preprocess)
-    logs = {f"log_{key}": np.array(values) for key, values in logs.items()}
-    write(name, model, **state(model, callback.sieve), **logs)
+    model, analyses = compiled(sparsity, **options), []
+    if name.removeprefix("resumed_") in ANALYSED:
+        analyses.append(spfde_keras.Analyses(callback, X[:8]))
+    logs = fit(model, callback, *analyses, *others, preprocess=preprocess)
+    found = {f"log_{key}": np.array(values) for key, values in logs.items()}
+    for each in analyses:
+        found |= analysed(each.result())
+    write(name, model, **state(model, callback.sieve), **found)
+
+
+def analysed(found: dict) -> dict:
+    """What was recorded, as arrays."""
+    parts = {"gradient_norms": found["gradient_norms"], **found["forgetting"]}
+    for subnet, measures in found["subnets"].items():
+        parts |= {f"{subnet}_{measure}": values for measure, values in measures.items()}
+    whole = ("histogram", "never_forgotten", "never_learned", "easiest", "hardest")
+    return {
+        f"analyses_{key}": np.array(values, "int64" if key in whole else "float64")
+        for key, values in parts.items()
+    }
 
 
 def sieve() -> spfde_keras.DataSieve:
@@ -151,7 +168,8 @@ class Stop(keras.callbacks.Callback):
 def resumed(name: str, make: Callable[[], SparseTraining], sparsity=0.7) -> None:
     resume = spfde_keras.Resume(FOLDER / f"{name}-{STRATEGY}")
     try:
-        fit(compiled(sparsity), make(), resume, Stop())
+        stopped = make()
+        fit(compiled(sparsity), stopped, spfde_keras.Analyses(stopped, X[:8]), resume, Stop())
     except KeyboardInterrupt:
         train(name, make(), sparsity, others=[resume])
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified
-from spfde_keras.sieve.sources import Sizes
+from spfde_keras.sieve.sizes import Sizes
 from tests.sieves import ids_of, make_sieve
 
 SAMPLES = 200
