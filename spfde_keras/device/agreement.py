@@ -16,6 +16,7 @@ _STEPS = 2  # the second update takes the slots that the first has left
 _RATE = 0.1  # whatever the optimizer's own is: updates must not drown in the weights' rounding
 _TRIALS = 5
 _ROUNDING = 1e-6  # what sums of hundreds of products in float32 are off by
+_ROUNDING_OF_ZERO = 1e-7  # a dead channel, with an offset of 0, is at the kink of ReLU
 _DRAWS = 4
 _MARGIN = 3.0  # over the largest of as many draws
 _CHAOS = 0.01  # share of an update that rounding changes: no two computers agree
@@ -192,13 +193,14 @@ class _Reference:
         def off(value: np.ndarray) -> np.ndarray:
             if not noise or value.dtype.kind != "f":
                 return value
-            factors = 1 + _ROUNDING * random.uniform(-1, 1, value.shape)
-            return (value * factors).astype(value.dtype)
+            by = random.uniform(-1, 1, value.shape)
+            changed = np.where(value == 0, _ROUNDING_OF_ZERO * by, value * (1 + _ROUNDING * by))
+            return changed.astype(value.dtype)
 
         self._assign(self._start)
         for variable in self._tail.trainable_variables:
             variable.assign(off(np.asarray(variable)))
-        before, features = self._named(), self._features(off(x))
+        before, features = self._named(), off(self._features(x))
         loss = self._tail.train_on_batch(features, y)
         return _changes(before, self._named()) | {"loss": np.array([loss], "float64")}
 
@@ -287,10 +289,10 @@ def _error(
         raise RuntimeError(f"Keras' own update of {name} is not finite")
     if not np.all(np.isfinite(found)):
         return _Error(np.inf, 0.0)
-    rounding = np.max([np.abs(other - expected) for other in others], axis=0)
+    rounding = np.max([np.abs(other - expected).max(initial=0.0) for other in others])
     unexplained = np.abs(found - expected) - _MARGIN * rounding - last_digit
     scale = np.abs(expected).max(initial=0.0) or 1.0
     return _Error(
         float(max(0.0, unexplained.max(initial=0.0)) / scale),
-        float(rounding.max(initial=0.0) / scale),
+        float(rounding / scale),
     )
