@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import os
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -14,7 +16,7 @@ from spfde_keras.device.contents import contents_of
 from spfde_keras.device.conversion import convert, trace
 from spfde_keras.device.cutting import check_cut, parts_of
 from spfde_keras.device.expressible import check_operators
-from spfde_keras.device.program import program_of
+from spfde_keras.device.program import Program, program_of
 from spfde_keras.export import acceptance
 from spfde_keras.export.exporter import checked_path
 from spfde_keras.export.inspection import inspect_tflite
@@ -31,6 +33,7 @@ class TrainableReport:
         path: the file.
         bytes: int, size of the file.
         batch_size: int, samples that an update takes.
+        sparse: bool, whether any frozen weights are stored sparse.
         state_size: int, numbers in a saved state, four bytes each.
         kept: int, weights of masked kernels that are stored.
         masked: int, weights that they would be without masks.
@@ -41,6 +44,7 @@ class TrainableReport:
     path: str
     bytes: int
     batch_size: int
+    sparse: bool
     state_size: int
     kept: int
     masked: int
@@ -83,9 +87,9 @@ def export_trainable_tflite(
     state that `save` gave, of this file or of one that differs in its weights alone; it gives 0,
     and changes nothing, for any other, and fails for one of another size.
 
-    Frozen weights are constants in the file, stored sparse where that is smaller. Of others, those
-    that masks drop are not stored, neither are their slots, where the
-    optimizer treats each weight by itself (Muon and Adafactor do not).
+    What is frozen by `cut` is constant in the file, stored sparse where that is smaller and
+    phones compute it right. Of other weights, those that masks drop are not stored, neither are
+    their slots, where the optimizer treats each weight by itself (Muon and Adafactor do not).
 
     Args:
         model: a functional or Sequential model of one input of known shape, one output and one
@@ -135,8 +139,8 @@ def export_trainable_tflite(
     check_operators(plain, traced)
     with replacing(path) as beside:
         try:
-            beside.write_bytes(convert(program, traced, sparse=cut is not None))
-            if cut is not None and acceptance.miswritten(inspect_tflite(beside)):
+            sparse = cut is not None and _write_sparse(beside, program, traced)
+            if not sparse:
                 beside.write_bytes(convert(program, traced, sparse=False))
             twin = parts_of(as_functional(wrap(model)), cut)
             twin.tail.compile(make_optimizer(), loss)
@@ -152,9 +156,18 @@ def export_trainable_tflite(
         path=str(path),
         bytes=size,
         batch_size=batch_size,
+        sparse=sparse,
         state_size=program.state.size,
         kept=sum(one.size for one in packed),
         masked=sum(math.prod(one.variable.shape) for one in packed),
         max_error=error,
         tolerance=tolerance,
     )
+
+
+def _write_sparse(path: pathlib.Path, program: Program, traced: Mapping[str, Any]) -> bool:
+    """Writes a file with sparse frozen weights; returns whether there are any, and are right."""
+    path.write_bytes(convert(program, traced, sparse=True))
+    inspected = inspect_tflite(path)
+    wrong = acceptance.miswritten(inspected) or not inspected.safe_on_arm64
+    return acceptance.is_stored_sparse(inspected) and not wrong

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from spfde_keras import compat
+from spfde_keras import compat, compat_updates
 from spfde_keras.device.contents import Contents, Stored
 from spfde_keras.device.operators import in_builtins
 from spfde_keras.device.state import State
@@ -153,7 +153,7 @@ class Program:
             values.append((one.seen, kernel if one.whole else read[stored.name]))
             unpacks = one.whole and gradient is not None
             seen_gradients.append(stored.whole(gradient, read) if unpacks else gradient)
-        with compat.catching_updates(), keras.StatelessScope(values) as scope:
+        with compat_updates.catching_updates(), keras.StatelessScope(values) as scope:
             self.optimizer.apply(seen_gradients, [one.seen for one in self.updated])
         new = {name: scope.get_current_value(slot) for name, (slot, _) in self.slots.items()}
         for one in self.updated:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from spfde_keras import checks, compat, own_classes
+from spfde_keras import checks, compat, compat_updates, own_classes
 from spfde_keras.export import exportable
 from spfde_keras.rebuilding import as_functional
 from spfde_keras.sieve import correctness
@@ -87,7 +87,7 @@ def optimizers_like(optimizer: Any) -> Callable[[], keras.optimizers.Optimizer]:
             "`optimizer` must do the same in each update. Received: "
             f"{type(known).__name__} with {' and '.join(branches)}"
         )
-    if compat.leaves_out_of_decay(known):
+    if compat_updates.leaves_out_of_decay(known):
         raise ValueError(
             "`optimizer` must let all weights decay, or none. Received: "
             f"{type(known).__name__} after exclude_from_weight_decay"

@@ -93,10 +93,12 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
 def test_what_rounding_explains_is_no_error():
     expected = np.array([1.0, 1e-3])
     others = [expected + [2e-6, 0], expected - [1e-6, 1e-7]]
-    for found, error in [([1 + 6e-6, 1e-3], 0), ([1 + 5e-5, 1e-3], 4.4e-5), ([1, 2e-3], 1e-3)]:
+    for found, error in [([1 + 6e-6, 1e-3], 0), ([1 + 5e-5, 1e-3], 4.4e-5), ([1, 2e-3], 9.94e-4)]:
         got = agreement._error("w", np.array(found), expected, others, 0.0)
-        assert got == pytest.approx(error, abs=2e-6)
-    assert agreement._error("w", np.array([1.0, np.nan]), expected, others, 0.0) == np.inf
+        assert got.unexplained == pytest.approx(error, abs=2e-6)
+        assert got.rounding == pytest.approx(2e-6)
+    of_nan = agreement._error("w", np.array([1.0, np.nan]), expected, others, 0.0)
+    assert of_nan.unexplained == np.inf
 
 
 @pytest.mark.filterwarnings("ignore:Layers .* belong to both models")

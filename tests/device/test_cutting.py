@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import spfde_keras
+from spfde_keras.device import exporter
 from spfde_keras.device.cutting import check_cut, parts_of
 from tests.device.nets import LOSS, App, batches, small_cnn
 
@@ -30,7 +31,7 @@ def app(cut):
 
 def test_features_are_what_frozen_layers_give(cut, app):
     ((x, _),) = batches(1)
-    prefix = keras.Model(cut[1].inputs, cut[1].get_layer(CUT).output)
+    prefix = keras.Model(cut[1].inputs[0], cut[1].get_layer(CUT).output)
     features = np.concatenate([app.features(x=one[None])["features"] for one in x])
     np.testing.assert_allclose(features, prefix(x), atol=1e-6)
 
@@ -98,3 +99,29 @@ def test_parts_make_up_the_model(skipping):
     prefix, tail = parts_of(skipping, "both")
     np.testing.assert_allclose(tail(prefix(x)), skipping(x), rtol=1e-6)
     assert parts_of(skipping, None) == (None, skipping)
+
+
+def pointwise():
+    """Frozen 1x1 convolutions between a strided one and the cut, and one that is trained."""
+    x = keras.Input((16, 16, 3))
+    y = L.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
+    for filters in (32, 64):
+        y = L.Conv2D(filters, 1, use_bias=False)(y)
+        y = L.ReLU()(L.BatchNormalization()(y))
+    y = L.Dropout(0.5, name="cut")(y)  # in front of the cut it does nothing
+    y = L.GlobalAveragePooling2D()(L.ReLU()(L.Conv2D(32, 1)(y)))
+    return spfde_keras.sparsify(keras.Model(x, L.Dense(4, activation="softmax")(y)), 0.9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("miswritten", ["", "in some way"])
+def test_frozen_weights_are_stored_sparse_where_that_is_right(tmp_path, monkeypatch, miswritten):
+    monkeypatch.setattr(exporter.acceptance, "miswritten", lambda _: miswritten)
+    path = tmp_path / "trains.tflite"
+    report = spfde_keras.export_trainable_tflite(
+        pointwise(), path, "adam", LOSS, batch_size=4, cut="cut"
+    )
+    graphs = {graph.name: graph for graph in spfde_keras.export.inspect_tflite(path).graphs}
+    stored = [weights.stored for weights in graphs["features"].weights]
+    assert (report.sparse, "sparse" in stored) == (not miswritten, not miswritten)
+    assert all(weights.stored == "dense" for weights in graphs["train_on_features"].weights)
