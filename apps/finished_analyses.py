@@ -11,6 +11,9 @@ import numpy as np
 
 FILE = "analyses.json"
 
+KEY = "analyses"
+"""Under which a file of benchmarks/results/evidence holds them."""
+
 MEASURES = ("density", "similarity", "overlap", "explored", "cka")
 """What is measured of each layer of a sub-net."""
 
@@ -66,16 +69,21 @@ def read(folder: str | os.PathLike) -> Analyses | None:
     """Returns the analyses of a run, None where there are none.
 
     Args:
-        folder: of the run.
+        folder: of the run, or its file of benchmarks/results/evidence, which holds the same.
 
     Raises:
         ValueError: a file is damaged.
     """
-    path = pathlib.Path(folder) / FILE
+    path = pathlib.Path(folder)
+    inside = path.is_file()
+    path = path if inside else path / FILE
     if not path.exists():
         return None
     try:
-        return _analyses(json.loads(path.read_text()), _pictures(path.parent))
+        found = json.loads(path.read_text())
+        if not inside:
+            return _analyses(found, _pictures(path.parent))
+        return _analyses(found[KEY], {}) if KEY in found else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, LookupError) else error
         raise ValueError(

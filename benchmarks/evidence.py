@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from apps import finished_analyses, program  # first: no log of TensorFlow
+from apps import finished, finished_analyses, program  # first: no log of TensorFlow
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = Path("apps/configs/evidence")
@@ -130,7 +130,7 @@ def train(row: Row, options: Options) -> None:
     given = row.arguments(options.data_dir)
     command = [sys.executable, "-m", "apps", "train", *given, f"--output_dir={folder}", *resume]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    results = json.loads((folder / "results.json").read_text())
+    results = finished.read(folder)
     for where in ("data_dir", "output_dir"):  # of this machine
         results["config"].pop(where)
     shown = shlex.join(["spfde", "train", *row.arguments(None)])
@@ -139,7 +139,7 @@ def train(row: Row, options: Options) -> None:
     found["history"] = (folder / "history.csv").read_text().splitlines()
     analyses = folder / finished_analyses.FILE
     if analyses.exists():
-        found["analyses"] = json.loads(analyses.read_text())
+        found[finished_analyses.KEY] = json.loads(analyses.read_text())
     program.write_json(str(row.result), found)
 
 

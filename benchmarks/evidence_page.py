@@ -6,9 +6,7 @@ Reads benchmarks/results/evidence/*.json. A table stands between two comments of
 the first one names it; the rest of the page stays as it is.
 """
 
-import csv
 import dataclasses
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from apps import finished, finished_analyses
 from benchmarks.evidence import RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "evidence.md"
@@ -29,32 +28,31 @@ class Found:
     """What the runs of one file of flags found, those of all seeds.
 
     Args:
-        runs: what their files hold.
+        runs: those.
     """
 
-    runs: Sequence[Mapping]
+    runs: Sequence[finished.Run]
 
     @property
     def accuracies(self) -> np.ndarray:
         """Test accuracy in per cent, one row a run, a column for each sub-net."""
-        subnets = [run["results"]["subnets"] for run in self.runs]
+        subnets = [run.results["subnets"] for run in self.runs]
         return 100 * np.array([[one["test_accuracy"] for one in found] for found in subnets])
 
     @property
     def flops(self) -> float:
         """Training FLOPs, the mean of the runs."""
-        return float(np.mean([run["results"]["training_flops"] for run in self.runs]))
+        return float(np.mean([run.results["training_flops"] for run in self.runs]))
 
     @property
     def memory(self) -> tuple[float, float]:
         """MiB that training takes as the plan counts them: on average, and in the last epochs."""
-        of = self.runs[0]["results"]
+        of = self.runs[0].results
         return of["memory_average_bytes"] / 2**20, of["memory_minimum_bytes"] / 2**20
 
     def column(self, name: str) -> np.ndarray:
         """A column of the histories, a row for each run."""
-        histories = [csv.DictReader(run["history"]) for run in self.runs]
-        return np.array([[float(row[name]) for row in history] for history in histories])
+        return np.array([[row[name] for row in run.history] for run in self.runs])
 
     @property
     def epoch_seconds(self) -> np.ndarray:
@@ -77,9 +75,9 @@ class Found:
 
 def read() -> dict[str, Found]:
     """Returns what was found, by the name of the file of flags."""
-    runs: dict[str, list] = {}
+    runs: dict[str, list[finished.Run]] = {}
     for path in sorted((ROOT / RESULTS).glob("*.json")):
-        runs.setdefault(path.stem.rsplit("-seed", 1)[0], []).append(json.loads(path.read_text()))
+        runs.setdefault(path.stem.rsplit("-seed", 1)[0], []).append(finished.load(path))
     return {name: Found(found) for name, found in runs.items()}
 
 
@@ -213,10 +211,9 @@ def forgetting(found: Mapping[str, Found]) -> str:
     """The table of samples: how many are never forgotten, never learned."""
     rows = []
     for label, name in ANALYSED:
-        one = found.get(name)
-        if one is not None:
-            counts = [run["analyses"]["forgetting"] for run in one.runs]
-            never = [[of["never_forgotten"][-1], of["never_learned"][-1]] for of in counts]
+        if name in found:
+            counts = [analyses.forgetting for analyses in _analyses(found[name])]
+            never = [[of.never_forgotten[-1], of.never_learned[-1]] for of in counts if of]
             rows.append([label, *(f"{mean:.0f}" for mean in np.mean(never, axis=0))])
     return _table(["", "never forgotten", "never learned"], rows)
 
@@ -227,14 +224,19 @@ def layers(found: Mapping[str, Found]) -> str:
     for label, name in ANALYSED:
         if name not in ("70_analysed_ems_90", "70_analysed_spfde_20_20_90") or name not in found:
             continue
-        analyses = found[name].runs[0]["analyses"]
-        (subnet,) = analyses["subnets"].values()
-        headings = ["", "epochs", *analyses["layers"]]
+        analyses = _analyses(found[name])[0]
+        (subnet,) = analyses.subnets.values()
+        headings = ["", "epochs", *analyses.layers]
         for epoch in (12, 24, 36):
-            record = analyses["epochs"].index(epoch)
+            record = analyses.epochs.tolist().index(epoch)
             pairs = zip(subnet["similarity"][record], subnet["cka"][record], strict=True)
             rows.append([label, str(epoch), *(f"{s:.2f}, {c:.2f}" for s, c in pairs)])
     return _table(headings, rows)
+
+
+def _analyses(found: Found) -> list[finished_analyses.Analyses]:
+    read = (finished_analyses.read(run.source) for run in found.runs)
+    return [analyses for analyses in read if analyses is not None]
 
 
 def subnets(found: Mapping[str, Found]) -> str:
@@ -307,7 +309,7 @@ def _memory(found: Found | None) -> str:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    # What no seed has been trained for is left out, unless nothing has.
+    # What no seed has been trained for is left out.
     kept = [row for row in rows if any(cell != _NOT_RUN for cell in row[1:])]
     lines = [headings, ["---"] * len(headings), *kept]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -110,6 +110,16 @@ class TestAnalyses:
         (folder / "analyses.json").unlink()
         assert finished_analyses.read(folder) is None
 
+    def test_a_file_of_the_comparison_holds_them_too(self, tmp_path):
+        path = pathlib.Path(finished_runs.evidence(tmp_path / "a.json"))
+        assert finished_analyses.read(path) is None
+        held = json.loads(path.read_text())
+        path.write_text(json.dumps(held | {"analyses": finished_runs.analyses()}))
+        assert finished_analyses.read(path).layers == ("conv2d_1", "dense<b>")
+        path.write_text(json.dumps(held | {"analyses": {"epochs": [2]}}))
+        with pytest.raises(ValueError, match="^Analyses must be as .*a.json"):
+            finished_analyses.read(path)
+
     @pytest.mark.parametrize(
         ("change", "reason"),
         [

@@ -1,24 +1,27 @@
 """The tables and the picture of the comparison, from made-up results."""
 
+import json
+
 import pytest
 
+from apps import finished
 from benchmarks.evidence_page import TABLES, Found, draw, filled, read
+from tests.apps import finished_runs
 
 
-def run(accuracies, seconds, flops=1e12, frozen=(0, 0, 1)):
-    columns = zip(range(1, 4), seconds, (0.1, 0.1, 0.08), frozen, strict=True)
-    return {
-        "results": {
-            "subnets": [{"test_accuracy": value} for value in accuracies],
-            "training_flops": flops,
-            "memory_average_bytes": 2 * 2**20,
-            "memory_minimum_bytes": 2**20,
-        },
-        "history": [
-            "epoch,seconds,flops_share,frozen_blocks,active_samples,sparsity",
-            *(",".join(map(str, (*row, 100, 0.9))) for row in columns),
-        ],
+def run(accuracies, seconds, flops=1e12, frozen=(0, 0, 1), source="a.json"):
+    results = {
+        "subnets": [{"test_accuracy": value} for value in accuracies],
+        "training_flops": flops,
+        "memory_average_bytes": 2 * 2**20,
+        "memory_minimum_bytes": 2**20,
     }
+    columns = zip(range(1, 4), seconds, (0.1, 0.1, 0.08), frozen, strict=True)
+    lines = [
+        "epoch,seconds,flops_share,frozen_blocks,active_samples,sparsity",
+        *(",".join(map(str, (*row, 100, 0.9))) for row in columns),
+    ]
+    return finished.Run(source, finished.Results(results, source), finished.rows(lines), None, {})
 
 
 @pytest.fixture
@@ -53,12 +56,17 @@ def test_sub_nets_beside_the_sum_of_those_alone(found):
     assert alone == ["each alone", "90.00 ± 0.00", "95.00 ± 0.00", "98.00 ± 0.00", "3e+12", "12"]
 
 
-def test_samples_that_are_never_forgotten_and_layers(found):
-    of = {"never_forgotten": [0, 4], "never_learned": [9, 1]}
+def test_samples_that_are_never_forgotten_and_layers(found, tmp_path):
+    analyses = finished_runs.analyses(("s",)) | {"layers": ["a"], "blocks": [[0]]}
+    analyses |= {"epochs": [12, 24, 36], "gradient_norms": [[1.0]] * 3}
+    analyses["forgetting"] |= {"histogram": [[9]] * 3}
+    analyses["forgetting"] |= {"never_forgotten": [0, 0, 4], "never_learned": [9, 9, 1]}
     layers = {"similarity": [[0.5], [0.6], [1.0]], "cka": [[0.7], [0.8], [1.0]]}
-    analyses = {"forgetting": of, "layers": ["a"], "epochs": [12, 24, 36], "subnets": {"s": layers}}
-    runs = [run([0.9], [1, 1, 1]) | {"analyses": analyses}] * 2
-    found["70_analysed_ems_90"] = Found(runs)
+    others = {name: [[1.0]] * 3 for name in ("density", "overlap", "explored")}
+    analyses["subnets"] = {"s": layers | others}
+    source = tmp_path / "run.json"
+    source.write_text(json.dumps({"analyses": analyses}))
+    found["70_analysed_ems_90"] = Found([run([0.9], [1, 1, 1], source=source)] * 2)
     assert rows(TABLES["forgetting"](found)) == [["MEST EM&S, 90 %", "4", "1"]]
     first, _, last = rows(TABLES["layers"](found))
     assert first == ["MEST EM&S, 90 %", "12", "0.50, 0.70"] and last[2] == "1.00, 1.00"
