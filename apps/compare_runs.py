@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from . import finished, program
+from .config import NOT_OF_TRAINING
 
-# Options that do not change what is trained.
-_FREE = ("seed", "data_dir", "output_dir", "resume", "paper_accuracy", "paper_flops")
+# Options in which the runs of a row may differ.
+_FREE = ("seed", *NOT_OF_TRAINING)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from . import finished, program
-from .config import ALTERNATING
+from .config import ALTERNATING, NOT_OF_TRAINING
 
 _METHODS = ("AST", "AST, uncorrected", "joint", "separate")
 
@@ -25,11 +25,7 @@ _FREE = (
     "scheme",
     "gradient_correction",
     "seed",
-    "data_dir",
-    "output_dir",
-    "resume",
-    "paper_accuracy",
-    "paper_flops",
+    *NOT_OF_TRAINING,
 )
 
 

@@ -35,8 +35,8 @@ MASK_FLAGS = {
 SCHEDULES = ("bound", "mutation")
 
 
-# A resumed run may differ from the one before in these only.
-_NOT_COMPARED = ("data_dir", "output_dir", "resume", "paper_accuracy", "paper_flops")
+NOT_OF_TRAINING = ("data_dir", "output_dir", "resume", "paper_accuracy", "paper_flops")
+"""Options that do not change what is trained: a resumed run may differ in these only."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -362,7 +362,7 @@ class RunConfig(Options):
         changed = [
             f"--{name} was {text(earlier.get(name))}, is {text(value)}"
             for name, value in json.loads(self.to_json()).items()
-            if name not in _NOT_COMPARED and earlier.get(name) != value
+            if name not in NOT_OF_TRAINING and earlier.get(name) != value
         ]
         if changed:
             raise ValueError(
