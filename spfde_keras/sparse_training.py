@@ -148,11 +148,8 @@ class SparseTraining(keras.callbacks.Callback):
         """
         if self._state is None or self._state[0] is not self.model:
             keep_batch = bool(self._masks) and bool(self.updater.gradient)
-            self._state = (
-                self.model,
-                Monitor(keep_batch, self._booking.open_sizes),
-                self._alternation(),
-            )
+            monitor = Monitor(keep_batch, self._booking.open_sizes)
+            self._state = self.model, monitor, self._alternation()
         if self.sieve is not None:
             check_sieved(self.model, self.sieve.batch_sizes)
         _, monitor, alternation = self._state
@@ -194,9 +191,8 @@ class SparseTraining(keras.callbacks.Callback):
         if epoch == 0:
             masks = self._masks_in(0, None)
             check_start(self.updater, masks)
-            for mask in self._frozen_by_user:
-                for kernel in mask.subnets:
-                    settle_by_size(kernel, self.seed)
+            for kernel in (one for mask in self._frozen_by_user for one in mask.subnets):
+                settle_by_size(kernel, self.seed)
             for subnet in range(self._subnets):
                 self._update(masks, subnet, 0.0, 0, Moment.START)
         monitor.start_epoch()

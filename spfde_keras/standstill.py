@@ -42,8 +42,6 @@ def warn_of_few_visits(timeline: Timeline, sieve: DataSieve) -> None:
     """
     interval = timeline.interval
     longer = dataclasses.replace(timeline, interval=_VISITS)
-    if sieve.queue.shape == (0,):
-        return
     # With fewer updates than that there is no better choice.
     if not sieve.policy.restarts or interval >= _VISITS or _exchanges(longer, sieve) < _VISITS:
         return
@@ -93,5 +91,7 @@ def _masks_change(timeline: Timeline, updater: Updater) -> bool:
 
 
 def _exchanges(timeline: Timeline, sieve: DataSieve) -> int:
-    """How often samples are exchanged, or may be."""
+    """How often samples are exchanged, or may be; never where none are set aside."""
+    if sieve.queue.shape == (0,):
+        return 0
     return sum(timeline.data_changes(done, sieve.policy) for done in timeline.boundaries)

@@ -126,9 +126,8 @@ class Timeline:
         if self.update_steps is None:
             return 0
         every, start = self.update_steps, (epoch - self.interval_start(epoch)) * steps
-        end = steps if self.is_boundary(epoch + 1) else steps + 1
-        instants = range(every - start % every, end, every)
-        return sum(not self._at_rest(epoch + instant / steps) for instant in instants)
+        instants = range(every - start % every, steps + 1, every)
+        return sum(len(self.turns(epoch, at - 1, at, 1, steps)) for at in instants)
 
     def period(self, steps: int) -> int:
         """Returns the steps between two updates of a sub-net's masks.

@@ -207,14 +207,13 @@ class TrainingPlan:
 
     def _update_gradients(self, epoch: int, frozen: int, densities: Sequence[Densities]) -> float:
         """FLOPs of the extra passes, one for each sub-net, for updates before and in `epoch`."""
-        wanted, timeline = None if self.updater is None else self.updater.gradient, self.timeline
+        if self.updater is None or (wanted := self.updater.gradient) is None:
+            return 0.0
+        timeline = self.timeline
         steps = math.ceil(np.broadcast_to(self.samples, self.epochs)[epoch] / self.batch_size)
         updates = timeline.updates_within(epoch, max(1, steps))
         updates += epoch in timeline.boundaries and timeline.masks_change(epoch)
-        if wanted is None or not updates:
+        if not updates:
             return 0.0
-        return (
-            self.batch_size
-            * updates
-            * sum(self.model.update_gradient(wanted, one, frozen) for one in densities)
-        )
+        once = sum(self.model.update_gradient(wanted, one, frozen) for one in densities)
+        return self.batch_size * updates * once

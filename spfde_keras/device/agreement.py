@@ -92,7 +92,7 @@ def _errors(
         for signature in file.trains:
             for step, batch in enumerate(reference.batches(labels, trial)):
                 before = file.state()
-                change = file.train(signature, batch)
+                change = file.train(signature, batch, before)
                 reference.take(before)  # so that one update is compared, not what others led to
                 for name, error in reference.errors(batch, before, change).items():
                     key = name, signature, step
@@ -131,9 +131,9 @@ class _File:
     def state(self) -> Arrays:
         return self._program.state.take_apart(self._save())
 
-    def train(self, signature: str, batch: Batch) -> Arrays:
-        """Makes an update; returns changes by name, and the loss."""
-        before, (x, y) = self.state(), batch
+    def train(self, signature: str, batch: Batch, before: Arrays) -> Arrays:
+        """Makes an update; returns changes by name to the state before, and the loss."""
+        x, y = batch
         inputs = {"x": x} if signature == "train" else {"features": self._singly("features", x)}
         rate = np.array([_RATE], "float32")
         loss = self._signatures[signature](**inputs, y=y, rate=rate)["loss"]

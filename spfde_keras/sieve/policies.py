@@ -121,8 +121,12 @@ class Circular(SievePolicy):
         rng: np.random.Generator,
     ) -> np.ndarray:
         count = min(math.ceil(self.share * queue.size), easiest.size)
-        queue = np.concatenate([queue, easiest[:count]])[count:]
+        queue = np.concatenate([queue, self._first_to_leave(easiest, rng)[:count]])[count:]
         return rng.permutation(queue) if retrieved + count >= queue.size else queue
+
+    def _first_to_leave(self, easiest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """All ids in training, in the order in which they would leave."""
+        return easiest
 
     def get_config(self) -> dict:
         return {"exchange": self.share}
@@ -144,15 +148,8 @@ class Random(Circular):
 
     restarts = False  # nothing is ranked
 
-    def exchange(
-        self,
-        queue: np.ndarray,
-        easiest: np.ndarray,
-        retrieved: int,
-        t: float,
-        rng: np.random.Generator,
-    ) -> np.ndarray:
-        return super().exchange(queue, rng.permutation(easiest), retrieved, t, rng)
+    def _first_to_leave(self, easiest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(easiest)
 
 
 @register("one_time")
