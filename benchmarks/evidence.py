@@ -32,7 +32,7 @@ class Options(program.Options):
     """The options of the benchmark."""
 
     data_dir: str | None = program.option(None, "folder of the prepared tensorflow-datasets")
-    only: str = program.option(".*", "regular expression that the names of runs must match")
+    only: str = program.option(".*", "regular expression for names of runs, as 10_dense-seed0")
     seeds: int = program.option(3, "how many seeds, from 0 on", least=1)
     check: bool = program.option(False, "check all runs, and train none")
     runs: str = program.option("runs/evidence", "folder for what runs write while they train")
@@ -79,15 +79,14 @@ def _lines(path: Path) -> Iterator[str]:
 
 def rows(only: str = ".*", seeds: int = 3) -> list[Row]:
     """Returns the runs, the most telling first: by the numbers of their files, then by seed."""
-    found = sorted(
-        path for path in (ROOT / FLAGS).glob("[0-9]*.flags") if re.search(only, path.stem)
-    )
+    found = sorted(path.relative_to(ROOT) for path in (ROOT / FLAGS).glob("[0-9]*.flags"))
     groups = itertools.groupby(found, lambda path: path.stem.split("_")[0])
-    return [
-        Row(path.relative_to(ROOT), seed)
+    of = [
+        Row(path, seed)
         for _, paths in groups
         for seed, path in itertools.product(range(seeds), list(paths))
     ]
+    return [row for row in of if re.search(only, row.name)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

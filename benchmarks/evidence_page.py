@@ -58,12 +58,14 @@ class Found:
     def epoch_seconds(self) -> np.ndarray:
         """Seconds of each epoch: what the quickest tenth of its kind took, in all runs.
 
-        A kind are epochs with as many blocks frozen, as many samples and the same density.
+        A kind are epochs with as many blocks frozen, as many samples and the same density. Runs
+        that had fewer cores than others are left out.
         """
+        cores = np.array([run.machine["cores"] for run in self.runs])
         of = ("frozen_blocks", "active_samples", "sparsity")
-        kinds = np.stack([self.column(name).round(3) for name in of], axis=-1)
+        kinds = np.stack([self.column(name).round(3) for name in of], axis=-1)[cores == max(cores)]
         _, kind = np.unique(kinds.reshape(-1, len(of)), axis=0, return_inverse=True)
-        kind, seconds = kind.reshape(-1), self.column("seconds")
+        kind, seconds = kind.reshape(-1), self.column("seconds")[cores == max(cores)]
         quick = [np.percentile(seconds.reshape(-1)[kind == k], 10) for k in range(kind.max() + 1)]
         return np.array(quick)[kind].reshape(seconds.shape).mean(axis=0)
 

@@ -9,7 +9,7 @@ from benchmarks.evidence_page import TABLES, Found, draw, filled, read
 from tests.apps import finished_runs
 
 
-def run(accuracies, seconds, flops=1e12, frozen=(0, 0, 1), source="a.json"):
+def run(accuracies, seconds, flops=1e12, frozen=(0, 0, 1), source="a.json", cores=2):
     results = {
         "subnets": [{"test_accuracy": value} for value in accuracies],
         "training_flops": flops,
@@ -21,7 +21,8 @@ def run(accuracies, seconds, flops=1e12, frozen=(0, 0, 1), source="a.json"):
         "epoch,seconds,flops_share,frozen_blocks,active_samples,sparsity",
         *(",".join(map(str, (*row, 100, 0.9))) for row in columns),
     ]
-    return finished.Run(source, finished.Results(results, source), finished.rows(lines), None, {})
+    results, history = finished.Results(results, source), finished.rows(lines)
+    return finished.Run(source, results, history, None, {"cores": cores})
 
 
 @pytest.fixture
@@ -43,6 +44,12 @@ def test_a_row_is_the_mean_of_its_seeds_in_the_seconds_of_quiet_epochs(found):
     dense, ems, spfde = rows(TABLES["equal"](found))
     assert ems == ["MEST EM&S", "85.00 ± 7.07 (2 seeds)", "2e+12", "3", "2, 1"]
     assert dense[1] == "95.00 (one seed)" and spfde[1] == "70.00 ± 0.00"
+
+
+def test_runs_of_fewer_cores_count_for_accuracy_and_not_for_seconds(found):
+    found["10_ems_90"] = Found([*found["10_ems_90"].runs, run([0.4], [0.5, 0.5, 0.5], cores=1)])
+    _, ems, _ = rows(TABLES["equal"](found))
+    assert ems[1].startswith("70.00") and ems[3] == "3"
 
 
 def test_methods_by_sparsity(found):
