@@ -245,6 +245,11 @@ class SparseTraining(keras.callbacks.Callback):
         self._events.close()
 
     @property
+    def freezer(self) -> Freezer | None:
+        """What freezes the blocks; None before `fit` has said how long training is."""
+        return getattr(self, "_freezer", None)
+
+    @property
     def blocks(self) -> list[list[keras.layers.Layer]]:
         """The layers that own weights, by the blocks that freeze front to back."""
         return self._blocks
@@ -291,11 +296,7 @@ class SparseTraining(keras.callbacks.Callback):
             self.model.replicas.check_same(lambda: {"The queue of the sieve": queue.numpy()})
         if not timeline.masks_change(done):
             return
-        # A kernel frozen from here on is settled; one frozen all through the last interval was.
-        before = self._freezer.frozen_throughout(timeline.interval_start(done - 1), done)
-        settling = self._freezer.frozen_throughout(done, done + timeline.interval)
-        if done == timeline.epochs:
-            settling = self._freezer.blocks
+        before, settling = self._freezer.settled(done, timeline)
         settled, updated = self._masks_in(before, settling), self._masks_in(settling, None)
         for subnet in range(self._subnets):
             self._update(settled, subnet, t, done, Moment.SETTLE)

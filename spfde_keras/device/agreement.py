@@ -1,5 +1,6 @@
 """Compares updates that a file makes with those that Keras makes, before the file is published."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -8,10 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from spfde_keras import kernels
+from spfde_keras.device import shares
 from spfde_keras.device.cutting import Parts
 from spfde_keras.device.program import Program
+from spfde_keras.device.stages import Stages
 from spfde_keras.export.verification import quiet
+from spfde_keras.freezing.learning_rate import BlockwiseLearningRate
 
+_UPDATES = ("train", "train_on_features")
 _STEPS = 2  # the second update takes the slots that the first has left
 _RATE = 0.1  # whatever the optimizer's own is: updates must not drown in the weights' rounding
 _TRIALS = 5
@@ -30,6 +35,7 @@ def check_agreement(
     path: str | os.PathLike[str],
     program: Program,
     twin: Parts,
+    stages: Stages,
     labels: tf.TensorSpec,
     tolerance: float,
 ) -> float:
@@ -43,6 +49,7 @@ def check_agreement(
         path: the file.
         program: what it computes.
         twin: the parts of the model with masks, the tail compiled; they are trained.
+        stages: those of the twin.
         labels: of a batch.
         tolerance: the largest error accepted.
 
@@ -51,9 +58,10 @@ def check_agreement(
     """
     file = _File(path, program)
     with kernels.disabled():
-        reference = _Reference(program, twin)
+        reference = _Reference(program, twin, stages)
         try:
             errors = _errors(file, reference, labels, tolerance)
+            file.check_mutation()
         finally:  # layers that cannot be copied are those of the user's model
             reference.leave()
     (name, signature, _), error = max(errors.items(), key=lambda one: one[1])
@@ -89,14 +97,15 @@ def _errors(
     """
     found: dict[tuple[str, str, int], _Error] = {}
     for trial in range(_TRIALS):
-        for signature in file.trains:
-            for step, batch in enumerate(reference.batches(labels, trial)):
-                before = file.state()
-                change = file.train(signature, batch, before)
-                reference.take(before)  # so that one update is compared, not what others led to
-                for name, error in reference.errors(batch, before, change).items():
-                    key = name, signature, step
-                    found[key] = min(found.get(key, error), error)
+        for stage, signature in file.trains:
+            with reference.frozen(stage):
+                for step, batch in enumerate(reference.batches(labels, trial)):
+                    before = file.state()
+                    change = file.train(signature, batch, before)
+                    reference.take(before)  # so that one update is compared, not what led to it
+                    for name, error in reference.errors(batch, before, change).items():
+                        key = name, signature, step
+                        found[key] = min(found.get(key, error), error)
             reference.take(file.state())
             outputs = reference.infer(batch[0])
             off = np.abs(file.infer(batch[0]) - outputs).max() / (np.abs(outputs).max() or 1.0)
@@ -124,9 +133,11 @@ class _File:
         self._first = self._save()
 
     @property
-    def trains(self) -> list[str]:
-        """The signatures that make an update."""
-        return [name for name in self._signatures if name.startswith("train")]
+    def trains(self) -> list[tuple[int, str]]:
+        """The signatures that make an update, each with its stage."""
+        numbers = [(stage, f"_{stage}" if stage else "") for stage in self._program.stages.numbers]
+        names = [(stage, f"{of}{number}") for stage, number in numbers for of in _UPDATES]
+        return [(stage, name) for stage, name in names if name in self._signatures]
 
     def state(self) -> Arrays:
         return self._program.state.take_apart(self._save())
@@ -134,9 +145,12 @@ class _File:
     def train(self, signature: str, batch: Batch, before: Arrays) -> Arrays:
         """Makes an update; returns changes by name to the state before, and the loss."""
         x, y = batch
-        inputs = {"x": x} if signature == "train" else {"features": self._singly("features", x)}
-        rate = np.array([_RATE], "float32")
-        loss = self._signatures[signature](**inputs, y=y, rate=rate)["loss"]
+        on_features = signature.startswith("train_on_features")
+        inputs = {"features": self._singly("features", x)} if on_features else {"x": x}
+        if (sieving := self._program.sieving) is not None:
+            inputs["sample"] = np.arange(len(x), dtype="int32") % sieving.samples
+        rates = _rates(self._program.stages)
+        loss = self._signatures[signature](**inputs, y=y, rate=rates)["loss"]
         return _changes(before, self.state()) | {"loss": loss.astype("float64")}
 
     def infer(self, x: np.ndarray) -> np.ndarray:
@@ -151,6 +165,30 @@ class _File:
         if restored.tolist() != [1] or not np.array_equal(self._save(), self._first):
             raise RuntimeError("a saved state does not come back")
 
+    def check_mutation(self) -> None:
+        """Raises RuntimeError unless masks change as they must."""
+        mutations = self._program.mutations
+        if mutations is None:
+            return
+        blocks = len(self._program.stages.blocks)
+        mutate = self._signatures["mutate"]
+        inputs = {
+            name: np.zeros(about["shape"], about["dtype"])
+            for name, about in mutate.get_input_details().items()
+        }
+        random = np.random.default_rng(0).random(mutations.numbers, "float32")
+        share = shares.share(mutations.updater, 0.0)
+        inputs |= {"share": np.full(blocks, share, "float32"), "random": random}
+        if not mutate(**inputs)["stayed"] > 0:
+            raise RuntimeError("masks do not change")
+        state = self.state()
+        for one in mutations.kernels:
+            places = state[one.stored.name_of_places]
+            held = places[places < one.stored.nowhere]
+            _, grow_to = mutations.updater.densities(0.0, 1 - one.kernel.sparsity)
+            if np.unique(held).size != held.size or held.size != one.kernel.count(grow_to):
+                raise RuntimeError(f"the mask of {one.kernel.kernel_path} is not what it must be")
+
     def _save(self) -> np.ndarray:
         return self._signatures["save"]()["state"]
 
@@ -158,15 +196,27 @@ class _File:
 class _Reference:
     """The same model in Keras, which `train_on_batch` trains."""
 
-    def __init__(self, program: Program, twin: Parts):
+    def __init__(self, program: Program, twin: Parts, stages: Stages):
         self._program, (self._prefix, self._tail) = program, twin
+        self._stages = stages
         optimizer = self._tail.optimizer
         optimizer.build(self._tail.trainable_variables)
         optimizer.learning_rate.assign(_RATE)
         self._slots = [v for v in optimizer.variables if v is not optimizer.learning_rate]
         self._own = {v.path: v for v in self._tail.variables}
+        self._trained = self._tail.trainable_variables
         self._variables = [*self._tail.variables, *self._slots]
         self._first = self._start = self._values()
+
+    @contextlib.contextmanager
+    def frozen(self, stage: int) -> Iterator[None]:
+        """A context in which updates are those of a stage."""
+        blocks, optimizer = self._stages.blocks, self._tail.optimizer
+        variables = [[v for x in block for v in x.trainable_variables] for block in blocks]
+        with BlockwiseLearningRate(optimizer, variables) as rates, self._stages.frozen(stage):
+            rates.assign(_rates(self._stages) / _RATE)
+            self._tail.make_train_function(force=True)
+            yield
 
     def take(self, state: Mapping[str, np.ndarray]) -> None:
         """Starts from the state of a file."""
@@ -198,7 +248,7 @@ class _Reference:
             return changed.astype(value.dtype)
 
         self._assign(self._start)
-        for variable in self._tail.trainable_variables:
+        for variable in self._trained:
             variable.assign(off(np.asarray(variable)))
         before, features = self._named(), off(self._features(x))
         loss = self._tail.train_on_batch(features, y)
@@ -263,6 +313,11 @@ class _Reference:
                 value = owner.stored(value)
             found[name] = value
         return found
+
+
+def _rates(stages: Stages) -> np.ndarray:
+    """A rate for each block, another one for each."""
+    return np.linspace(_RATE, _RATE / 2, len(stages.blocks), dtype="float32")
 
 
 def _changes(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> Arrays:

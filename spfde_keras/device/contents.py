@@ -10,8 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from spfde_keras.device.cutting import Parts
+from spfde_keras.device.shares import densest
 from spfde_keras.device.state import LARGEST, hash_of
-from spfde_keras.masking import find_masks
+from spfde_keras.masking import Subnet, find_masks
+from spfde_keras.updaters import Updater
 
 Arrays = dict[str, np.ndarray]
 Tensors = Mapping[str, tf.Tensor]
@@ -23,8 +25,9 @@ class Stored:
 
     Args:
         variable: of the plain model.
-        places: None if it is stored whole; otherwise int32 array (kept,), where in the flat
-            kernel the weights are that are stored, in ascending order.
+        places: None if it is stored whole; otherwise int32 array (stored,), where in the flat
+            kernel the weights are that are stored, at first in ascending order. Where masks grow
+            there is room for more: its places are `nowhere`, behind the last weight.
     """
 
     variable: keras.Variable
@@ -43,19 +46,31 @@ class Stored:
     @property
     def size(self) -> int:
         """How many values are stored."""
-        return math.prod(self.variable.shape) if self.places is None else self.places.size
+        return self.nowhere if self.places is None else self.places.size
+
+    @property
+    def nowhere(self) -> int:
+        """How many weights the variable has: the place of what is stored for none of them."""
+        return math.prod(self.variable.shape)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more can be stored than is."""
+        return self.places is not None and self.nowhere in self.places
 
     def stored(self, value: np.ndarray) -> np.ndarray:
         """Returns what is stored of a value of the variable's shape."""
-        return value if self.places is None else value.ravel()[self.places]
+        if self.places is None:
+            return value
+        return np.append(value.ravel(), value.dtype.type(0))[self.places]
 
     def unpacked(self, values: np.ndarray) -> np.ndarray:
         """Returns a value of the variable's shape from what is stored, zero elsewhere."""
         if self.places is None:
             return values
-        whole = np.zeros(math.prod(self.variable.shape), values.dtype)
+        whole = np.zeros(self.nowhere + 1, values.dtype)
         whole[self.places] = values
-        return whole.reshape(self.variable.shape)
+        return whole[:-1].reshape(self.variable.shape)
 
     def entries(self, value: np.ndarray) -> Arrays:
         """Returns the same by name, and the places of what is packed."""
@@ -71,15 +86,17 @@ class Stored:
         """
         if self.places is None:
             return values
-        shape = self.variable.shape
         places = tf.expand_dims(read[self.name_of_places], 1)
-        return tf.reshape(tf.scatter_nd(places, values, [math.prod(shape)]), shape)
+        flat = tf.scatter_nd(places, values, [self.nowhere + self.has_room])
+        return tf.reshape(flat[: self.nowhere], self.variable.shape)
 
     def packed(self, whole: tf.Tensor, read: Tensors) -> tf.Tensor:
         """Returns what is stored of a tensor of the variable's shape."""
         if self.places is None:
             return whole
-        return tf.gather(tf.reshape(whole, [-1]), read[self.name_of_places])
+        flat = tf.reshape(whole, [-1])
+        flat = tf.pad(flat, [[0, 1]]) if self.has_room else flat
+        return tf.gather(flat, read[self.name_of_places])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,19 +134,20 @@ class Contents:
         return [kinds, shapes, [hash_of(value) for _, value in self.constants]]
 
 
-def contents_of(model: keras.Model, parts: Parts) -> Contents:
+def contents_of(model: keras.Model, parts: Parts, updater: Updater | None = None) -> Contents:
     """Returns what of a model is in a file.
 
     Args:
         model: of one sub-net.
         parts: of the same as `densify` returns it.
+        updater: None, or what changes masks: there is room for as many weights as it ever keeps.
 
     Raises:
         ValueError: if layers change their own weights, or a kernel is too large.
     """
     prefix, tail = parts
-    masks = {mask.kernel_path: mask.read()[1][0] for mask in find_masks(model)}
-    stored = [Stored(v, _places(v.path, masks.get(v.path))) for v in tail.trainable_variables]
+    kernels = kernels_of(model)
+    stored = [Stored(v, _places(kernels.get(v.path), updater)) for v in tail.trainable_variables]
     changed = _changed_by_calls(tail)
     if own := [v.path for v in changed if v.trainable]:
         raise ValueError(
@@ -143,15 +161,26 @@ def contents_of(model: keras.Model, parts: Parts) -> Contents:
     return Contents(parts, stored, {f"statistics:{v.path}": v for v in changed}, constants)
 
 
-def _places(path: str, mask: np.ndarray | None) -> np.ndarray | None:
-    if mask is None or mask.all():
+def kernels_of(model: keras.Model) -> dict[str, Subnet]:
+    """Returns the masked kernels of a model of one sub-net, by path."""
+    return {mask.kernel_path: mask.subnets[0] for mask in find_masks(model)}
+
+
+def _places(kernel: Subnet | None, updater: Updater | None) -> np.ndarray | None:
+    if kernel is None:
         return None
-    if mask.size > LARGEST:  # a state holds places as float32
+    _, mask = kernel.read()
+    if mask.all():
+        return None
+    if mask.size >= LARGEST:  # a state holds places as float32
         raise ValueError(
-            f"`model` must have masked kernels of at most {LARGEST:,} weights. "
-            f"Received: {mask.size:,} in {path!r}"
+            f"`model` must have masked kernels of less than {LARGEST:,} weights. "
+            f"Received: {mask.size:,} in {kernel.kernel_path!r}"
         )
-    return np.flatnonzero(mask).astype("int32")
+    places = np.flatnonzero(mask)
+    most = places.size if updater is None else kernel.count(densest(updater, 1 - kernel.sparsity))
+    room = max(0, most - places.size)
+    return np.concatenate([places, np.full(room, mask.size)]).astype("int32")
 
 
 def _changed_by_calls(model: keras.Model) -> list[keras.Variable]:

@@ -1,12 +1,14 @@
 """A program to the content of a TFLite file of LiteRT's built-in operators alone."""
 
+import functools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from spfde_keras import compat
+from spfde_keras.device import shares
 from spfde_keras.device.program import Program
 from spfde_keras.export.verification import quiet
 
@@ -21,20 +23,60 @@ def signatures(program: Program, y: tf.TensorSpec) -> dict[str, tuple[Any, Specs
         y: the labels of a batch.
     """
     prefix, tail = program.contents.parts
-    batch, features = y.shape[0], tail.inputs[0]
+    features = tail.inputs[0]
     x = features if prefix is None else prefix.inputs[0]
-    others = {"y": y, "rate": tf.TensorSpec((1,))}  # without axes, inputs crash ARM64's runtime
+    one, batch = {"x": _batch(1, x)}, {"x": _batch(y.shape[0], x)}
+    known = {"features": _batch(y.shape[0], features)}
+    state = {"state": tf.TensorSpec((program.state.size,))}
     found: dict[str, tuple[Any, Specs]] = {
-        "infer": (program.infer, {"x": _batch(1, x)}),
-        "train": (program.train, {"x": _batch(batch, x), **others}),
+        "infer": (program.infer, one),
         "save": (program.state.save, {}),
-        "restore": (program.state.restore, {"state": tf.TensorSpec((program.state.size,))}),
+        "restore": (program.state.restore, state),
     }
     if prefix is not None:
-        found["features"] = program.features, {"x": _batch(1, x)}
-        stored = {"features": _batch(batch, features), **others}
-        found["train_on_features"] = program.train_on_features, stored
+        found["features"] = program.features, one
+    # Inputs without axes crash ARM64's runtime.
+    blocks = tf.TensorSpec((len(program.stages.blocks),))
+    others = {"y": y, "rate": blocks}
+    if program.sieving is not None:
+        others["sample"] = tf.TensorSpec((y.shape[0],), tf.int32)
+    for stage in program.stages.numbers:
+        name = f"_{stage}" if stage else ""
+        train = functools.partial(program.train, stage)
+        found[f"train{name}"] = functools.partial(_of_inputs, program, train), batch | others
+        if prefix is not None:
+            found[f"train_on_features{name}"] = train, known | others
+        if program.mutations is not None:
+            found[f"mutate{name}"] = _mutate(program, stage, y, blocks, known)
+    if program.sieving is not None and program.sieving.removed:
+        numbers = program.sieving.samples, program.sieving.removed
+        specs = {
+            k: tf.TensorSpec((n,)) for k, n in zip(("random", "shuffle"), numbers, strict=True)
+        }
+        found["sieve"] = program.sieve, specs
     return found
+
+
+def _of_inputs(program: Program, train: Callable, x: tf.Tensor, **others: tf.Tensor) -> Any:
+    return train(program.of_prefix(x), **others)
+
+
+def _mutate(
+    program: Program, stage: int, y: tf.TensorSpec, blocks: tf.TensorSpec, known: Specs
+) -> tuple[Any, Specs]:
+    mutations = program.mutations
+    assert mutations is not None
+    specs = {"share": blocks, "random": tf.TensorSpec((mutations.numbers,))}
+    mutate = functools.partial(program.mutate, stage)
+    if not shares.asks_for_gradients(mutations.updater):
+        return mutate, specs
+    if program.contents.parts.prefix is not None:
+        return mutate, {**known, "y": y, **specs}
+
+    def of_inputs(x: tf.Tensor, **others: tf.Tensor) -> Any:
+        return mutate(features=x, **others)
+
+    return of_inputs, {"x": known["features"], "y": y, **specs}
 
 
 def _batch(samples: int, tensor: Any) -> tf.TensorSpec:

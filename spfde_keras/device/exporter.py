@@ -1,28 +1,30 @@
 """Keras models to TFLite files that train."""
 
 import dataclasses
-import math
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from spfde_keras import checks
-from spfde_keras.device import trainable
+from spfde_keras.device import shares, trainable
 from spfde_keras.device.agreement import check_agreement
-from spfde_keras.device.contents import contents_of
+from spfde_keras.device.contents import contents_of, kernels_of
 from spfde_keras.device.conversion import convert, trace
 from spfde_keras.device.cutting import check_cut, parts_of
 from spfde_keras.device.expressible import check_operators
 from spfde_keras.device.program import Program, program_of
+from spfde_keras.device.stages import stages_of
 from spfde_keras.export import acceptance
 from spfde_keras.export.exporter import checked_path
 from spfde_keras.export.inspection import inspect_tflite
 from spfde_keras.files import replacing
 from spfde_keras.rebuilding import as_functional
 from spfde_keras.sparsify import densify, wrap
+from spfde_keras.updaters.base import UpdaterLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,12 @@ def export_trainable_tflite(
     loss: Any,
     batch_size: int = 16,
     cut: str | None = None,
+    stages: int = 0,
+    updater: UpdaterLike = None,
+    samples: int = 0,
+    sieve: float = 0.0,
+    exchange: float = 1.0,
+    seed: int = 0,
     tolerance: float = 1e-5,
 ) -> TrainableReport:
     """Writes a model as a TFLite file that trains, after comparing its updates with Keras'.
@@ -81,6 +89,18 @@ def export_trainable_tflite(
     - `restore`: state to restored int32 (1,);
     - with `cut`, `features`: x (1, ...) to features (1, ...), and `train_on_features`: as `train`,
       with features (batch, ...) in place of x. An app computes them once for each sample.
+
+    With `stages`, `updater`, `samples` and `sieve` the file trains as `SpFDE` does:
+
+    - `train_1`, `train_2` ...: as `train`, with one more block frozen in each; so for
+      `train_on_features`. `rate` is then float32 (blocks,), a learning rate for each block;
+    - `mutate`, and `mutate_1` ... with blocks frozen: share float32 (blocks,), how far masks
+      change (a number below 0 leaves a block as it is), and random float32 (numbers,) to stayed
+      float32 (1,), the share of weights that are still there. Where importance has a part of
+      the gradient, it takes the x (or features) and y of a batch, too;
+    - with `samples`, updates also take sample int32 (batch,), and count what is forgotten;
+    - `sieve`: random float32 (samples,) and shuffle float32 (removed,) to member int32
+      (samples,), 1 for those that are trained on.
 
     `train` makes one update with the learning rate `rate`; where loss or gradients are not
     finite, or a label is no class, it changes nothing, and the loss is NaN. `restore` takes a
@@ -102,6 +122,15 @@ def export_trainable_tflite(
         batch_size: int, samples of an update.
         cut: name of the last layer that is frozen, with all in front of it; everything must pass
             through it. None: those with `trainable=False` alone are frozen.
+        stages: int, how many more blocks can be frozen one after another: those of
+            `find_blocks`, of what is trained, the last of which always is.
+        updater: None: masks stay; or what changes them, "set", "mest_em" or "mest_ems", or one
+            of these as an `Updater`. There is room for the largest bound of "mest_ems".
+        samples: int, how many samples are counted; their ids are from 0 on. 0: none.
+        sieve: float in [0, 1), share of the samples that rest.
+        exchange: float in (0, 1], as of the policy "circular": share of those at rest that
+            come back at once.
+        seed: int, of the samples that rest at first, as of `DataSieve`.
         tolerance: float, the largest error of an update, as a share of the update, beyond what
             Keras' own changes by if inputs and weights change by a millionth.
 
@@ -130,11 +159,18 @@ def export_trainable_tflite(
     make_optimizer = trainable.optimizers_like(optimizer)
     labels = trainable.labels_of(graph, loss, batch_size)
     check_cut(graph, cut)
+    checks.whole("stages", stages, least=0)
+    changing = shares.get(updater)
     plain = densify(model)
+    judge = trainable.judge_of(plain, loss)
+    sieving = trainable.sieving_of(judge, samples, sieve, exchange, seed)
     parts = parts_of(plain, cut)
     parts.tail.compile(loss=loss)
-    contents = contents_of(model, parts)
-    program = program_of(contents, make_optimizer(), trainable.judge_of(plain, loss))
+    contents = contents_of(model, parts, changing)
+    frozen = stages_of(plain, parts, stages)
+    program = program_of(
+        contents, make_optimizer(), judge, frozen, kernels_of(model), changing, sieving
+    )
     traced = trace(program, labels)
     check_operators(plain, traced)
     with replacing(path) as beside:
@@ -142,9 +178,11 @@ def export_trainable_tflite(
             sparse = cut is not None and _write_sparse(beside, program, traced)
             if not sparse:
                 beside.write_bytes(convert(program, traced, sparse=False))
-            twin = parts_of(as_functional(wrap(model)), cut)
+            whole = as_functional(wrap(model))
+            twin = parts_of(whole, cut)
             twin.tail.compile(make_optimizer(), loss)
-            error = check_agreement(beside, program, twin, labels, tolerance)
+            same = stages_of(whole, twin, stages)
+            error = check_agreement(beside, program, twin, same, labels, tolerance)
         except Exception as failure:
             reason = (str(failure) or type(failure).__name__).splitlines()[0]
             raise RuntimeError(
@@ -152,14 +190,15 @@ def export_trainable_tflite(
             ) from failure
         size = beside.stat().st_size
     packed = [one for one in contents.stored if one.places is not None]
+    kept = sum(int(np.count_nonzero(one.places < one.nowhere)) for one in packed)
     return TrainableReport(
         path=str(path),
         bytes=size,
         batch_size=batch_size,
         sparse=sparse,
         state_size=program.state.size,
-        kept=sum(one.size for one in packed),
-        masked=sum(math.prod(one.variable.shape) for one in packed),
+        kept=kept,
+        masked=sum(one.nowhere for one in packed),
         max_error=error,
         tolerance=tolerance,
     )

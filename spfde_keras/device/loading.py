@@ -1,6 +1,5 @@
 """What was learned on a device, back in the model."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,17 +7,20 @@ import keras
 import numpy as np
 
 from spfde_keras import checks
-from spfde_keras.device import trainable
+from spfde_keras.device import shares, trainable
 from spfde_keras.device.contents import Stored, contents_of
 from spfde_keras.device.cutting import check_cut, parts_of
 from spfde_keras.device.state import of_model
 from spfde_keras.masking import find_masks
 from spfde_keras.sparsify import densify
+from spfde_keras.updaters.base import UpdaterLike
 
 _RULE = "a state that a trainable file of this model has saved: finite float32 numbers (numbers,)"
 
 
-def load_device_state(model: keras.Model, state: Any, cut: str | None = None) -> None:
+def load_device_state(
+    model: keras.Model, state: Any, cut: str | None = None, updater: UpdaterLike = None
+) -> None:
     """Gives a model the weights, masks and statistics of a state saved on a device.
 
     Slots of the optimizer stay where they are. The model is the one that was exported, or one
@@ -27,7 +29,7 @@ def load_device_state(model: keras.Model, state: Any, cut: str | None = None) ->
     Args:
         model: what was passed to `export_trainable_tflite`; it is changed.
         state: float32 array (numbers,), as `save` gave it.
-        cut: as it was passed to `export_trainable_tflite`.
+        cut, updater: as they were passed to `export_trainable_tflite`.
 
     Raises:
         ValueError: if the state is damaged or of another model; nothing has been changed then.
@@ -43,7 +45,7 @@ def load_device_state(model: keras.Model, state: Any, cut: str | None = None) ->
     graph = trainable.checked_graph(model)
     state = _checked(state)
     check_cut(graph, cut)
-    contents = contents_of(model, parts_of(densify(model), cut))
+    contents = contents_of(model, parts_of(densify(model), cut), shares.get(updater))
     shapes = {name: value.shape for name, value in contents.initial.items()}
     values = of_model(state, shapes, contents.about)
     if values is None:
@@ -52,8 +54,10 @@ def load_device_state(model: keras.Model, state: Any, cut: str | None = None) ->
     own = {v.path: v for v in model.variables}
     packed = [one for one in contents.stored if one.places is not None]
     unpacked = [(masks[one.variable.path], *_unpacked(one, values)) for one in packed]
+    places = [values[one.name_of_places] for one in packed]
+    rooms = [np.count_nonzero(at == one.nowhere) for at, one in zip(places, packed, strict=True)]
     counts = [np.count_nonzero(kept) for _, _, kept in unpacked]
-    if counts != [one.size for one in packed]:
+    if [sum(pair) for pair in zip(counts, rooms, strict=True)] != [one.size for one in packed]:
         checks.refuse("state", _RULE, state)
     for mask, kernel, kept in unpacked:
         mask.write(kernel, kept[None])
@@ -67,7 +71,7 @@ def load_device_state(model: keras.Model, state: Any, cut: str | None = None) ->
 def _unpacked(one: Stored, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """A kernel and which of its weights are kept: too few where places are damaged."""
     shape = tuple(one.variable.shape)
-    kernel, kept = np.zeros(math.prod(shape), "float32"), np.zeros(math.prod(shape), bool)
+    kernel, kept = np.zeros(one.nowhere, "float32"), np.zeros(one.nowhere, bool)
     places = values[one.name_of_places]
     inside = (places >= 0) & (places < kernel.size)
     at = places[inside].astype("int64")

@@ -1,7 +1,8 @@
 """What a file that trains computes: the functions behind its signatures."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -10,8 +11,14 @@ import tensorflow as tf
 
 from spfde_keras import compat, compat_updates
 from spfde_keras.device.contents import Contents, Stored
+from spfde_keras.device.mutation import Mutable, Mutations
 from spfde_keras.device.operators import in_builtins
+from spfde_keras.device.sieving import Sieving
+from spfde_keras.device.stages import Stages
 from spfde_keras.device.state import State
+from spfde_keras.masking import Subnet
+from spfde_keras.schemes import Unstructured
+from spfde_keras.updaters import Updater
 
 Tensors = dict[str, tf.Tensor]
 
@@ -60,6 +67,9 @@ class Program:
         updated: the trainable variables, as in `contents`.
         slots: the optimizer's variables, by name.
         judge: None, or the function (y, outputs) -> bool (batch,) that says what is right.
+        stages: the blocks that are frozen one after another.
+        mutations: None, or how masks change.
+        sieving: None, or what is known of samples.
         state: of all these.
     """
 
@@ -68,56 +78,118 @@ class Program:
     updated: Sequence[Updated]
     slots: Mapping[str, Slot]
     judge: Callable | None
+    stages: Stages
+    mutations: Mutations | None
+    sieving: Sieving | None
     state: State
 
     def infer(self, x: tf.Tensor) -> Tensors:
         """Returns "outputs" for a batch, as inference gives them."""
-        features, read = self._features(x), self.state.read()
+        features, read = self.of_prefix(x), self.state.read()
         with in_builtins(), self._scope(self._kernels(read), read):
             return {"outputs": self.contents.parts.tail(features, training=False)}
 
     def features(self, x: tf.Tensor) -> Tensors:
         """Returns "features" for a batch, what the frozen layers give."""
-        return {"features": self._features(x)}
+        return {"features": self.of_prefix(x)}
 
-    def train(self, x: tf.Tensor, y: tf.Tensor, rate: tf.Tensor) -> Tensors:
+    def train(
+        self,
+        stage: int,
+        features: tf.Tensor,
+        y: tf.Tensor,
+        rate: tf.Tensor,
+        sample: tf.Tensor | None = None,
+    ) -> Tensors:
         """Makes one update; where loss, rate or gradients are not finite, nothing is changed.
 
         Args:
-            x: inputs (batch, ...).
+            stage: int, how many blocks are frozen.
+            features: what the frozen layers in front give, (batch, ...).
             y: labels (batch, ...).
-            rate: float32 (1,), the learning rate.
+            rate: float32 (blocks,), the learning rate of each block.
+            sample: int32 (batch,), ids of samples, where they are counted.
 
         Returns:
             "loss", float32 (1,), NaN if nothing was changed, and, where the loss tells it,
             "correct", int32 (batch,).
         """
-        return self.train_on_features(self._features(x), y, rate)
-
-    def train_on_features(self, features: tf.Tensor, y: tf.Tensor, rate: tf.Tensor) -> Tensors:
-        """Makes the same update from features (batch, ...)."""
-        tail, read = self.contents.parts.tail, self.state.read()
+        read = self.state.read()
         kernels = self._kernels(read)
-        with in_builtins(), self._scope(kernels, read) as scope:
-            outputs = tail(features, training=True)
-            loss = tail.compute_loss(features, y, outputs)
-            gradients = tf.gradients(loss, kernels)
+        trained = self._trained(stage)
+        with self.stages.frozen(stage), in_builtins(), self._scope(kernels, read) as scope:
+            loss, outputs = self._loss(features, y)
+            gradients = tf.gradients(loss, [kernels[i] for i in trained])
             statistics = self.contents.statistics
             changed = {name: scope.get_current_value(v) for name, v in statistics.items()}
         # Rows that are looked up keep gradients of their own, which optimizers take as they are.
+        stored = [self.contents.stored[i] for i in trained]
         gradients = [
             g if g is None or one.places is None else one.packed(tf.convert_to_tensor(g), read)
-            for one, g in zip(self.contents.stored, gradients, strict=True)
+            for one, g in zip(stored, gradients, strict=True)
         ]
-        changed |= self._update(kernels, gradients, rate[0], read)
+        changed |= self._update(trained, kernels, gradients, rate, read)
         valid = _all_finite([loss, rate, *gradients])
-        self.state.assign(changed, valid)
-        found = {"loss": tf.reshape(tf.where(valid, loss, tf.constant(np.nan, loss.dtype)), [1])}
+        found = {}
         if self.judge is not None:
             found["correct"] = tf.cast(self.judge(y, outputs), tf.int32)
-        return found
+        if self.sieving is not None:
+            valid = tf.logical_and(valid, self.sieving.known(sample))
+            changed |= self.sieving.count(sample, found["correct"], read)
+        self.state.assign(changed, valid)
+        loss = tf.where(valid, loss, tf.constant(np.nan, loss.dtype))
+        return {"loss": tf.reshape(loss, [1]), **found}
 
-    def _features(self, x: tf.Tensor) -> tf.Tensor:
+    def mutate(
+        self,
+        stage: int,
+        share: tf.Tensor,
+        random: tf.Tensor,
+        features: tf.Tensor | None = None,
+        y: tf.Tensor | None = None,
+    ) -> Tensors:
+        """Changes the masks of blocks that are not frozen.
+
+        Args:
+            stage: int, how many blocks are frozen.
+            share: float32 (blocks,), how far the masks of each block change.
+            random: float32 (numbers,).
+            features, y: a batch, as for `train`, where importance has a part of the gradient.
+
+        Returns:
+            "stayed", float32 (1,): the share of stored weights that are still stored, NaN if
+            nothing was changed, since the arguments make no sense.
+        """
+        mutations, read = self.mutations, self.state.read()
+        assert mutations is not None
+        gradients: Tensors = {}
+        if features is not None:
+            kernels, stored = self._kernels(read), [one.stored for one in mutations.kernels]
+            places = {one.name: i for i, one in enumerate(self.contents.stored)}
+            with self.stages.frozen(stage), in_builtins(), self._scope(kernels, read):
+                loss, _ = self._loss(features, y)
+                found = tf.gradients(loss, [kernels[places[one.name]] for one in stored])
+            gradients = {
+                one.name: one.packed(tf.convert_to_tensor(g), read)
+                for one, g in zip(stored, found, strict=True)
+                if g is not None
+            }
+        frozen = tf.constant([block < stage for block in range(len(self.stages.blocks))])
+        valid = tf.logical_and(_all_finite([share, random]), mutations.allows(share))
+        changed, stayed = mutations.change(tf.where(frozen, -1.0, share), random, gradients, read)
+        self.state.assign(changed, valid)
+        return {"stayed": tf.where(valid, stayed, np.nan)}
+
+    def sieve(self, random: tf.Tensor, shuffle: tf.Tensor) -> Tensors:
+        """Exchanges samples, as `Sieving.update`; returns "member", int32 (samples,)."""
+        sieving, read = self.sieving, self.state.read()
+        assert sieving is not None
+        changed, member = sieving.update(random, shuffle, read)
+        self.state.assign(changed, _all_finite([random, shuffle]))
+        return {"member": member}
+
+    def of_prefix(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns what the frozen layers in front give; `x` itself where there are none."""
         prefix = self.contents.parts.prefix
         if prefix is None:
             return x
@@ -137,33 +209,72 @@ class Program:
     def _constants(self) -> list[tuple[keras.Variable, tf.Tensor]]:
         return [(variable, tf.constant(value)) for variable, value in self.contents.constants]
 
+    def _loss(self, features: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The loss of a batch in training, and the outputs."""
+        tail = self.contents.parts.tail
+        outputs = tail(features, training=True)
+        return tail.compute_loss(features, y, outputs), outputs
+
+    def _trained(self, stage: int) -> list[int]:
+        """Numbers of the variables that are trained where some blocks are frozen."""
+        variables = [one.variable for one in self.contents.stored]
+        return [i for i, v in enumerate(variables) if self.stages.block_of(v) >= stage]
+
     def _update(
         self,
+        trained: Sequence[int],
         kernels: Sequence[tf.Tensor],
         gradients: Sequence[tf.Tensor | None],
         rate: tf.Tensor,
         read: Tensors,
     ) -> Tensors:
         """What the optimizer makes of weights and slots, from gradients of what is stored."""
+        updated = [self.updated[i] for i in trained]
         values = [(slot, read[name]) for name, (slot, _) in self.slots.items()]
-        values.append((self.optimizer.learning_rate, rate))
-        seen_gradients = []
-        for one, kernel, gradient in zip(self.updated, kernels, gradients, strict=True):
-            stored = one.stored
-            values.append((one.seen, kernel if one.whole else read[stored.name]))
-            unpacks = one.whole and gradient is not None
-            seen_gradients.append(stored.whole(gradient, read) if unpacks else gradient)
-        with compat_updates.catching_updates(), keras.StatelessScope(values) as scope:
-            self.optimizer.apply(seen_gradients, [one.seen for one in self.updated])
+        values.append(
+            (self.optimizer.learning_rate, rate[0] if self._has_one_rate else tf.ones(()))
+        )
+        for one, kernel in zip(self.updated, kernels, strict=True):
+            values.append((one.seen, kernel if one.whole else read[one.stored.name]))
+        seen_gradients = [
+            one.stored.whole(g, read) if one.whole and g is not None else g
+            for one, g in zip(updated, gradients, strict=True)
+        ]
+        with compat_updates.catching_updates(), self._rates(rate):
+            with keras.StatelessScope(values) as scope:
+                self.optimizer.apply(seen_gradients, [one.seen for one in updated])
         new = {name: scope.get_current_value(slot) for name, (slot, _) in self.slots.items()}
-        for one in self.updated:
+        for one in updated:
             value = scope.get_current_value(one.seen)
             new[one.stored.name] = one.stored.packed(value, read) if one.whole else value
         return new
 
+    @property
+    def _has_one_rate(self) -> bool:
+        return len(self.stages.blocks) == 1
+
+    @contextlib.contextmanager
+    def _rates(self, rate: tf.Tensor) -> Iterator[None]:
+        """Gives each block its own learning rate, where there are several."""
+        if self._has_one_rate:
+            yield
+            return
+        block_of = {id(one.seen): self.stages.block_of(one.stored.variable) for one in self.updated}
+        compat.scale_updates(self.optimizer, lambda v: block_of[id(v)], lambda block: rate[block])
+        try:
+            yield
+        finally:
+            compat.restore_updates(self.optimizer)
+
 
 def program_of(
-    contents: Contents, optimizer: keras.optimizers.Optimizer, judge: Callable | None
+    contents: Contents,
+    optimizer: keras.optimizers.Optimizer,
+    judge: Callable | None,
+    stages: Stages,
+    changes: Mapping[str, Subnet] | None = None,
+    updater: Updater | None = None,
+    sieving: Sieving | None = None,
 ) -> Program:
     """Returns what the file of a model computes.
 
@@ -171,6 +282,13 @@ def program_of(
         contents: of the model, whose tail is compiled with the loss.
         optimizer: not built yet.
         judge: as in `Program`.
+        stages: as in `Program`.
+        changes: None, or the kernels whose masks change, by path.
+        updater: None, or what changes them.
+        sieving: as in `Program`.
+
+    Raises:
+        ValueError: if the optimizer or the kernels do not let masks change.
     """
     config = optimizer.get_config()
     # The name is counted up in each session, and the rate is an input.
@@ -183,10 +301,49 @@ def program_of(
         for i, v in enumerate(optimizer.variables)
         if v is not optimizer.learning_rate  # an input of each update
     }
+    mutations = None
+    if updater is not None:
+        names = {id(slot): name for name, (slot, _) in slots.items()}
+        kernels = [_mutable(one, changes or {}, stages, optimizer, names) for one in updated]
+        mutations = Mutations(updater, [one for one in kernels if one is not None])
+        if not mutations.kernels:
+            raise ValueError(
+                "`updater` must be None where nothing that is trained has a mask. "
+                f"Received: {updater}"
+            )
     first = {name: np.asarray(slot) for name, (slot, _) in slots.items()}
     kinds = [type(optimizer).__name__, about, [value.shape for value in first.values()]]
+    if sieving is not None:
+        first |= sieving.initial
+        kinds.append([sieving.samples, sieving.removed])
     state = State(contents.initial, contents.about, first, kinds)
-    return Program(contents, optimizer, updated, slots, judge, state)
+    return Program(contents, optimizer, updated, slots, judge, stages, mutations, sieving, state)
+
+
+def _mutable(
+    one: Updated,
+    changes: Mapping[str, Subnet],
+    stages: Stages,
+    optimizer: keras.optimizers.Optimizer,
+    names: Mapping[int, str],
+) -> Mutable | None:
+    variable = one.stored.variable
+    kernel = changes.get(variable.path)
+    if kernel is None or one.stored.places is None:
+        return None
+    if one.whole:
+        raise ValueError(
+            "`updater` must be None where an optimizer, or a constraint, sees whole kernels. "
+            f"Received: {type(optimizer).__name__}, and {variable.path!r} with the constraint "
+            f"{variable.constraint}"
+        )
+    if not isinstance(kernel.scheme, Unstructured):
+        raise ValueError(
+            "`updater` must be None where weights are not kept one by one. Received: scheme "
+            f"{kernel.scheme} of {variable.path!r}"
+        )
+    slots = {names[id(v)]: start for v, start in compat.slots(optimizer, one.seen)}
+    return Mutable(one.stored, kernel, stages.block_of(variable), slots)
 
 
 def _seen(one: Stored, optimizer: keras.optimizers.Optimizer) -> keras.Variable:

@@ -7,6 +7,8 @@ import keras
 import tensorflow as tf
 
 from spfde_keras import checks, compat, compat_updates, own_classes
+from spfde_keras.device.sieving import Sieving
+from spfde_keras.device.state import LARGEST
 from spfde_keras.export import exportable
 from spfde_keras.rebuilding import as_functional
 from spfde_keras.sieve import correctness
@@ -125,3 +127,31 @@ def judge_of(model: keras.Model, loss: Any) -> correctness.Judge | None:
         return correctness.judge(loss, model.outputs)
     except ValueError:
         return None
+
+
+def sieving_of(
+    judge: correctness.Judge | None, samples: int, sieve: float, exchange: float, seed: int
+) -> Sieving | None:
+    """Returns what is known of samples on a device; None if they are not counted.
+
+    Args:
+        judge: says which samples are right; None if nothing does.
+        samples, sieve, exchange, seed: as `export_trainable_tflite` takes them.
+
+    Raises:
+        ValueError: if one of them is out of range, or samples cannot be judged.
+    """
+    checks.whole("samples", samples, least=0, below=LARGEST)
+    fraction = checks.number("sieve", sieve, least=0, below=1)
+    checks.number("exchange", exchange, above=0, most=1)
+    checks.seed(seed)
+    if not samples:
+        if fraction:
+            checks.refuse("sieve", "0 where no `samples` are counted", sieve)
+        return None
+    if judge is None:
+        checks.refuse("samples", "0 where the loss does not tell which are right", samples)
+    removed = round(fraction * samples)
+    if removed == samples:
+        checks.refuse("sieve", "a share that leaves samples to train on", sieve)
+    return Sieving(samples, removed, exchange, seed)

@@ -9,6 +9,7 @@ from spfde_keras import compat
 from spfde_keras.freezing.learning_rate import BlockwiseLearningRate
 from spfde_keras.freezing.plan import FreezePlan
 from spfde_keras.masking import Mask, find_masks
+from spfde_keras.timeline import Timeline
 from spfde_keras.trainability import Trainability
 from spfde_keras.updaters import Updater
 
@@ -50,6 +51,20 @@ class Freezer:
     def frozen_throughout(self, start: int, stop: int) -> int:
         """Returns the number of front blocks frozen in each epoch from `start` to `stop`."""
         return 0 if self.plan is None else self.plan.frozen_throughout(start, stop)
+
+    def settled(self, done: int, timeline: Timeline) -> tuple[int, int]:
+        """Returns how many front blocks were settled before a boundary, and how many are then.
+
+        A block frozen from there on is settled; one frozen all through the last interval was.
+
+        Args:
+            done: int, epochs done at the boundary.
+            timeline: of the training.
+        """
+        before = self.frozen_throughout(timeline.interval_start(done - 1), done)
+        if done == timeline.epochs:
+            return before, self.blocks
+        return before, self.frozen_throughout(done, done + timeline.interval)
 
     def times(self, updater: Updater, t: float, interval: int) -> np.ndarray:
         """Returns the time at which each block asks an updater, as `FreezePlan.times`."""

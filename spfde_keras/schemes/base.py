@@ -109,20 +109,23 @@ def _mark_equal(
     wanted: int,
     rng: np.random.Generator,
 ) -> None:
-    """Marks `wanted` of the entries that equal `value`, at random where there are more."""
+    """Marks `wanted` of the entries that equal `value`, at random where there are more.
+
+    A number is drawn for each entry, whether it is one of them or not, and the largest win: so
+    others who have drawn the same numbers mark the same ones.
+    """
     starts = range(0, flat.size, _PART)
-    held = [int(np.count_nonzero(flat[start : start + _PART] == value)) for start in starts]
-    if wanted == sum(held):
-        shares = held
-    else:
-        # As many of each part as fall into it if drawn from all: no index of all is needed.
-        shares = rng.multivariate_hypergeometric(held, wanted, method="marginals").tolist()
-    for start, equal, share in zip(starts, held, shares, strict=True):
-        if share:
-            places = start + np.flatnonzero(flat[start : start + _PART] == value)
-            if share < equal:
-                places = rng.choice(places, share, replace=False, shuffle=False)
-            chosen[places] = True
+    held = sum(int(np.count_nonzero(flat[start : start + _PART] == value)) for start in starts)
+    if wanted == held:
+        chosen |= flat == value
+        return
+    keys = rng.random(flat.size, np.float32)
+    keys[flat != value] = -1
+    last = np.partition(keys, -wanted)[-wanted]
+    marked = keys >= last
+    if surplus := int(np.count_nonzero(marked)) - wanted:
+        marked[np.flatnonzero(keys == last)[-surplus:]] = False  # of equal numbers the first win
+    chosen |= marked
 
 
 def _count(flat: np.ndarray, which: Callable[[np.ndarray], np.ndarray]) -> int:

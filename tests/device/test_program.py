@@ -7,6 +7,7 @@ import spfde_keras
 from spfde_keras.device.contents import contents_of
 from spfde_keras.device.cutting import parts_of
 from spfde_keras.device.program import program_of
+from spfde_keras.device.stages import stages_of
 from spfde_keras.device.state import marks
 
 
@@ -21,8 +22,11 @@ def saved(optimizer, units=4, frozen=1.0, start=0.0):
     model.get_layer("a").trainable = False
     model.get_layer("a").bias.assign(np.full(units, frozen))
     model.get_layer("b").bias.assign(np.full(2, start))
-    contents = contents_of(model, parts_of(spfde_keras.densify(model), None))
-    return program_of(contents, optimizer, None).state.save()["state"].numpy()
+    plain = spfde_keras.densify(model)
+    parts = parts_of(plain, None)
+    stages = stages_of(plain, parts, 0)
+    program = program_of(contents_of(model, parts), optimizer, None, stages)
+    return program.state.save()["state"].numpy()
 
 
 def test_states_are_marked_by_what_must_be_the_same():

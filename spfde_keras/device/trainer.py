@@ -1,0 +1,316 @@
+"""What an app does with a file that trains, in Python: the plan of `SpFDE`, on LiteRT."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from spfde_keras import checks
+from spfde_keras.callbacks import SpFDE
+from spfde_keras.device import shares, sieving, trainable
+from spfde_keras.device.contents import contents_of, kernels_of
+from spfde_keras.device.cutting import check_cut, parts_of
+from spfde_keras.export.verification import quiet
+from spfde_keras.freezing.freezer import Freezer
+from spfde_keras.masking import Subnet
+from spfde_keras.randomness import generator
+from spfde_keras.sieve.identified import Identified
+from spfde_keras.sieve.policies import Circular
+from spfde_keras.sparsify import densify
+
+Arrays = dict[str, np.ndarray]
+
+
+class Trainer:
+    """Trains a file on LiteRT as `model.fit` with `SpFDE` trains the model it was made from.
+
+    It is the loop that an app writes: it calls the file's signatures, and nothing of Keras
+    computes. Masks, samples in training and frozen blocks are those of the callback. Let the
+    callback be new, and the file have been exported with the callback's updater, a `sieve` of
+    the same fraction, exchange and seed, and as many `stages` as blocks are ever frozen.
+
+    Args:
+        path: a file that `export_trainable_tflite` wrote.
+        model: the model that was exported, compiled with the same loss, and an optimizer whose
+            learning rate or schedule is followed. It is not changed.
+        callback: an `SpFDE` that is given `epochs`.
+        cut: as it was passed to `export_trainable_tflite`.
+
+    Raises:
+        ValueError: if the file cannot do what the callback plans.
+        ModuleNotFoundError: if the extra "export" is not installed.
+
+    Example:
+
+    >>> callback = spfde_keras.SpFDE(epochs=2, updater="set", interval=1)
+    >>> _ = export_trainable_tflite(model, "trainable.tflite", "sgd", LOSS, 4, updater="set")
+    >>> model.compile("sgd", LOSS)
+    >>> trainer = Trainer("trainable.tflite", model, callback)
+    >>> history = trainer.fit([(np.zeros((4, 8), "float32"), np.zeros(4, "int32"))])
+    >>> len(history), history[0]["frozen_blocks"]
+    (2, 0)
+
+    Source: SpFDE (Yuan et al., NeurIPS 2022), Algorithms 1 and 2.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        model: keras.Model,
+        callback: SpFDE,
+        cut: str | None = None,
+    ):
+        checks.instance("callback", callback, SpFDE, "an SpFDE")
+        graph = trainable.checked_graph(model)
+        check_cut(graph, cut)
+        self._app = _App(path)
+        callback.set_model(model)
+        self._callback, self._freezer = callback, _checked_plan(callback)
+        self._rate_of = model.optimizer.learning_rate
+        contents = contents_of(model, parts_of(densify(model), cut), shares.get(callback.updater))
+        kernels = kernels_of(model)
+        self._kernels = [
+            (one, kernels[one.variable.path]) for one in contents.stored if one.places is not None
+        ]
+        (self._blocks,) = self._shape("train", "rate")
+        # The file has no blocks in front of the cut, nor those that the user has frozen.
+        self._first = self._freezer.blocks - self._blocks if self._blocks > 1 else 0
+        self._steps = 0
+        self._check()
+
+    @property
+    def state(self) -> np.ndarray:
+        """What `load_device_state` takes, and `restore`: float32 (numbers,)."""
+        return self._app["save"]()["state"]
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        """Returns the outputs for samples (samples, ...)."""
+        outputs = [self._app["infer"](x=x[i : i + 1]) for i in range(len(x))]
+        return np.concatenate([value for one in outputs for value in one.values()])
+
+    def fit(self, data: Iterable) -> list[dict[str, float]]:
+        """Trains for the callback's epochs.
+
+        Args:
+            data: batches of the file's size, read once an epoch: (x, y), or, with a sieve,
+                `sieve.batches(batch_size, drop_remainder=True)`.
+
+        Returns:
+            A dictionary for each epoch: "loss" and, where the loss tells it, "accuracy" of its
+            batches, "frozen_blocks", "active_samples" and, where masks change, "stayed", the
+            share of weights that its boundary left.
+        """
+        history = []
+        self._start()
+        for epoch in range(self._callback.epochs):
+            found = self._epoch(epoch, data)
+            found |= self._boundary(epoch + 1)
+            history.append(found)
+        return history
+
+    def _epoch(self, epoch: int, data: Iterable) -> dict[str, float]:
+        sieve, frozen = self._callback.sieve, self._freezer.frozen(epoch)
+        if sieve is not None:
+            sieve.start_epoch(epoch)
+        train = self._app[_staged("train", self._stage(frozen))]
+        losses, correct, samples = [], [], 0
+        for batch in data:
+            x, y, *_ = batch
+            inputs: Arrays = {}
+            if isinstance(x, Identified):
+                inputs["sample"] = np.asarray(x.sample_id).astype("int32")
+                x = x.inputs
+            inputs |= {"x": np.asarray(x), "y": np.asarray(y)}
+            found = train(**inputs, rate=self._rates(epoch))
+            self._steps += 1
+            losses.append(found["loss"][0])
+            correct.extend(found.get("correct", ()))
+            samples += len(inputs["x"])
+            self._batch = inputs
+        if not np.all(np.isfinite(losses)):
+            raise ValueError(
+                f"`data` must give finite losses. Received: {losses[-1]} in epoch {epoch + 1}; "
+                "labels may be no class, ids no sample, or the learning rate too large"
+            )
+        logs = {"loss": float(np.mean(losses))}
+        if correct:
+            logs["accuracy"] = float(np.mean(correct))
+        return logs | {"frozen_blocks": frozen, "active_samples": samples}
+
+    def _rates(self, epoch: int) -> np.ndarray:
+        """The learning rate of each block."""
+        rate = self._rate_of
+        if callable(rate) and not isinstance(rate, keras.Variable):
+            rate = rate(self._steps)
+        plan = self._freezer.plan
+        factors = np.ones(self._blocks) if plan is None else plan.multipliers(epoch)[self._first :]
+        return (float(np.asarray(rate)) * factors).astype("float32")
+
+    def _start(self) -> None:
+        """Opens the soft bound, if there is one."""
+        updater = self._callback.updater
+        if self._kernels and shares.get(updater) and shares.grows_first(updater):
+            self._batch = self._nothing()
+            share = shares.share(updater, 0.0)
+            self._mutate("mutate", event=0, blocks=range(self._blocks), share=share)
+
+    def _boundary(self, done: int) -> dict[str, float]:
+        callback, timeline = self._callback, self._callback.timeline
+        t, sieve = timeline.fraction(done), callback.sieve
+        if not timeline.is_boundary(done):
+            return {}
+        if sieve is not None and timeline.data_changes(done, sieve.policy):
+            self._sieve(done)
+        updater = shares.get(callback.updater)
+        if updater is None or not self._kernels or not timeline.masks_change(done):
+            return {}
+        mutate = _staged("mutate", self._stage(self._freezer.frozen(done - 1)))
+        before, settled = (self._stage(n) for n in self._freezer.settled(done, timeline))
+        stayed = {}
+        # Blocks that freeze now keep what is most important; the others drop and grow.
+        parts = (range(before, settled), 0.0), (range(settled, self._blocks), None)
+        for blocks, share in parts:
+            if blocks:
+                share = shares.share(updater, t) if share is None else share
+                stayed["stayed"] = self._mutate(mutate, done, blocks, share)
+        return stayed
+
+    def _mutate(self, name: str, event: int, blocks: Sequence[int], share: float) -> float:
+        """Changes the masks of some blocks by numbers that the callback would draw."""
+        given = np.full(self._blocks, -1.0, "float32")
+        given[list(blocks)] = share
+        random = np.concatenate([self._drawn(event, kernel) for _, kernel in self._kernels])
+        wanted = self._app[name].get_input_details()
+        inputs = {k: v for k, v in self._batch.items() if k in wanted}
+        (stayed,) = self._app[name](share=given, random=random, **inputs)["stayed"]
+        if not np.isfinite(stayed):
+            raise ValueError(
+                f"`path` must have room for a share of {share:g}. Received: {self._app.path}; "
+                "export it with the callback's updater"
+            )
+        return float(stayed)
+
+    def _drawn(self, event: int, kernel: Subnet) -> np.ndarray:
+        layout = kernel.layout
+        rng = generator(self._callback.seed, event, kernel.kernel_path)
+        drawn = [each.random(layout.canonical_shape, np.float32) for each in (rng, *rng.spawn(1))]
+        return np.concatenate([layout.from_canonical(numbers).ravel() for numbers in drawn])
+
+    def _sieve(self, event: int) -> None:
+        """Exchanges samples in the order that the sieve would draw."""
+        sieve = self._callback.sieve
+        rng = generator(sieve.seed, event, "sieve/update")
+        random = np.zeros(sieve.total, "float32")
+        ids = rng.permutation(np.flatnonzero(sieve.member.numpy()))
+        random[ids] = _falling(ids.size)
+        removed = sieve.queue.shape[0]
+        shuffle = np.zeros(removed, "float32")
+        shuffle[rng.permutation(removed)] = _falling(removed)
+        member = self._app["sieve"](random=random, shuffle=shuffle)["member"]
+        sieve.member.assign(member.astype(bool))
+
+    def _stage(self, frozen: int) -> int:
+        """How many of the file's blocks are frozen where so many of the model's are."""
+        return min(max(0, frozen - self._first), self._blocks)
+
+    def _nothing(self) -> Arrays:
+        return {
+            name: np.zeros(about["shape"], about["dtype"])
+            for name, about in self._app["train"].get_input_details().items()
+        }
+
+    def _shape(self, name: str, of: str) -> tuple[int, ...]:
+        return tuple(self._app[name].get_input_details()[of]["shape"])
+
+    def _check(self) -> None:
+        """Raises ValueError unless the file can do what the callback plans."""
+        callback, path = self._callback, self._app.path
+        plan = self._freezer.plan
+        stages = 0 if plan is None else self._stage(int(plan.frozen.max()))
+        if _staged("train", stages) not in self._app:
+            raise ValueError(
+                f"`path` must have {stages} stages, as many as the callback freezes blocks. "
+                f"Received: {path}; export it with stages={stages}"
+            )
+        if plan is not None and self._first + self._blocks != self._freezer.blocks:
+            raise ValueError(f"`path` must have the blocks of the model. Received: {path}")
+        if self._kernels and shares.get(callback.updater) and "mutate" not in self._app:
+            raise ValueError(
+                f"`path` must be a file whose masks change. Received: {path}; export it with "
+                "the callback's updater"
+            )
+        self._check_sieve()
+
+    def _check_sieve(self) -> None:
+        sieve, path = self._callback.sieve, self._app.path
+        counts = "sample" in self._app["train"].get_input_details()
+        if (sieve is not None) != counts:
+            raise ValueError(
+                "`callback` must have a sieve where, and only where, the file counts samples. "
+                f"Received: sieve={sieve}, and {path}"
+            )
+        if sieve is None:
+            return
+        if type(sieve.policy) is not Circular:
+            checks.refuse("callback", "one whose sieve has the policy 'circular'", sieve.policy)
+        queue = sieve.queue.numpy()
+        if not queue.size and "sieve" not in self._app:
+            return
+        sizes = ((sieve.total,), queue.shape)
+        if "sieve" in self._app and sizes == (
+            self._shape("sieve", "random"),
+            self._shape("sieve", "shuffle"),
+        ):
+            if np.array_equal(sieving.queue_in(self.state, queue.size), queue):
+                return
+        raise ValueError(
+            "`path` must have the samples of the callback's sieve, and the same ones at rest at "
+            f"first. Received: {path}; export it with samples={sieve.total}, "
+            f"sieve={queue.size / sieve.total:g} and seed={sieve.seed}"
+        )
+
+
+class _App:
+    """A file in LiteRT's interpreter: its signatures by name."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        from spfde_keras.export.litert import Interpreter
+
+        self.path = os.fspath(path)
+        with quiet():
+            interpreter = Interpreter(model_path=self.path)
+        self._signatures = {
+            name: interpreter.get_signature_runner(name)
+            for name in interpreter.get_signature_list()
+        }
+        if "train" not in self._signatures:
+            checks.refuse("path", "a file that `export_trainable_tflite` wrote", self.path)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._signatures
+
+    def __getitem__(self, name: str) -> Any:
+        return self._signatures[name]
+
+
+def _checked_plan(callback: SpFDE) -> Freezer:
+    if callback.freezer is None:
+        raise ValueError("`callback` must be given `epochs`. Received: one without")
+    if callback.timeline.update_steps is not None:
+        raise ValueError(
+            "`callback` must change masks at boundaries alone. Received: "
+            f"update_steps={callback.timeline.update_steps}"
+        )
+    return callback.freezer
+
+
+def _staged(name: str, stage: int) -> str:
+    """The signature of a stage."""
+    return f"{name}_{stage}" if stage else name
+
+
+def _falling(count: int) -> np.ndarray:
+    """Different numbers in (0, 1], the largest first."""
+    return ((count - np.arange(count)) / max(count, 1)).astype("float32")
