@@ -10,6 +10,7 @@ import spfde_keras
 from spfde_keras import (
     alternating,
     cost,
+    device,
     distributions,
     export,
     kernels,
@@ -71,6 +72,9 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
     spfde_keras.export_tflite(sparse, tflite)
     contents = contents_of(sparse, parts_of(spfde_keras.densify(sparse), None))
     device_state = State(contents.initial, contents.about, {}, None).save()["state"].numpy()
+    trains, trained = path / "trains.tflite", spfde_keras.wrap(sparse)
+    trained.compile("sgd", "mse")
+    spfde_keras.export_trainable_tflite(trained, trains, "sgd", "mse", 4)
     sparse.save(path / "model.keras")
     records = path / "samples.tfrecord"
     with tf.io.TFRecordWriter(str(records)) as writer:
@@ -195,12 +199,32 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
                 "loss": ("mse", callable),
                 "batch_size": (4, whole(1)),
                 "cut": (None, nothing),
+                "stages": (0, whole(0)),
+                "updater": (None, nothing),
+                "samples": (0, whole(0)),
+                "sieve": (0.0, within(0, 1, "[)")),
+                "exchange": (1.0, FRACTION),
+                "seed": SEED,
                 "tolerance": (1e-5, lambda v: number(v) and v > 0),
+            },
+        ),
+        "spfde_keras.device.Trainer": Case(
+            device.Trainer,
+            {
+                "path": (trains, never),
+                "model": (trained, never),
+                "callback": (spfde_keras.SpFDE(2, "static", 1), never),
+                "cut": (None, nothing),
             },
         ),
         "spfde_keras.load_device_state": Case(
             spfde_keras.load_device_state,
-            {"model": (sparse, never), "state": (device_state, never), "cut": (None, nothing)},
+            {
+                "model": (sparse, never),
+                "state": (device_state, never),
+                "cut": (None, nothing),
+                "updater": (None, nothing),
+            },
         ),
         "spfde_keras.find_blocks": Case(
             spfde_keras.find_blocks, {"model": (mlp, never), "blocks": (None, nothing)}

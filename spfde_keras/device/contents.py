@@ -54,6 +54,11 @@ class Stored:
         return math.prod(self.variable.shape)
 
     @property
+    def kept(self) -> int:
+        """How many of its weights are stored at first."""
+        return self.size if self.places is None else int(np.sum(self.places < self.nowhere))
+
+    @property
     def has_room(self) -> bool:
         """Whether more can be stored than is."""
         return self.places is not None and self.nowhere in self.places

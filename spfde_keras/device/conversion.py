@@ -68,7 +68,7 @@ def _mutate(
     assert mutations is not None
     specs = {"share": blocks, "random": tf.TensorSpec((mutations.numbers,))}
     mutate = functools.partial(program.mutate, stage)
-    if not shares.asks_for_gradients(mutations.updater):
+    if not shares.gradient_weight(mutations.updater):
         return mutate, specs
     if program.contents.parts.prefix is not None:
         return mutate, {**known, "y": y, **specs}

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from spfde_keras import checks
 from spfde_keras.device import shares, trainable
@@ -190,14 +189,13 @@ def export_trainable_tflite(
             ) from failure
         size = beside.stat().st_size
     packed = [one for one in contents.stored if one.places is not None]
-    kept = sum(int(np.count_nonzero(one.places < one.nowhere)) for one in packed)
     return TrainableReport(
         path=str(path),
         bytes=size,
         batch_size=batch_size,
         sparse=sparse,
         state_size=program.state.size,
-        kept=kept,
+        kept=sum(one.kept for one in packed),
         masked=sum(one.nowhere for one in packed),
         max_error=error,
         tolerance=tolerance,

@@ -77,7 +77,8 @@ class Mutations:
             stored = one.stored
             importance = tf.abs(read[stored.name])
             if stored.name in gradients:
-                importance += self.updater.lam * _finite(gradients[stored.name])
+                weight = shares.gradient_weight(self.updater)
+                importance += _finite(gradients[stored.name]) * weight
             places, held = read[stored.name_of_places], _held(stored, read)
             moved = self._places(one, share[one.block], importance, numbers, places, held)
             was = _moved(held, places, moved, stored.nowhere)
@@ -157,5 +158,5 @@ def _moved(value: tf.Tensor, places: tf.Tensor, moved: tf.Tensor, nowhere: int) 
 
 def _finite(gradient: tf.Tensor) -> tf.Tensor:
     """Sizes of gradients: an overflow must not decide which weights are kept."""
-    size = tf.minimum(tf.abs(gradient), tf.float32.max)
-    return tf.where(tf.equal(size, size), size, 0.0)
+    known = tf.where(tf.equal(gradient, gradient), gradient, 0.0)
+    return tf.minimum(tf.abs(known), tf.float32.max)

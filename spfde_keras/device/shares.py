@@ -46,9 +46,9 @@ def grows_first(updater: Updater) -> bool:
     return isinstance(updater, MESTEMS)
 
 
-def asks_for_gradients(updater: Updater) -> bool:
-    """Returns whether importance has a part of the gradient."""
-    return updater.gradient is not None and getattr(updater, "lam", 1.0) > 0
+def gradient_weight(updater: Updater) -> float:
+    """Returns the weight of the gradient in importance; 0 where it is not asked for."""
+    return getattr(updater, "lam", 0.0)
 
 
 def densest(updater: Updater, density: float) -> float:

@@ -12,10 +12,12 @@ from spfde_keras.callbacks import SpFDE
 from spfde_keras.device import shares, sieving, trainable
 from spfde_keras.device.contents import contents_of, kernels_of
 from spfde_keras.device.cutting import check_cut, parts_of
+from spfde_keras.export.inspection.file import read_tflite
 from spfde_keras.export.verification import quiet
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.masking import Subnet
 from spfde_keras.randomness import generator
+from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.identified import Identified
 from spfde_keras.sieve.policies import Circular
 from spfde_keras.sparsify import densify
@@ -44,13 +46,15 @@ class Trainer:
 
     Example:
 
+    >>> settings = {"optimizer": "sgd", "loss": "sparse_categorical_crossentropy"}
+    >>> model.compile(**settings)
+    >>> _ = spfde_keras.export_trainable_tflite(
+    ...     model, "trainable.tflite", **settings, batch_size=4, updater="set")
     >>> callback = spfde_keras.SpFDE(epochs=2, updater="set", interval=1)
-    >>> _ = export_trainable_tflite(model, "trainable.tflite", "sgd", LOSS, 4, updater="set")
-    >>> model.compile("sgd", LOSS)
     >>> trainer = Trainer("trainable.tflite", model, callback)
-    >>> history = trainer.fit([(np.zeros((4, 8), "float32"), np.zeros(4, "int32"))])
-    >>> len(history), history[0]["frozen_blocks"]
-    (2, 0)
+    >>> history = trainer.fit([(np.zeros((4, 8, 8, 1), "float32"), np.zeros(4, "int32"))])
+    >>> [logs["frozen_blocks"] for logs in history]
+    [0, 0]
 
     Source: SpFDE (Yuan et al., NeurIPS 2022), Algorithms 1 and 2.
     """
@@ -87,8 +91,7 @@ class Trainer:
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         """Returns the outputs for samples (samples, ...)."""
-        outputs = [self._app["infer"](x=x[i : i + 1]) for i in range(len(x))]
-        return np.concatenate([value for one in outputs for value in one.values()])
+        return self._singly("infer", x)
 
     def fit(self, data: Iterable) -> list[dict[str, float]]:
         """Trains for the callback's epochs.
@@ -162,7 +165,7 @@ class Trainer:
         if not timeline.is_boundary(done):
             return {}
         if sieve is not None and timeline.data_changes(done, sieve.policy):
-            self._sieve(done)
+            self._sieve(sieve, done)
         updater = shares.get(callback.updater)
         if updater is None or not self._kernels or not timeline.masks_change(done):
             return {}
@@ -184,6 +187,8 @@ class Trainer:
         random = np.concatenate([self._drawn(event, kernel) for _, kernel in self._kernels])
         wanted = self._app[name].get_input_details()
         inputs = {k: v for k, v in self._batch.items() if k in wanted}
+        if "features" in wanted:
+            inputs["features"] = self._singly("features", self._batch["x"])
         (stayed,) = self._app[name](share=given, random=random, **inputs)["stayed"]
         if not np.isfinite(stayed):
             raise ValueError(
@@ -192,15 +197,18 @@ class Trainer:
             )
         return float(stayed)
 
+    def _singly(self, name: str, x: np.ndarray) -> np.ndarray:
+        found = [self._app[name](x=x[i : i + 1]) for i in range(len(x))]
+        return np.concatenate([value for one in found for value in one.values()])
+
     def _drawn(self, event: int, kernel: Subnet) -> np.ndarray:
         layout = kernel.layout
         rng = generator(self._callback.seed, event, kernel.kernel_path)
         drawn = [each.random(layout.canonical_shape, np.float32) for each in (rng, *rng.spawn(1))]
         return np.concatenate([layout.from_canonical(numbers).ravel() for numbers in drawn])
 
-    def _sieve(self, event: int) -> None:
+    def _sieve(self, sieve: DataSieve, event: int) -> None:
         """Exchanges samples in the order that the sieve would draw."""
-        sieve = self._callback.sieve
         rng = generator(sieve.seed, event, "sieve/update")
         random = np.zeros(sieve.total, "float32")
         ids = rng.permutation(np.flatnonzero(sieve.member.numpy()))
@@ -278,6 +286,7 @@ class _App:
     def __init__(self, path: str | os.PathLike[str]):
         from spfde_keras.export.litert import Interpreter
 
+        read_tflite(path)  # LiteRT crashes on files that are not whole
         self.path = os.fspath(path)
         with quiet():
             interpreter = Interpreter(model_path=self.path)

@@ -1,0 +1,175 @@
+"""On LiteRT a run has the masks, the samples and the frozen blocks that it has in Keras."""
+
+import keras
+import numpy as np
+import pytest
+
+import spfde_keras
+from spfde_keras.device import Trainer
+from spfde_keras.masking import find_masks
+from spfde_keras.sieve.policies import Circular
+from tests.device.nets import LOSS, App
+
+L = keras.layers
+EPOCHS, SAMPLES, BATCH = 8, 40, 8
+
+
+def net(cut=None):
+    layers = [
+        keras.Input((6,)),
+        *[L.Dense(16, name="a"), L.BatchNormalization(name="norm"), L.ReLU()],
+        *[L.Dense(16, activation="relu", name="b"), L.Dense(16, activation="relu", name="c")],
+        L.Dense(3, activation="softmax", name="d"),
+    ]
+    keras.utils.set_random_seed(0)
+    model = spfde_keras.sparsify(keras.Sequential(layers, name="net"), 0.75, dense=("d",))
+    for layer in model.layers[:3] if cut else ():
+        layer.trainable = False
+    return model
+
+
+def sgd():
+    return keras.optimizers.SGD(0.1, momentum=0.9)
+
+
+def samples():
+    random = np.random.default_rng(0)
+    return random.random((SAMPLES, 6), "float32"), random.integers(3, size=SAMPLES).astype("int32")
+
+
+def callback(updater="mest_ems", seed=3, **settings):
+    sieve = spfde_keras.DataSieve(samples(), 0.2, Circular(0.5), seed=seed)
+    settings = {"epochs": EPOCHS, "interval": 2, "freeze": 0.2, "seed": 5} | settings
+    return spfde_keras.SpFDE(updater=updater, sieve=sieve, **settings)
+
+
+def export(path, updater="mest_ems", cut=None, **settings):
+    settings = {
+        "stages": 2,
+        "updater": updater,
+        "samples": SAMPLES,
+        "sieve": 0.2,
+        "exchange": 0.5,
+        "seed": 3,
+    } | settings
+    spfde_keras.export_trainable_tflite(net(cut), path, sgd(), LOSS, BATCH, cut, **settings)
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("device") / "trains.tflite")
+
+
+def compiled(cut=None):
+    model = net(cut)
+    model.compile(sgd(), LOSS, metrics=["accuracy"])
+    return model
+
+
+def check_same(path, updater, cut=None, frozen=2, **settings):
+    """Trains twice, in Keras and on LiteRT."""
+    model = compiled(cut)
+    of_keras, of_device = callback(updater, **settings), callback(updater, **settings)
+    members, data = [], of_keras.sieve.batches(BATCH)
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda *_: members.append(of_keras.sieve.member.numpy())
+    )
+    expected = model.fit(data, epochs=EPOCHS, callbacks=[of_keras, note], verbose=0).history
+    other, found = compiled(cut), []
+    trainer = Trainer(path, other, of_device, cut)
+    batches = of_device.sieve.batches(BATCH)
+    history = trainer.fit(_Noting(batches, lambda: found.append(of_device.sieve.member.numpy())))
+    np.testing.assert_array_equal(found, members)
+    assert any(not np.array_equal(members[0], later) for later in members)
+    for name in ("frozen_blocks", "active_samples"):
+        assert [logs[name] for logs in history] == expected[name]
+    assert max(expected["frozen_blocks"]) == frozen
+    np.testing.assert_allclose(
+        [logs["accuracy"] for logs in history], expected["accuracy"], atol=1e-6
+    )
+    np.testing.assert_allclose([logs["loss"] for logs in history], expected["loss"], rtol=1e-5)
+    spfde_keras.load_device_state(other, trainer.state, cut, updater)
+    for kept, twin in zip(find_masks(other), find_masks(model), strict=True):
+        np.testing.assert_array_equal(kept.read()[1], twin.read()[1])
+    for one, twin in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, twin, atol=1e-5)
+
+
+class _Noting:
+    """Data that says when it is read."""
+
+    def __init__(self, data, note):
+        self._data, self._note = data, note
+
+    def __iter__(self):
+        self._note()
+        return iter(self._data)
+
+
+def test_runs_are_those_of_keras(path):
+    check_same(path, "mest_ems")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("updater", ["set", "mest_em"])
+def test_runs_of_other_updaters_are_those_of_keras(updater, tmp_path):
+    check_same(export(tmp_path / "trains.tflite", updater), updater)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("updater", ["set", "mest_ems"])
+def test_runs_behind_a_cut_are_those_of_keras(updater, tmp_path):
+    path = export(tmp_path / "trains.tflite", updater, cut="norm", stages=1)
+    check_same(path, updater, "norm", frozen=2, freeze=0.1)
+
+
+def test_what_makes_no_sense_changes_nothing(path):
+    app = App(path)
+    start, (x, y) = app.state, samples()
+    step = {"x": x[:BATCH], "y": y[:BATCH], "rate": np.full(4, 0.1, "float32")}
+    for ids in (np.arange(BATCH) + SAMPLES, np.arange(BATCH) - 1):
+        assert np.isnan(app.train(**step, sample=ids.astype("int32"))["loss"])
+    n = 2 * (6 * 16 + 2 * 16 * 16)
+    batch = {"x": x[:BATCH], "y": y[:BATCH]}
+    numbers, share = np.zeros(n, "float32"), np.full(4, 0.05, "float32")
+    for wrong in ({"share": share * np.nan}, {"share": share * 9}, {"random": numbers + np.inf}):
+        given = {"share": share, "random": numbers} | wrong
+        assert np.isnan(app.mutate(**batch, **given)["stayed"])
+    app.sieve(random=np.full(SAMPLES, np.nan, "float32"), shuffle=np.zeros(8, "float32"))
+    np.testing.assert_array_equal(app.state, start)
+    assert np.isfinite(app.train(**step, sample=np.arange(BATCH, dtype="int32"))["loss"])
+
+
+def test_frozen_blocks_stay_as_they_are(path):
+    app, (x, y) = App(path), samples()
+    model = compiled()
+    step = {"x": x[:BATCH], "y": y[:BATCH], "rate": np.full(4, 0.1, "float32")}
+    app.train_2(**step, sample=np.arange(BATCH, dtype="int32"))
+    before = {v.path: np.asarray(v) for v in model.variables}
+    spfde_keras.load_device_state(model, app.state, updater="mest_ems")
+    changed = {v.path.split("/")[-2] for v in model.variables if (before[v.path] != v).any()}
+    assert changed == {"c", "d"}
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"freeze": None, "updater": "rigl"}, '"set", "mest_em"'),
+        ({"updater": "mest_ems", "epochs": None}, "`callback` must be given `epochs`"),
+        ({"update_steps": 2}, "at boundaries alone. Received: update_steps=2"),
+        ({"seed": 4}, "the same ones at rest .* seed=4"),
+        ({"freeze": spfde_keras.Freezing(0.35, share=0.9), "interval": 1}, "must have 3 stages"),
+    ],
+)
+def test_files_that_cannot_do_what_is_planned_are_refused(path, settings, said):
+    with pytest.raises(ValueError, match=said):
+        Trainer(path, compiled(), callback(**settings))
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "model.tflite"
+    model = compiled()
+    spfde_keras.export_tflite(model, path, tolerance=1e-3)
+    with pytest.raises(ValueError, match="that `export_trainable_tflite` wrote"):
+        Trainer(path, model, callback())
