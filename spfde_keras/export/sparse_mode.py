@@ -5,10 +5,11 @@ graph nearly qualifies, its errors. `make mobile-kit` installs runtimes that com
 (tflite/kit/), each with a command that runs a job. A job is a folder with `job.json`:
 
 - files: paths of .tflite files; signature: a name, or null;
-- inputs: for each name its shape (samples, ...), dtype (float32 or int32) and raw file;
+- inputs: for each name its shape (samples, ...), dtype (float32 or int32) and raw file; a run
+  takes as many samples as the file does, so that files that train are trained step by step;
 - rounds: how often every file is run on every sample, file after file in each round.
 
-The command leaves `result.json` there: seconds (files, rounds x samples) and the outputs of the
+The command leaves `result.json` there: seconds (files, rounds x runs) and the outputs of the
 last round, described as the inputs are; or an error, and whether the job itself is at fault.
 LiteRT's runtimes add where in memory their machine code lies, for those who count instructions.
 """
@@ -35,8 +36,8 @@ class SparseModeRun:
 
     Args:
         outputs: arrays (samples, *output shape) by name.
-        seconds: array (rounds, samples), the time of each run. That of an emulated processor
-            is no measure of a real one.
+        seconds: array (rounds, runs), the time of each run. That of an emulated processor is no
+            measure of a real one.
     """
 
     outputs: dict[str, np.ndarray]
@@ -79,7 +80,8 @@ def run_sparse_mode(
     Args:
         path: the .tflite file.
         inputs: arrays (samples, *input shape) by the names of the inputs in the file; they are
-            cast to the file's dtypes.
+            cast to the file's dtypes. A signature that takes several samples at once, such as
+            `train`, is run on one batch after another, and keeps what it has learned.
         signature: the name of the sub-net to run, in a file of several.
         runtime: one of `available_runtimes()`; the first of them by default.
 
@@ -205,10 +207,9 @@ def write_job(
     arrays = {name: np.asarray(array) for name, array in inputs.items()}
     checks.optional(checks.instance, "signature", signature, str, "None or a name")
     checks.optional(checks.instance, "runtime", runtime, str, "None or a name")
-    counts = {len(array) if array.ndim else 0 for array in arrays.values()}
-    if len(counts) != 1 or counts == {0}:
+    if not arrays or not all(array.ndim and len(array) for array in arrays.values()):
         raise ValueError(
-            "`inputs` must hold the same number of samples for every input, at least one. "
+            "`inputs` must hold at least one sample for every input. "
             f"Received: { ({name: array.shape for name, array in arrays.items()}) }"
         )
     command = _commands()[_chosen(runtime)]
@@ -254,15 +255,14 @@ def read_job(folder: Path, code: int, log: str) -> list[SparseModeRun]:
                 name: np.fromfile(folder / stored["file"], stored["dtype"]).reshape(stored["shape"])
                 for name, stored in outputs.items()
             },
-            seconds=np.reshape(seconds, (-1, _samples(folder))),
+            seconds=np.reshape(seconds, (_rounds(folder), -1)),
         )
         for outputs, seconds in zip(result["outputs"], result["seconds"], strict=True)
     ]
 
 
-def _samples(folder: Path) -> int:
-    inputs = json.loads((folder / "job.json").read_text())["inputs"]
-    return next(iter(inputs.values()))["shape"][0]
+def _rounds(folder: Path) -> int:
+    return json.loads((folder / "job.json").read_text())["rounds"]
 
 
 def _chosen(runtime: str | None) -> str:

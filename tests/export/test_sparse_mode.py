@@ -104,9 +104,9 @@ def test_the_error_is_a_share_of_the_outputs_scale(native, path):
     [
         ({"other": np.ones((1, 2))}, {}, "must have the names pair. Received: other"),
         ({"pair": np.ones((1, 3))}, {}, r"'pair' must be \(samples, 2\). Received: shape \(1, 3\)"),
-        ({"pair": np.ones((0, 2))}, {}, "at least one. Received"),
-        ({"pair": np.float32(1)}, {}, "at least one. Received"),
-        ({}, {}, "at least one. Received"),
+        ({"pair": np.ones((0, 2))}, {}, "at least one sample for every input. Received"),
+        ({"pair": np.float32(1)}, {}, "at least one sample for every input. Received"),
+        ({}, {}, "at least one sample for every input. Received"),
         (INPUTS, {"signature": "other"}, "must be one of serving_default. Received: other"),
         (INPUTS, {"runtime": "phone"}, "`runtime` must be one of the installed .*'phone'"),
     ],

@@ -22,3 +22,13 @@ std::vector<char> ReadFile(const std::string& path) {
   }
   return content;
 }
+
+void WriteFile(const std::string& path, const std::vector<char>& content) {
+  const std::string beside = path + ".new";
+  std::FILE* file = std::fopen(beside.c_str(), "wb");
+  bool whole = file && std::fwrite(content.data(), 1, content.size(), file) == content.size();
+  whole = file && std::fclose(file) == 0 && whole;
+  if (!whole || std::rename(beside.c_str(), path.c_str()) != 0) {
+    throw std::runtime_error(path + " cannot be written: " + std::strerror(errno));
+  }
+}

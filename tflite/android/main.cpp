@@ -15,6 +15,7 @@
 #include "file.h"
 #include "model.h"
 #include "options.h"
+#include "train.h"
 
 namespace {
 
@@ -104,7 +105,8 @@ void Run(const Options& options) {
   const size_t index = model.Find(options.signature);
   const Signature& signature = model.signatures()[index];
   const auto inputs = InputsBytes(options, signature);
-  Session session(model, index);
+  const Program program(model);
+  Session session(program, index);
   for (size_t i = 0; i < inputs.size(); ++i) session.Write(i, inputs[i]);
   const double loading = MillisecondsSince(start);
 
@@ -133,6 +135,8 @@ int main(int count, char** arguments) {
     const Options options = ParseOptions(count, arguments);
     if (options.help) {
       std::fputs(kUsage, stdout);
+    } else if (options.trains()) {
+      Train(options);
     } else {
       Run(options);
     }

@@ -123,9 +123,7 @@ size_t Model::Find(const std::string& name) const {
                            ". Received: " + (name.empty() ? "none" : name));
 }
 
-Session::Session(const Model& model, size_t signature)
-    : index_(signature), signature_(model.signatures_[signature]) {
-  for (const Tensor& tensor : signature_.outputs) tensor.Size();  // throws before the work
+Program::Program(const Model& model) : model_(model) {
   const Owned<LiteRtOptions, LiteRtDestroyOptions> options(
       Get<LiteRtOptions>("LiteRT does not start", LiteRtCreateOptions));
   Check(LiteRtSetOptionsHardwareAccelerators(options.get(), kLiteRtHwAcceleratorCpu),
@@ -133,16 +131,23 @@ Session::Session(const Model& model, size_t signature)
   compiled_.reset(Get<LiteRtCompiledModel>(model.path_ + " cannot run on this CPU",
                                            LiteRtCreateCompiledModel, model.environment_.get(),
                                            model.model_.get(), options.get()));
+}
 
+Session::Session(const Program& program, size_t signature)
+    : index_(signature),
+      signature_(program.model_.signatures_[signature]),
+      compiled_(program.compiled_.get()) {
+  for (const Tensor& tensor : signature_.outputs) tensor.Size();  // throws before the work
+  LiteRtEnvironment environment = program.model_.environment_.get();
   const auto create = [&](const std::vector<Tensor>& tensors, auto requirements_of) {
     std::vector<Buffer> buffers;
     for (size_t i = 0; i < tensors.size(); ++i) {
       const std::string failure = "No memory can be had for " + tensors[i].Describe();
       buffers.emplace_back(
           Get<LiteRtTensorBuffer>(failure, LiteRtCreateManagedTensorBufferFromRequirements,
-                                  model.environment_.get(), &tensors[i].type,
+                                  environment, &tensors[i].type,
                                   Get<LiteRtTensorBufferRequirements>(failure, requirements_of,
-                                                                      compiled_.get(), index_, i)));
+                                                                      compiled_, index_, i)));
     }
     return buffers;
   };
@@ -150,13 +155,13 @@ Session::Session(const Model& model, size_t signature)
   outputs_ = create(signature_.outputs, LiteRtGetCompiledModelOutputBufferRequirements);
 }
 
-void Session::Write(size_t input, const std::vector<char>& bytes) {
+void Session::Write(size_t input, const char* bytes) {
   const std::string failure = "Input " + signature_.inputs[input].name + " cannot be written";
   LiteRtTensorBuffer buffer = inputs_[input].get();
   void* address = Get<void*>(failure, [buffer](void** stored) {
     return LiteRtLockTensorBuffer(buffer, stored, kLiteRtTensorBufferLockModeWrite);
   });
-  std::memcpy(address, bytes.data(), bytes.size());
+  std::memcpy(address, bytes, signature_.inputs[input].Size());
   Check(LiteRtUnlockTensorBuffer(buffer), failure);
 }
 
@@ -164,7 +169,7 @@ void Session::Run() {
   std::vector<LiteRtTensorBuffer> inputs, outputs;
   for (const Buffer& buffer : inputs_) inputs.push_back(buffer.get());
   for (const Buffer& buffer : outputs_) outputs.push_back(buffer.get());
-  Check(LiteRtRunCompiledModel(compiled_.get(), index_, inputs.size(), inputs.data(),
+  Check(LiteRtRunCompiledModel(compiled_, index_, inputs.size(), inputs.data(),
                                outputs.size(), outputs.data()),
         "Signature " + signature_.name + " fails to run");
 }

@@ -1,4 +1,4 @@
-// A .tflite file, and one of its signatures ready to run on the CPU.
+// A .tflite file, and its signatures ready to run on the CPU.
 #ifndef SPFDE_TFLITE_ANDROID_MODEL_H_
 #define SPFDE_TFLITE_ANDROID_MODEL_H_
 
@@ -51,6 +51,7 @@ class Model {
   size_t Find(const std::string& name) const;
 
  private:
+  friend class Program;
   friend class Session;
   std::string path_;
   std::vector<char> content_;  // model_ refers to it
@@ -59,13 +60,28 @@ class Model {
   std::vector<Signature> signatures_;
 };
 
+// A model ready to run: what its signatures store, such as weights that are trained, is here.
+class Program {
+ public:
+  // `model` must outlive the program.
+  explicit Program(const Model& model);
+
+ private:
+  friend class Session;
+  const Model& model_;
+  Owned<LiteRtCompiledModel, LiteRtDestroyCompiledModel> compiled_;
+};
+
 class Session {
  public:
-  // `model` must outlive the session.
-  Session(const Model& model, size_t signature);
+  // `program` must outlive the session.
+  Session(const Program& program, size_t signature);
+
+  const Signature& signature() const { return signature_; }
 
   // `bytes` are as many as the tensor's Size().
-  void Write(size_t input, const std::vector<char>& bytes);
+  void Write(size_t input, const std::vector<char>& bytes) { Write(input, bytes.data()); }
+  void Write(size_t input, const char* bytes);
   void Run();
   std::vector<char> Read(size_t output) const;
 
@@ -74,7 +90,7 @@ class Session {
 
   size_t index_;
   const Signature& signature_;
-  Owned<LiteRtCompiledModel, LiteRtDestroyCompiledModel> compiled_;
+  LiteRtCompiledModel compiled_;
   std::vector<Buffer> inputs_;
   std::vector<Buffer> outputs_;
 };

@@ -1,6 +1,8 @@
 #include "options.h"
 
 #include <charconv>
+#include <cmath>
+#include <cstdlib>
 #include <stdexcept>
 
 const char kUsage[] =
@@ -14,6 +16,16 @@ const char kUsage[] =
   --warmup=N        untimed runs first (3)
   --runs=N          timed runs (10)
   --top=K           the K largest values of each output (5)
+
+A file that trains (spfde_keras.export_trainable_tflite) does as an app does, with its signatures
+restore, train, infer and save:
+
+  --restore=FILE    start from a saved state
+  --train=FOLDER    train on x.raw and y.raw there: samples and labels, in the file's types
+  --epochs=N        how often (1), in the order of the files
+  --rate=R          the learning rate (0.1)
+  --test=FOLDER     infer x.raw there, and compare the largest outputs with y.raw: int32 classes
+  --save=FILE       write the state
 )";
 
 namespace {
@@ -25,6 +37,15 @@ int ParseCount(const std::string& flag, const std::string& text, int least) {
   if (parsed.ec != std::errc() || parsed.ptr != end || value < least) {
     throw std::invalid_argument(flag + " must be an integer of at least " + std::to_string(least) +
                                 ". Received: " + text);
+  }
+  return value;
+}
+
+float ParseRate(const std::string& flag, const std::string& text) {
+  char* end = nullptr;
+  const float value = std::strtof(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || !(value >= 0) || std::isinf(value)) {
+    throw std::invalid_argument(flag + " must be a number of at least 0. Received: " + text);
   }
   return value;
 }
@@ -59,6 +80,18 @@ Options ParseOptions(int count, char** arguments) {
       options.runs = ParseCount(flag, value, 1);
     } else if (flag == "--top") {
       options.top = ParseCount(flag, value, 1);
+    } else if (flag == "--restore") {
+      options.restore = ParseText(flag, value);
+    } else if (flag == "--train") {
+      options.train = ParseText(flag, value);
+    } else if (flag == "--test") {
+      options.test = ParseText(flag, value);
+    } else if (flag == "--save") {
+      options.save = ParseText(flag, value);
+    } else if (flag == "--epochs") {
+      options.epochs = ParseCount(flag, value, 1);
+    } else if (flag == "--rate") {
+      options.rate = ParseRate(flag, value);
     } else if (argument.rfind("--", 0) == 0) {
       throw std::invalid_argument(argument + " is not a flag; see --help");
     } else if (!options.model.empty()) {

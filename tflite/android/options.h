@@ -16,6 +16,18 @@ struct Options {
   int warmup = 3;
   int runs = 10;
   int top = 5;
+
+  // Of files that train.
+  std::string train;    // folder of samples
+  std::string test;     // folder of samples
+  std::string restore;  // a file with a state
+  std::string save;     // where to write one
+  int epochs = 1;
+  float rate = 0.1f;
+
+  bool trains() const {
+    return !(train.empty() && test.empty() && restore.empty() && save.empty());
+  }
 };
 
 // Throws std::invalid_argument with one line that names the flag and its rule.

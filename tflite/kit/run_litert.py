@@ -30,8 +30,8 @@ def load(file: str, signature: str | None) -> Any:
     return interpreter.get_signature_runner(chosen)
 
 
-def samples(runner: Any, inputs: dict, folder: Path) -> list[dict[str, np.ndarray]]:
-    """Returns the tensors of each sample, in the dtypes of the file."""
+def runs(runner: Any, inputs: dict, folder: Path) -> list[dict[str, np.ndarray]]:
+    """Returns the tensors of each run, in the dtypes of the file."""
     details = runner.get_input_details()
     if details.keys() != inputs.keys():
         raise InputError(
@@ -40,29 +40,34 @@ def samples(runner: Any, inputs: dict, folder: Path) -> list[dict[str, np.ndarra
         )
     arrays = {}
     for name, stored in inputs.items():
-        shape, received = tuple(details[name]["shape"][1:]), tuple(stored["shape"])
-        if received[1:] != shape:
-            expected = ", ".join(str(size) for size in ("samples", *shape))
+        shape, received = tuple(details[name]["shape"]), tuple(stored["shape"])
+        if received[1:] != shape[1:] or received[0] % shape[0]:
+            first = "samples" if shape[0] == 1 else f"runs x {shape[0]}"
+            expected = ", ".join(str(size) for size in (first, *shape[1:]))
             raise InputError(f"Input '{name}' must be ({expected}). Received: shape {received}")
-        array = np.fromfile(folder / stored["file"], stored["dtype"]).reshape(received)
+        array = np.fromfile(folder / stored["file"], stored["dtype"]).reshape((-1, *shape))
         arrays[name] = array.astype(details[name]["dtype"])
-    count = len(next(iter(arrays.values())))
-    return [{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)]
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) != 1:
+        raise InputError(
+            f"`inputs` must hold the same number of samples for every input. Received: {counts}"
+        )
+    return [dict(zip(arrays, run, strict=True)) for run in zip(*arrays.values(), strict=True)]
 
 
 def run(folder: Path) -> dict:
-    """Runs every file on every sample, round by round."""
+    """Runs every file on all that it is given, round by round."""
     job = json.loads((folder / "job.json").read_text())
     runners = [load(file, job["signature"]) for file in job["files"]]
-    inputs = [samples(runner, job["inputs"], folder) for runner in runners]
+    inputs = [runs(runner, job["inputs"], folder) for runner in runners]
     seconds: list[list[float]] = [[] for _ in runners]
     outputs: list[list[dict[str, np.ndarray]]] = [[] for _ in runners]
     for _ in range(job["rounds"]):
         for index, runner in enumerate(runners):
             outputs[index] = []
-            for sample in inputs[index]:
+            for given in inputs[index]:
                 start = time.perf_counter()
-                outputs[index].append(runner(**sample))
+                outputs[index].append(runner(**given))
                 seconds[index].append(time.perf_counter() - start)
     written = [write(results, index, folder) for index, results in enumerate(outputs)]
     return {"seconds": seconds, "outputs": written, "code": code()}

@@ -35,28 +35,40 @@ async function load(library, file, signature) {
   return model.signatures[chosen];
 }
 
-// The tensors of each sample, in the dtypes of the file.
-function samples(library, runner, inputs, folder) {
+// The tensors of each run, in the dtypes of the file.
+function runs(library, runner, inputs, folder) {
   const details = runner.getInputDetails();
   const [names, given] = [details.map((d) => d.name), Object.keys(inputs)];
   if (String(names.sort()) !== String(given.sort())) {
     throw new InputError(`\`inputs\` must have the names ${names.join(', ')}. Received: ${given}`);
   }
-  const result = Array.from({ length: inputs[names[0]].shape[0] }, () => ({}));
-  for (const { name, shape, dtype } of details) {
-    const { shape: received, dtype: stored, file } = inputs[name];
-    if (String(received.slice(1)) !== String(shape.slice(1))) {
+  const counts = {};
+  for (const { name, shape } of details) {
+    const received = inputs[name].shape;
+    if (String(received.slice(1)) !== String(shape.slice(1)) || received[0] % shape[0]) {
+      const first = shape[0] === 1 ? 'samples' : `runs x ${shape[0]}`;
       throw new InputError(
-        `Input '${name}' must be (samples, ${shape.slice(1).join(', ')}). ` +
+        `Input '${name}' must be (${[first, ...shape.slice(1)].join(', ')}). ` +
           `Received: shape (${received.join(', ')})`,
       );
     }
-    const bytes = readFileSync(path.join(folder, file));
-    const array = new ARRAYS[stored](new Uint8Array(bytes).buffer);
-    const size = array.length / received[0];
-    result.forEach((sample, i) => {
+    counts[name] = received[0] / shape[0];
+  }
+  const count = counts[names[0]];
+  if (Object.values(counts).some((other) => other !== count)) {
+    throw new InputError(
+      '`inputs` must hold the same number of samples for every input. ' +
+        `Received: ${JSON.stringify(counts)}`,
+    );
+  }
+  const result = Array.from({ length: count }, () => ({}));
+  for (const { name, shape, dtype } of details) {
+    const bytes = readFileSync(path.join(folder, inputs[name].file));
+    const array = new ARRAYS[inputs[name].dtype](new Uint8Array(bytes).buffer);
+    const size = array.length / count;
+    result.forEach((run, i) => {
       const values = new ARRAYS[dtype](array.subarray(i * size, (i + 1) * size));
-      sample[name] = new library.Tensor(values, [...shape]);
+      run[name] = new library.Tensor(values, [...shape]);
     });
   }
   return result;
@@ -70,14 +82,14 @@ async function run(folder) {
   const models = [];
   for (const file of files) {
     const runner = await load(library, file, signature);
-    models.push({ runner, inputs: samples(library, runner, inputs, folder), seconds: [] });
+    models.push({ runner, inputs: runs(library, runner, inputs, folder), seconds: [] });
   }
   for (let round = 0; round < rounds; round++) {
     for (const model of models) {
       model.outputs = [];
-      for (const sample of model.inputs) {
+      for (const given of model.inputs) {
         const start = performance.now();
-        const tensors = await model.runner.run(sample);
+        const tensors = await model.runner.run(given);
         model.seconds.push((performance.now() - start) / 1000);
         model.outputs.push(
           Object.entries(tensors).map(([name, tensor]) => {
