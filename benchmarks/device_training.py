@@ -47,7 +47,7 @@ class Net:
 
     model: str
     width: float
-    shape: tuple[int, ...]
+    shape: tuple[int, int, int]
     cut: str
 
 
@@ -106,7 +106,8 @@ def measure(net: Net, folder: Path, options: Options) -> dict[str, dict[str, Any
     model = sparsify(models.build(net.model, net.shape, CLASSES, net.width), options.sparsity)
     twin = densify(model)
     twin.compile(_optimizer(), LOSS)
-    results, calls = {}, {"Keras, dense": lambda: twin.train_on_batch(x, y)}
+    results: dict[str, dict[str, Any]] = {}
+    calls: dict[str, Callable] = {"Keras, dense": lambda: twin.train_on_batch(x, y)}
     for title, cut in (("whole", None), ("cut", net.cut)):
         path = str(folder / f"{net.model}_{title}.tflite")
         # Untrained nets are rounded differently: here only time counts, and tests compare updates.
@@ -121,12 +122,11 @@ def measure(net: Net, folder: Path, options: Options) -> dict[str, dict[str, Any
         calls |= _calls(path, title, x, y)
     times = timed(calls, options.rounds)
     for title, seconds in times.items():
-        found = {
-            "median_s": float(np.median(seconds)),
-            "to_keras": float(np.median(seconds / times["Keras, dense"])),
-            "to_whole": float(np.median(seconds / times["whole"])),
-        }
-        results[title] = results.get(title, {}) | found
+        results.setdefault(title, {}).update(
+            median_s=float(np.median(seconds)),
+            to_keras=float(np.median(seconds / times["Keras, dense"])),
+            to_whole=float(np.median(seconds / times["whole"])),
+        )
     return results
 
 
@@ -137,7 +137,7 @@ def _optimizer() -> keras.optimizers.Optimizer:
 def _calls(path: str, title: str, x: np.ndarray, y: np.ndarray) -> dict[str, Callable]:
     """A step of each signature that trains, by its title."""
     signatures = _signatures(path)
-    given = {"y": y, "rate": np.float32([0.01])}
+    given = {"y": y, "rate": np.array([0.01], "float32")}
     calls = {title: lambda: signatures["train"](x=x, **given)}
     if "features" in signatures:
         singly = [signatures["features"](x=x[i : i + 1])["features"] for i in range(len(x))]

@@ -139,16 +139,6 @@ def adapted(
     rate = options.rate
     falling = rate if way.spfde else keras.optimizers.schedules.CosineDecay(rate, steps)
     model.compile(keras.optimizers.SGD(falling, momentum=0.9), LOSS)
-    callback.set_model(model)
-    extras = {}
-    if way.spfde:
-        extras = {
-            "stages": int(callback.freezer.plan.frozen.max()),
-            "updater": callback.updater,
-            "samples": len(device[0]),
-            "sieve": 0.2,
-            "seed": seed,
-        }
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "trainable.tflite")
         written = spfde_keras.export_trainable_tflite(
@@ -159,7 +149,7 @@ def adapted(
             options.batch_size,
             way.cut,
             tolerance=1e-3,
-            **extras,
+            **spfde_keras.device.settings_for(model, callback),
         )
         trainer = spfde_keras.device.Trainer(path, model, callback, way.cut)
         before = accuracies(trainer, test)

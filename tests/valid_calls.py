@@ -217,6 +217,10 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
                 "cut": (None, nothing),
             },
         ),
+        "spfde_keras.device.settings_for": Case(
+            device.settings_for,
+            {"model": (trained, never), "callback": (spfde_keras.SpFDE(2, "static", 1), never)},
+        ),
         "spfde_keras.load_device_state": Case(
             spfde_keras.load_device_state,
             {

@@ -54,6 +54,7 @@ def signatures(program: Program, y: tf.TensorSpec) -> dict[str, tuple[Any, Specs
             k: tf.TensorSpec((n,)) for k, n in zip(("random", "shuffle"), numbers, strict=True)
         }
         found["sieve"] = program.sieve, specs
+        found["member"] = program.member, {}
     return found
 
 

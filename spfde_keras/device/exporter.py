@@ -99,7 +99,7 @@ def export_trainable_tflite(
       the gradient, it takes the x (or features) and y of a batch, too;
     - with `samples`, updates also take sample int32 (batch,), and count what is forgotten;
     - `sieve`: random float32 (samples,) and shuffle float32 (removed,) to member int32
-      (samples,), 1 for those that are trained on.
+      (samples,), 1 for those that are trained on; `member`: to the same, as it is.
 
     `train` makes one update with the learning rate `rate`; where loss or gradients are not
     finite, or a label is no class, it changes nothing, and the loss is NaN. `restore` takes a

@@ -13,7 +13,7 @@ from spfde_keras import compat, compat_updates
 from spfde_keras.device.contents import Contents, Stored
 from spfde_keras.device.mutation import Mutable, Mutations
 from spfde_keras.device.operators import in_builtins
-from spfde_keras.device.sieving import Sieving
+from spfde_keras.device.sieving import QUEUE, Sieving
 from spfde_keras.device.stages import Stages
 from spfde_keras.device.state import State
 from spfde_keras.masking import Subnet
@@ -179,6 +179,12 @@ class Program:
         changed, stayed = mutations.change(tf.where(frozen, -1.0, share), random, gradients, read)
         self.state.assign(changed, valid)
         return {"stayed": tf.where(valid, stayed, np.nan)}
+
+    def member(self) -> Tensors:
+        """Returns "member", int32 (samples,): 1 for the samples that are trained on."""
+        sieving = self.sieving
+        assert sieving is not None
+        return {"member": sieving.member(self.state.read()[QUEUE])}
 
     def sieve(self, random: tf.Tensor, shuffle: tf.Tensor) -> Tensors:
         """Exchanges samples, as `Sieving.update`; returns "member", int32 (samples,)."""

@@ -110,10 +110,5 @@ class Sieving:
         return 1 - tf.scatter_nd(tf.expand_dims(queue, 1), 0 * queue + 1, [self.samples])
 
 
-def queue_in(state: np.ndarray, removed: int) -> np.ndarray:
-    """Returns the queue in a saved state, of which it is the last but for a counter."""
-    return state[-1 - removed : -1]
-
-
 _NEVER = float(2**20)
 """Harder than any sample that was ever right: more visits than an interval has."""

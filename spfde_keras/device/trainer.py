@@ -9,7 +9,7 @@ import numpy as np
 
 from spfde_keras import checks
 from spfde_keras.callbacks import SpFDE
-from spfde_keras.device import shares, sieving, trainable
+from spfde_keras.device import shares, trainable
 from spfde_keras.device.contents import contents_of, kernels_of
 from spfde_keras.device.cutting import check_cut, parts_of
 from spfde_keras.export.inspection.file import read_tflite
@@ -30,8 +30,7 @@ class Trainer:
 
     It is the loop that an app writes: it calls the file's signatures, and nothing of Keras
     computes. Masks, samples in training and frozen blocks are those of the callback. Let the
-    callback be new, and the file have been exported with the callback's updater, a `sieve` of
-    the same fraction, exchange and seed, and as many `stages` as blocks are ever frozen.
+    callback be new, and the file have been exported with its `settings_for`.
 
     Args:
         path: a file that `export_trainable_tflite` wrote.
@@ -48,9 +47,9 @@ class Trainer:
 
     >>> settings = {"optimizer": "sgd", "loss": "sparse_categorical_crossentropy"}
     >>> model.compile(**settings)
-    >>> _ = spfde_keras.export_trainable_tflite(
-    ...     model, "trainable.tflite", **settings, batch_size=4, updater="set")
     >>> callback = spfde_keras.SpFDE(epochs=2, updater="set", interval=1)
+    >>> _ = spfde_keras.export_trainable_tflite(
+    ...     model, "trainable.tflite", **settings, batch_size=4, **settings_for(model, callback))
     >>> trainer = Trainer("trainable.tflite", model, callback)
     >>> history = trainer.fit([(np.zeros((4, 8, 8, 1), "float32"), np.zeros(4, "int32"))])
     >>> [logs["frozen_blocks"] for logs in history]
@@ -261,23 +260,57 @@ class Trainer:
             )
         if sieve is None:
             return
-        if type(sieve.policy) is not Circular:
-            checks.refuse("callback", "one whose sieve has the policy 'circular'", sieve.policy)
-        queue = sieve.queue.numpy()
-        if not queue.size and "sieve" not in self._app:
+        _checked_policy(sieve)
+        removed = sieve.queue.shape[0]
+        if not removed and "sieve" not in self._app:
             return
-        sizes = ((sieve.total,), queue.shape)
+        sizes = (sieve.total,), (removed,)
         if "sieve" in self._app and sizes == (
             self._shape("sieve", "random"),
             self._shape("sieve", "shuffle"),
         ):
-            if np.array_equal(sieving.queue_in(self.state, queue.size), queue):
+            if np.array_equal(self._app["member"]()["member"], sieve.member.numpy()):
                 return
         raise ValueError(
             "`path` must have the samples of the callback's sieve, and the same ones at rest at "
             f"first. Received: {path}; export it with samples={sieve.total}, "
-            f"sieve={queue.size / sieve.total:g} and seed={sieve.seed}"
+            f"sieve={removed / sieve.total:g} and seed={sieve.seed}"
         )
+
+
+def settings_for(model: keras.Model, callback: SpFDE) -> dict[str, Any]:
+    """Returns what a file must be exported with, to be trained as a callback plans.
+
+    Args:
+        model: the model that is exported, compiled.
+        callback: an `SpFDE` that is given `epochs`.
+
+    Returns:
+        Arguments of `export_trainable_tflite`: stages, updater, samples, sieve, exchange and seed.
+
+    Raises:
+        ValueError: if the callback plans what a file cannot do.
+
+    Example:
+
+    >>> model.compile("sgd", "sparse_categorical_crossentropy")
+    >>> settings = settings_for(model, SpFDE(epochs=6, interval=1, updater="set", freeze=0.2))
+    >>> settings["stages"], settings["samples"]
+    (1, 0)
+    """
+    checks.instance("callback", callback, SpFDE, "an SpFDE")
+    callback.set_model(model)
+    plan, sieve = _checked_plan(callback).plan, callback.sieve
+    shares.get(callback.updater)
+    trained = [any(x.trainable_variables for x in block) for block in callback.blocks]
+    stages = 0 if plan is None else max(0, int(plan.frozen.max()) - trained.index(True))
+    found = {"stages": stages, "updater": callback.updater}
+    if sieve is None:
+        return found | {"samples": 0, "sieve": 0.0, "exchange": 1.0, "seed": 0}
+    policy = _checked_policy(sieve)
+    fraction = sieve.queue.shape[0] / sieve.total
+    of_sieve = {"samples": sieve.total, "sieve": fraction, "exchange": policy.share}
+    return found | of_sieve | {"seed": sieve.seed}
 
 
 class _App:
@@ -313,6 +346,12 @@ def _checked_plan(callback: SpFDE) -> Freezer:
             f"update_steps={callback.timeline.update_steps}"
         )
     return callback.freezer
+
+
+def _checked_policy(sieve: DataSieve) -> Circular:
+    if type(sieve.policy) is not Circular:
+        checks.refuse("callback", "one whose sieve has the policy 'circular'", sieve.policy)
+    return sieve.policy
 
 
 def _staged(name: str, stage: int) -> str:

@@ -13,13 +13,11 @@ from the mobile kit (make mobile-kit).
 """
 
 import gzip
-import hashlib
 import json
 import os
 import pathlib
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
@@ -30,28 +28,16 @@ from apps import quiet  # noqa: F401  before TensorFlow is imported
 import numpy as np
 from absl import app, flags
 
-from apps import datasets
+from apps import datasets, web_page
 from spfde_keras.export import run_tflite
-from spfde_keras.export.sparse_mode import kit_folder
 
+HERE = pathlib.Path(__file__).parent
+MARK = "run.json"
 _SAMPLES_OF_EACH_DIGIT = 2
-_LITERT = "@litertjs/core"
-# What the page loads of LiteRT.js: without threads, which need special HTTP headers, and
-# "compat" for browsers without relaxed SIMD.
-_LITERT_FILES = (
-    "core/dist/index.js",
-    "core/wasm/litert_wasm_internal.js",
-    "core/wasm/litert_wasm_internal.wasm",
-    "core/wasm/litert_wasm_compat_internal.js",
-    "core/wasm/litert_wasm_compat_internal.wasm",
-    "wasm-utils/dist/index.js",
-)
 
 _DENSE = flags.DEFINE_string("dense", None, "the run's model as a dense .tflite file")
 _NODE_MODULES = flags.DEFINE_string(
-    "node_modules",
-    str(kit_folder() / "wasm" / "node_modules"),
-    f"folder in which npm has installed {_LITERT}",
+    "node_modules", web_page.NODE_MODULES, f"folder in which npm has installed {web_page.LITERT}"
 )
 
 
@@ -71,32 +57,13 @@ def build(run: str, dense: str, out: str, node_modules: str) -> None:
     dataset = datasets.load_arrays("digits")
     shown = _first_of_each(dataset.test_y, _SAMPLES_OF_EACH_DIGIT)
     _check(files, results, dataset.test_x[shown])
-    litert = pathlib.Path(node_modules, os.path.dirname(_LITERT))
-    for name in _LITERT_FILES:
-        if not (litert / name).is_file():
-            raise ValueError(
-                f"`node_modules` must hold {_LITERT}: run `make mobile-kit`. "
-                f"Received: {node_modules}, without {name}"
-            )
-    target = pathlib.Path(out).absolute()
-    if target.exists() and not (target / "run.json").is_file():
-        raise ValueError(f"`out` must be new, or the folder of an earlier page. Received: {out}")
-    if not target.parent.is_dir():
-        raise ValueError(f"`out` must be in an existing folder. Received: {out}")
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".page-") as folder:
-        page = pathlib.Path(folder, "page")
-        shutil.copytree(pathlib.Path(__file__).parent / "page", page)
-        for name in _LITERT_FILES:
-            copy = page / "litert" / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(litert / name, copy)
+    samples = zip(dataset.test_y[shown], dataset.test_x[shown], strict=True)
+    described = _describe(results, files, samples)
+    with web_page.replacing(out, node_modules, MARK) as page:
+        shutil.copytree(HERE / "page", page, dirs_exist_ok=True)
         for kind, path in files.items():
             shutil.copyfile(path, page / f"{kind}.tflite")
-        samples = zip(dataset.test_y[shown], dataset.test_x[shown], strict=True)
-        (page / "run.json").write_text(json.dumps(_describe(results, files, samples)))
-        if target.exists():
-            target.rename(pathlib.Path(folder, "earlier"))
-        page.rename(target)
+        (page / MARK).write_text(json.dumps(described))
 
 
 def _read_run(run: str) -> dict:
@@ -146,8 +113,7 @@ def _describe(
         "model": results["config"]["model"],
         "files": {
             kind: {
-                # So that no browser shows a file of an earlier page from its cache.
-                "url": f"{kind}.tflite?{hashlib.sha256(content).hexdigest()[:8]}",
+                "url": web_page.fresh(f"{kind}.tflite", content),
                 "bytes": len(content),
                 "gzip_bytes": len(gzip.compress(content)),
             }
