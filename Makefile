@@ -75,6 +75,12 @@ web: $(VENV)/.installed
 	$(BIN)/python tflite/web/build.py runs/web runs/page --dense=runs/web/dense.tflite
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory runs/page
 
+# The page on which a sparse net learns digits that its user draws; needs the kit.
+web-learning: $(VENV)/.installed
+	mkdir -p runs
+	$(BIN)/python tflite/web/build_learning.py runs/learning
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory runs/learning
+
 clean:
 	rm -rf $(VENV)
 

@@ -15,6 +15,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from apps import train
+from apps.web_page import LITERT_FILES
 from spfde_keras.export import run_tflite
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "tflite" / "web" / "build.py"
@@ -49,7 +50,7 @@ def run(tmp_path_factory):
 def litert(tmp_path_factory, cli):
     """Files named as those of LiteRT.js."""
     folder = tmp_path_factory.mktemp("node_modules")
-    for name in cli._LITERT_FILES:
+    for name in LITERT_FILES:
         file = folder / "@litertjs" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(name)

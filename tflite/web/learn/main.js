@@ -95,7 +95,6 @@ class Page {
     const seconds = (performance.now() - begun) / 1000;
     await this.#keep();
     await this.#test("after");
-    this.#show(await this.#learner.resting());
     this.#say(`Learned in ${seconds.toFixed(2)} s, and kept in this browser.`);
     this.#busy(false);
   }
