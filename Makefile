@@ -10,7 +10,7 @@ CXX_FILES := $(KERNEL_FILES) $(wildcard tests/kernels/*.cc tflite/android/*.h tf
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: train test slow coverage lint bench evidence docs wheels mobile-kit test-packages web clean
+.PHONY: train test slow coverage lint bench evidence docs wheels mobile-kit test-packages web web-learning clean
 
 train: $(VENV)/.kernels
 	$(BIN)/python -m apps.train $(ARGS)

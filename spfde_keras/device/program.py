@@ -187,12 +187,13 @@ class Program:
         return {"member": sieving.member(self.state.read()[QUEUE])}
 
     def sieve(self, random: tf.Tensor, shuffle: tf.Tensor) -> Tensors:
-        """Exchanges samples, as `Sieving.update`; returns "member", int32 (samples,)."""
+        """Exchanges samples if the numbers are finite, as `Sieving.update`; returns "member"."""
         sieving, read = self.sieving, self.state.read()
         assert sieving is not None
         changed, member = sieving.update(random, shuffle, read)
-        self.state.assign(changed, _all_finite([random, shuffle]))
-        return {"member": member}
+        valid = _all_finite([random, shuffle])
+        self.state.assign(changed, valid)
+        return {"member": tf.where(valid, member, sieving.member(read[QUEUE]))}
 
     def of_prefix(self, x: tf.Tensor) -> tf.Tensor:
         """Returns what the frozen layers in front give; `x` itself where there are none."""

@@ -17,10 +17,10 @@ def refused(tmp_path, monkeypatch):
     """Says why an export is refused; fails where it is not."""
     monkeypatch.setattr(exporter, "convert", lambda *_: pytest.fail("it was converted"))
 
-    def refused(model, optimizer="sgd", loss=LOSS):
+    def refused(model, optimizer="sgd", loss=LOSS, **settings):
         with pytest.raises(ValueError) as refusal:
             path = tmp_path / "trains.tflite"
-            spfde_keras.export_trainable_tflite(model, path, optimizer, loss, batch_size=4)
+            spfde_keras.export_trainable_tflite(model, path, optimizer, loss, 4, **settings)
         return str(refusal.value)
 
     return refused
@@ -98,3 +98,25 @@ def test_optimizers(refused):
 
 def test_losses(refused):
     assert "`loss` must be a Keras loss" in refused(net(L.Dense(2)), loss="no such loss")
+
+
+def test_masks_that_cannot_change(refused):
+    model = spfde_keras.sparsify(net(L.Dense(8), L.Dense(8)), 0.5)
+    for optimizer in ("muon", "adafactor"):
+        said = refused(model, optimizer, updater="set")
+        assert "`updater` must be None where an optimizer, or a constraint, sees whole" in said
+    blocks = spfde_keras.sparsify(net(L.Dense(8), L.Dense(8)), 0.5, scheme="block:4")
+    assert "not kept one by one. Received: scheme" in refused(blocks, updater="set")
+    assert "nothing that is trained has a mask" in refused(net(L.Dense(8)), updater="set")
+
+
+def test_samples_that_cannot_be_counted(refused):
+    model = net(L.Dense(8))
+    assert "`samples` must be 0 where the loss does not" in refused(model, loss="mse", samples=9)
+    assert "`sieve` must be 0 where no `samples` are counted" in refused(model, sieve=0.2)
+    assert "`sieve` must be a share that leaves samples" in refused(model, samples=2, sieve=0.9)
+
+
+def test_stages(refused):
+    model = net(L.Dense(8))
+    assert "`stages` must be an integer of at least 0 and less than 2" in refused(model, stages=2)

@@ -136,7 +136,10 @@ def test_what_makes_no_sense_changes_nothing(path):
     for wrong in ({"share": share * np.nan}, {"share": share * 9}, {"random": numbers + np.inf}):
         given = {"share": share, "random": numbers} | wrong
         assert np.isnan(app.mutate(**batch, **given)["stayed"])
-    app.sieve(random=np.full(SAMPLES, np.nan, "float32"), shuffle=np.zeros(8, "float32"))
+    rests = app.member()["member"]
+    wrong = {"random": np.full(SAMPLES, np.nan, "float32"), "shuffle": np.zeros(8, "float32")}
+    np.testing.assert_array_equal(app.sieve(**wrong)["member"], rests)
+    assert np.count_nonzero(rests) == SAMPLES - 8
     np.testing.assert_array_equal(app.state, start)
     assert np.isfinite(app.train(**step, sample=np.arange(BATCH, dtype="int32"))["loss"])
 
@@ -165,6 +168,16 @@ def test_frozen_blocks_stay_as_they_are(path):
 def test_files_that_cannot_do_what_is_planned_are_refused(path, settings, said):
     with pytest.raises(ValueError, match=said):
         Trainer(path, compiled(), callback(**settings))
+
+
+def test_settings_are_those_that_a_file_needs():
+    settings = spfde_keras.device.settings_for(compiled(), callback())
+    assert settings.pop("updater").get_config() == spfde_keras.updaters.MESTEMS().get_config()
+    exported = {"stages": 2, "samples": SAMPLES, "sieve": 0.2, "exchange": 0.5, "seed": 3}
+    assert settings == exported
+    # Blocks that the user has frozen are none of the file's.
+    behind = spfde_keras.device.settings_for(compiled(cut="norm"), callback(freeze=0.1))
+    assert behind["stages"] == 1
 
 
 def test_other_files_are_refused(tmp_path):
