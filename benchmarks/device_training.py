@@ -1,7 +1,7 @@
 """Times training steps of files that train, beside those of dense Keras, on one core.
 
-Each net is exported twice: to train all of it, and to train what is behind a cut at two thirds of
-its multiplications. Keras and the signatures of the files take turns, so that a machine that slows
+Each net is exported to train all of it; to train what is behind a cut at two thirds of its
+multiplications; and without masks, which shows what zeros that are not stored save or cost. Keras and the signatures of the files take turns, so that a machine that slows
 down does so for all; ratios are medians over the rounds of the ratio within a round. Memory is
 that of a process of its own: the most it takes while it trains, above what it took before the file.
 """
@@ -27,7 +27,7 @@ import numpy as np
 
 from apps.provenance import commit
 from benchmarks import evidence, report
-from spfde_keras import densify, export_trainable_tflite, sparsify
+from spfde_keras import densify, export_trainable_tflite, sparsify, wrap
 
 CLASSES = 10
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -108,11 +108,12 @@ def measure(net: Net, folder: Path, options: Options) -> dict[str, dict[str, Any
     twin.compile(_optimizer(), LOSS)
     results: dict[str, dict[str, Any]] = {}
     calls: dict[str, Callable] = {"Keras, dense": lambda: twin.train_on_batch(x, y)}
-    for title, cut in (("whole", None), ("cut", net.cut)):
+    files = {"whole": (model, None), "cut": (model, net.cut), "no masks": (wrap(twin), None)}
+    for title, (exported, cut) in files.items():
         path = str(folder / f"{net.model}_{title}.tflite")
         # Untrained nets are rounded differently: here only time counts, and tests compare updates.
         written = export_trainable_tflite(
-            model, path, _optimizer(), LOSS, options.batch_size, cut, tolerance=1e9
+            exported, path, _optimizer(), LOSS, options.batch_size, cut, tolerance=1e9
         )
         results[title] = {
             "bytes": written.bytes,

@@ -16,10 +16,11 @@ def test_each_way_is_measured(tmp_path, capfd, monkeypatch):
     options = ["--nets=small_cnn", "--batch_size=2", "--rounds=1", f"--json={path}"]
     assert device_training.main(options) == 0
     (ways,) = json.loads(path.read_text())["nets"].values()
-    assert list(ways) == ["whole", "cut", "Keras, dense", "from features"]
+    assert set(ways) == {"whole", "cut", "no masks", "Keras, dense", "from features"}
     assert all(found["median_s"] > 0 for found in ways.values())
     assert ways["whole"]["to_whole"] == ways["Keras, dense"]["to_keras"] == 1
-    for title in ("whole", "cut"):
+    assert ways["whole"]["state_bytes"] < ways["no masks"]["state_bytes"]
+    for title in ("whole", "cut", "no masks"):
         assert 0 < ways[title]["state_bytes"] < ways[title]["bytes"] < 2**22
         assert ways[title]["added_bytes"] > 0
     assert "from features" in capfd.readouterr().out
