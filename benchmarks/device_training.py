@@ -1,9 +1,10 @@
 """Times training steps of files that train, beside those of dense Keras, on one core.
 
 Each net is exported to train all of it; to train what is behind a cut at two thirds of its
-multiplications; and without masks, which shows what zeros that are not stored save or cost. Keras and the signatures of the files take turns, so that a machine that slows
-down does so for all; ratios are medians over the rounds of the ratio within a round. Memory is
-that of a process of its own: the most it takes while it trains, above what it took before the file.
+multiplications; and without masks, which shows what zeros that are not stored save or cost. Keras
+and the signatures of the files take turns, so that a machine that slows down does so for all;
+ratios are medians over the rounds of the ratio within a round. Memory is that of a process of its
+own: the most it takes while it trains, above what it took before the file.
 """
 
 import dataclasses
