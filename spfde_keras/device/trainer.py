@@ -1,5 +1,6 @@
 """What an app does with a file that trains, in Python: the plan of `SpFDE`, on LiteRT."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -119,18 +120,17 @@ class Trainer:
         train = self._app[_staged("train", self._stage(frozen))]
         losses, correct, samples = [], [], 0
         for batch in data:
-            x, y, *_ = batch
-            inputs: Arrays = {}
-            if isinstance(x, Identified):
-                inputs["sample"] = np.asarray(x.sample_id).astype("int32")
-                x = x.inputs
-            inputs |= {"x": np.asarray(x), "y": np.asarray(y)}
-            found = train(**inputs, rate=self._rates(epoch))
+            self._batch = self._checked(batch)
+            found = train(**self._batch, rate=self._rates(epoch))
             self._steps += 1
             losses.append(found["loss"][0])
             correct.extend(found.get("correct", ()))
-            samples += len(inputs["x"])
-            self._batch = inputs
+            samples += len(self._batch["x"])
+        if not losses:
+            raise ValueError(
+                "`data` must give batches each time that it is read, once an epoch. "
+                f"Received: none in epoch {epoch + 1}"
+            )
         if not np.all(np.isfinite(losses)):
             raise ValueError(
                 f"`data` must give finite losses. Received: {losses[-1]} in epoch {epoch + 1}; "
@@ -140,6 +140,28 @@ class Trainer:
         if correct:
             logs["accuracy"] = float(np.mean(correct))
         return logs | {"frozen_blocks": frozen, "active_samples": samples}
+
+    def _checked(self, batch: Any) -> Arrays:
+        """A batch as the file takes it."""
+        x, y, *_ = batch
+        identified, sieve = isinstance(x, Identified), self._callback.sieve
+        if identified != (sieve is not None):
+            raise ValueError(
+                "`data` must be `sieve.batches(...)` if, and only if, the callback has a sieve. "
+                f"Received: {'' if identified else 'no '}batches of a sieve, and sieve={sieve}"
+            )
+        given = {"x": x.inputs, "sample": x.sample_id} if identified else {"x": x}
+        inputs: Arrays = {}
+        details = self._app["train"].get_input_details()
+        for name, value in (given | {"y": y}).items():
+            array, shape = np.asarray(value), tuple(map(int, details[name]["shape"]))
+            if array.shape[:1] != shape[:1] or array.size != math.prod(shape):
+                raise ValueError(
+                    f"`data` must give batches of {shape[0]} samples: {name} of shape {shape}. "
+                    f"Received: {array.shape}; batch with drop_remainder=True"
+                )
+            inputs[name] = array.astype(details[name]["dtype"]).reshape(shape)
+        return inputs
 
     def _rates(self, epoch: int) -> np.ndarray:
         """The learning rate of each block."""
@@ -303,7 +325,8 @@ def settings_for(model: keras.Model, callback: SpFDE) -> dict[str, Any]:
     plan, sieve = _checked_plan(callback).plan, callback.sieve
     shares.get(callback.updater)
     trained = [any(x.trainable_variables for x in block) for block in callback.blocks]
-    stages = 0 if plan is None else max(0, int(plan.frozen.max()) - trained.index(True))
+    first = trained.index(True) if any(trained) else 0
+    stages = 0 if plan is None else max(0, int(plan.frozen.max()) - first)
     found = {"stages": stages, "updater": callback.updater}
     if sieve is None:
         return found | {"samples": 0, "sieve": 0.0, "exchange": 1.0, "seed": 0}

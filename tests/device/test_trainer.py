@@ -15,13 +15,13 @@ EPOCHS, SAMPLES, BATCH = 8, 40, 8
 
 
 def net(cut=None):
+    keras.utils.set_random_seed(0)  # before layers are made: they draw their seeds
     layers = [
         keras.Input((6,)),
         *[L.Dense(16, name="a"), L.BatchNormalization(name="norm"), L.ReLU()],
         *[L.Dense(16, activation="relu", name="b"), L.Dense(16, activation="relu", name="c")],
         L.Dense(3, activation="softmax", name="d"),
     ]
-    keras.utils.set_random_seed(0)
     model = spfde_keras.sparsify(keras.Sequential(layers, name="net"), 0.75, dense=("d",))
     for layer in model.layers[:3] if cut else ():
         layer.trainable = False
@@ -168,6 +168,38 @@ def test_frozen_blocks_stay_as_they_are(path):
 def test_files_that_cannot_do_what_is_planned_are_refused(path, settings, said):
     with pytest.raises(ValueError, match=said):
         Trainer(path, compiled(), callback(**settings))
+
+
+@pytest.mark.parametrize(
+    "kind, said",
+    [
+        ("remainder", r"batches of 8 samples: x of shape \(8, 6\). Received: \(5, 6\)"),
+        ("once", "batches each time that it is read, once an epoch. Received: none in epoch 2"),
+        ("plain", "`data` must be `sieve.batches.*Received: no batches of a sieve"),
+        ("labels", "`data` must give finite losses. Received: nan in epoch 1; labels may be no"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(path, kind, said):
+    plan = callback()
+    trainer, (x, y) = Trainer(path, compiled(), plan), samples()
+    batches = plan.sieve.batches(9 if kind == "remainder" else BATCH)
+    if kind == "remainder":
+        batches = (batch for batch in batches if len(batch[1]) == 5)
+    if kind == "once":
+        batches = iter(list(batches))
+    if kind == "plain":
+        batches = [(x[:BATCH], y[:BATCH])]
+    if kind == "labels":
+        batches = [(inputs, labels + 3) for inputs, labels in batches]
+    with pytest.raises(ValueError, match=said):
+        trainer.fit(batches)
+
+
+def test_labels_of_other_types_and_shapes_are_taken(path):
+    plan = callback(epochs=4, interval=1, freeze=None)
+    labels = [(x, y.numpy().astype("int64")[:, None]) for x, y in plan.sieve.batches(BATCH)]
+    history = Trainer(path, compiled(), plan).fit(labels)
+    assert np.isfinite(history[-1]["loss"]) and history[0]["active_samples"] == 32
 
 
 def test_settings_are_those_that_a_file_needs():
