@@ -134,8 +134,7 @@ Program::Program(const Model& model) : model_(model) {
 }
 
 Session::Session(const Program& program, size_t signature)
-    : index_(signature),
-      signature_(program.model_.signatures_[signature]),
+    : index_(signature), signature_(program.model_.signatures_[signature]),
       compiled_(program.compiled_.get()) {
   for (const Tensor& tensor : signature_.outputs) tensor.Size();  // throws before the work
   LiteRtEnvironment environment = program.model_.environment_.get();
@@ -143,11 +142,9 @@ Session::Session(const Program& program, size_t signature)
     std::vector<Buffer> buffers;
     for (size_t i = 0; i < tensors.size(); ++i) {
       const std::string failure = "No memory can be had for " + tensors[i].Describe();
-      buffers.emplace_back(
-          Get<LiteRtTensorBuffer>(failure, LiteRtCreateManagedTensorBufferFromRequirements,
-                                  environment, &tensors[i].type,
-                                  Get<LiteRtTensorBufferRequirements>(failure, requirements_of,
-                                                                      compiled_, index_, i)));
+      buffers.emplace_back(Get<LiteRtTensorBuffer>(
+          failure, LiteRtCreateManagedTensorBufferFromRequirements, environment, &tensors[i].type,
+          Get<LiteRtTensorBufferRequirements>(failure, requirements_of, compiled_, index_, i)));
     }
     return buffers;
   };
@@ -169,8 +166,8 @@ void Session::Run() {
   std::vector<LiteRtTensorBuffer> inputs, outputs;
   for (const Buffer& buffer : inputs_) inputs.push_back(buffer.get());
   for (const Buffer& buffer : outputs_) outputs.push_back(buffer.get());
-  Check(LiteRtRunCompiledModel(compiled_, index_, inputs.size(), inputs.data(),
-                               outputs.size(), outputs.data()),
+  Check(LiteRtRunCompiledModel(compiled_, index_, inputs.size(), inputs.data(), outputs.size(),
+                               outputs.data()),
         "Signature " + signature_.name + " fails to run");
 }
 
