@@ -109,8 +109,9 @@ void TrainOn(const Model& model, const Program& program, const Options& options)
       total += value;
     }
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    std::printf("epoch %d: loss %.9g, %.3f ms a step\n", epoch, total / steps,
-                1000 * seconds / steps);
+    const auto count = static_cast<double>(steps);
+    std::printf("epoch %d: loss %.9g, %.3f ms a step\n", epoch, total / count,
+                1000 * seconds / count);
   }
 }
 
