@@ -186,19 +186,27 @@ def added_bytes(path: str) -> int:
     return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
+HEADERS = ("", "ms a step", "/ Keras", "/ whole", "KiB", "state", "memory")
+
+
+def rows(results: dict[str, dict[str, dict[str, Any]]]) -> list[list[str]]:
+    """The table's rows: nets, and ways of training them."""
+    made = []
+    for net, ways in results.items():
+        for way, found in ways.items():
+            sizes = [f"{found[k] / 2**10:.0f}" if k in found else "" for k in _SIZES]
+            ratios = [f"{found['to_keras']:.2f}", f"{found['to_whole']:.2f}"]
+            made.append([f"{net}, {way}", f"{1000 * found['median_s']:.1f}", *ratios, *sizes])
+    return made
+
+
 def show(results: dict[str, dict[str, dict[str, Any]]], options: Options) -> None:
     """Prints the table."""
     print(
         f"batch {options.batch_size}, {options.sparsity:.0%} sparse, one core, median of "
         f"{options.rounds} rounds"
     )
-    rows = []
-    for net, ways in results.items():
-        for way, found in ways.items():
-            sizes = [f"{found[k] / 2**10:.0f}" if k in found else "" for k in _SIZES]
-            ratios = [f"{found['to_keras']:.2f}", f"{found['to_whole']:.2f}"]
-            rows.append([f"{net}, {way}", f"{1000 * found['median_s']:.1f}", *ratios, *sizes])
-    report.print_table(["", "ms/step", "/ Keras", "/ whole", "KiB", "state", "memory"], rows)
+    report.print_table(HEADERS, rows(results))
     print("KiB: the file, a saved state, and the memory that training adds to a process")
 
 

@@ -213,13 +213,12 @@ def accuracies(trainer: spfde_keras.device.Trainer, test: Samples) -> dict[str, 
     }
 
 
-def show(results: dict[str, list[dict[str, Any]]], options: Options) -> None:
-    """Prints the table."""
-    print(
-        f"small_cnn, {options.sparsity:.0%} sparse; {CLASSES * options.samples} samples, "
-        f"{options.epochs} passes, seeds: {options.seeds}"
-    )
-    rows = []
+HEADERS = ("", "before", "new", "known", "all", "steps", "s", "state", "KiB")
+
+
+def rows(results: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
+    """The table's rows, one for each way."""
+    made = []
     for name, runs in results.items():
         cells = [f"{100 * np.mean([run['before']['all'] for run in runs]):.1f}"]
         for of in ("new", "known", "all"):
@@ -229,9 +228,17 @@ def show(results: dict[str, list[dict[str, Any]]], options: Options) -> None:
         cells.append(f"{np.mean([run['steps'] for run in runs]):.0f}")
         cells.append(f"{np.median([run['seconds'] for run in runs]):.2f}")
         cells += [f"{runs[0][size] / 2**10:.0f}" for size in ("state_bytes", "bytes")]
-        rows.append([name, *cells])
-    headers = ["", "before", "new", "known", "all", "steps", "s", "state", "KiB"]
-    report.print_table(headers, rows)
+        made.append([name, *cells])
+    return made
+
+
+def show(results: dict[str, list[dict[str, Any]]], options: Options) -> None:
+    """Prints the table."""
+    print(
+        f"small_cnn, {options.sparsity:.0%} sparse; {CLASSES * options.samples} samples, "
+        f"{options.epochs} passes, seeds: {options.seeds}"
+    )
+    report.print_table(HEADERS, rows(results))
     print("before, new, known, all: accuracy in per cent; state: KiB that an app saves")
 
 

@@ -11,7 +11,7 @@ import keras
 import pytest
 
 import spfde_keras
-from benchmarks import evidence, evidence_page
+from benchmarks import device_training, evidence, evidence_page, personalization
 from spfde_keras.layers import base
 from tests.registries import left_as_they_were
 
@@ -124,6 +124,15 @@ def test_tables_of_the_comparison_are_those_of_its_results():
     page = evidence_page.PAGE.read_text()
     assert page == evidence_page.filled(page, evidence_page.read())
     assert set(re.findall(r"<!-- table: (\w+) -->", page)) == set(evidence_page.TABLES)
+
+
+@pytest.mark.parametrize("benchmark, of", [(device_training, "nets"), (personalization, "ways")])
+def test_tables_of_devices_are_those_measured(benchmark, of):
+    page = (DOCS / "benchmarks.md").read_text()
+    name = benchmark.__name__.split(".")[-1]
+    measured = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    for row in benchmark.rows(measured[of]):
+        assert f"| {' | '.join(row)} |" in page
 
 
 def test_runs_that_tables_name_have_files_of_flags():

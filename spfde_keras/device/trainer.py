@@ -13,7 +13,6 @@ from spfde_keras.callbacks import SpFDE
 from spfde_keras.device import shares, trainable
 from spfde_keras.device.contents import contents_of, kernels_of
 from spfde_keras.device.cutting import check_cut, parts_of
-from spfde_keras.export.inspection.file import read_tflite
 from spfde_keras.export.verification import quiet
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.masking import Subnet
@@ -321,6 +320,7 @@ def settings_for(model: keras.Model, callback: SpFDE) -> dict[str, Any]:
     (1, 0)
     """
     checks.instance("callback", callback, SpFDE, "an SpFDE")
+    trainable.checked_graph(model)
     callback.set_model(model)
     plan, sieve = _checked_plan(callback).plan, callback.sieve
     shares.get(callback.updater)
@@ -340,6 +340,7 @@ class _App:
     """A file in LiteRT's interpreter: its signatures by name."""
 
     def __init__(self, path: str | os.PathLike[str]):
+        from spfde_keras.export.inspection.file import read_tflite
         from spfde_keras.export.litert import Interpreter
 
         read_tflite(path)  # LiteRT crashes on files that are not whole
