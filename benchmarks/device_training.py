@@ -4,7 +4,7 @@ Each net is exported to train all of it; to train what is behind a cut at two th
 multiplications; and without masks, which shows what zeros that are not stored save or cost. Keras
 and the signatures of the files take turns, so that a machine that slows down does so for all;
 ratios are medians over the rounds of the ratio within a round. Memory is that of a process of its
-own: the most it takes while it trains, above what it took before the file.
+own: what it holds after three steps, above what it held before it read the file.
 """
 
 import dataclasses
@@ -174,8 +174,8 @@ def _in_a_process(path: str) -> int:
 
 
 def added_bytes(path: str) -> int:
-    """The most that this process takes while it trains a file, above what it took before."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """What this process holds after steps of a file, above what it held before."""
+    before = _resident()
     train = _signatures(path)["train"]
     given = {
         name: np.zeros(about["shape"], about["dtype"])
@@ -183,7 +183,12 @@ def added_bytes(path: str) -> int:
     }
     for _ in range(3):
         train(**given)
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return _resident() - before
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 HEADERS = ("", "ms a step", "/ Keras", "/ whole", "KiB", "state", "memory")
@@ -207,7 +212,7 @@ def show(results: dict[str, dict[str, dict[str, Any]]], options: Options) -> Non
         f"{options.rounds} rounds"
     )
     report.print_table(HEADERS, rows(results))
-    print("KiB: the file, a saved state, and the memory that training adds to a process")
+    print("KiB: the file, a saved state, and the memory that a process then holds more")
 
 
 _SIZES = ("bytes", "state_bytes", "added_bytes")
