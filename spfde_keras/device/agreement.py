@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from spfde_keras import kernels
 from spfde_keras.device import shares
+from spfde_keras.device.app import App, staged
 from spfde_keras.device.cutting import Parts
 from spfde_keras.device.program import Program
 from spfde_keras.device.stages import Stages
-from spfde_keras.export.verification import quiet
 from spfde_keras.freezing.learning_rate import BlockwiseLearningRate
 
 _UPDATES = ("train", "train_on_features")
@@ -97,47 +97,45 @@ def _errors(
     """
     found: dict[tuple[str, str, int], _Error] = {}
     for trial in range(_TRIALS):
-        for stage, signature in file.trains:
+        for stage in reference.stages.numbers:
             with reference.frozen(stage):
-                for step, batch in enumerate(reference.batches(labels, trial)):
-                    before = file.state()
-                    change = file.train(signature, batch, before)
-                    reference.take(before)  # so that one update is compared, not what led to it
-                    for name, error in reference.errors(batch, before, change).items():
-                        key = name, signature, step
+                for signature in file.trains(stage):
+                    steps = reference.batches(labels, trial)
+                    for key, error in _errors_of(file, reference, signature, steps):
                         found[key] = min(found.get(key, error), error)
-            reference.take(file.state())
-            outputs = reference.infer(batch[0])
-            off = np.abs(file.infer(batch[0]) - outputs).max() / (np.abs(outputs).max() or 1.0)
-            if not off <= _INFERENCE_TOLERANCE:
-                raise RuntimeError(f"the outputs are off by {off:.2g} of their scale")
-            file.check_restores()
         if max(found.values()).unexplained <= tolerance:
             break
     return found
+
+
+def _errors_of(
+    file: "_File", reference: "_Reference", signature: str, batches: Iterable[Batch]
+) -> Iterator[tuple[tuple[str, str, int], _Error]]:
+    """The errors of one signature; also checks the outputs, and that the file restores."""
+    for step, batch in enumerate(batches):
+        before = file.state()
+        change = file.train(signature, batch, before)
+        reference.take(before)  # so that one update is compared, not what others led to
+        for name, error in reference.errors(batch, before, change).items():
+            yield (name, signature, step), error
+    reference.take(file.state())
+    outputs = reference.infer(batch[0])
+    off = np.abs(file.infer(batch[0]) - outputs).max() / (np.abs(outputs).max() or 1.0)
+    if not off <= _INFERENCE_TOLERANCE:
+        raise RuntimeError(f"the outputs are off by {off:.2g} of their scale")
+    file.check_restores()
 
 
 class _File:
     """A file in LiteRT's interpreter."""
 
     def __init__(self, path: str | os.PathLike[str], program: Program):
-        from spfde_keras.export.litert import Interpreter
-
-        with quiet():
-            self._interpreter = Interpreter(model_path=os.fspath(path))
-            self._signatures = {
-                name: self._interpreter.get_signature_runner(name)
-                for name in self._interpreter.get_signature_list()
-            }
-        self._program = program
+        self._app, self._program = App(path), program
         self._first = self._save()
 
-    @property
-    def trains(self) -> list[tuple[int, str]]:
-        """The signatures that make an update, each with its stage."""
-        numbers = [(stage, f"_{stage}" if stage else "") for stage in self._program.stages.numbers]
-        names = [(stage, f"{of}{number}") for stage, number in numbers for of in _UPDATES]
-        return [(stage, name) for stage, name in names if name in self._signatures]
+    def trains(self, stage: int) -> list[str]:
+        """The signatures that make an update of a stage."""
+        return [name for of in _UPDATES if (name := staged(of, stage)) in self._app]
 
     def state(self) -> Arrays:
         return self._program.state.take_apart(self._save())
@@ -146,22 +144,18 @@ class _File:
         """Makes an update; returns changes by name to the state before, and the loss."""
         x, y = batch
         on_features = signature.startswith("train_on_features")
-        inputs = {"features": self._singly("features", x)} if on_features else {"x": x}
+        inputs = {"features": self._app.singly("features", x)} if on_features else {"x": x}
         if (sieving := self._program.sieving) is not None:
             inputs["sample"] = np.arange(len(x), dtype="int32") % sieving.samples
         rates = _rates(self._program.stages)
-        loss = self._signatures[signature](**inputs, y=y, rate=rates)["loss"]
+        loss = self._app[signature](**inputs, y=y, rate=rates)["loss"]
         return _changes(before, self.state()) | {"loss": loss.astype("float64")}
 
     def infer(self, x: np.ndarray) -> np.ndarray:
-        return self._singly("infer", x)
-
-    def _singly(self, signature: str, x: np.ndarray) -> np.ndarray:
-        outputs = [self._signatures[signature](x=x[i : i + 1]) for i in range(len(x))]
-        return np.concatenate([value for one in outputs for value in one.values()])
+        return self._app.singly("infer", x)
 
     def check_restores(self) -> None:
-        restored = self._signatures["restore"](state=self._first)["restored"]
+        restored = self._app["restore"](state=self._first)["restored"]
         if restored.tolist() != [1] or not np.array_equal(self._save(), self._first):
             raise RuntimeError("a saved state does not come back")
 
@@ -171,15 +165,11 @@ class _File:
         if mutations is None:
             return
         blocks = len(self._program.stages.blocks)
-        mutate = self._signatures["mutate"]
-        inputs = {
-            name: np.zeros(about["shape"], about["dtype"])
-            for name, about in mutate.get_input_details().items()
-        }
+        inputs = self._app.zeros("mutate")
         random = np.random.default_rng(0).random(mutations.numbers, "float32")
         share = shares.share(mutations.updater, 0.0)
         inputs |= {"share": np.full(blocks, share, "float32"), "random": random}
-        if not mutate(**inputs)["stayed"] > 0:
+        if not self._app["mutate"](**inputs)["stayed"] > 0:
             raise RuntimeError("masks do not change")
         state = self.state()
         for one in mutations.kernels:
@@ -190,7 +180,7 @@ class _File:
                 raise RuntimeError(f"the mask of {one.kernel.kernel_path} is not what it must be")
 
     def _save(self) -> np.ndarray:
-        return self._signatures["save"]()["state"]
+        return self._app["save"]()["state"]
 
 
 class _Reference:
@@ -198,7 +188,7 @@ class _Reference:
 
     def __init__(self, program: Program, twin: Parts, stages: Stages):
         self._program, (self._prefix, self._tail) = program, twin
-        self._stages = stages
+        self.stages = stages
         optimizer = self._tail.optimizer
         optimizer.build(self._tail.trainable_variables)
         optimizer.learning_rate.assign(_RATE)
@@ -211,10 +201,10 @@ class _Reference:
     @contextlib.contextmanager
     def frozen(self, stage: int) -> Iterator[None]:
         """A context in which updates are those of a stage."""
-        blocks, optimizer = self._stages.blocks, self._tail.optimizer
+        blocks, optimizer = self.stages.blocks, self._tail.optimizer
         variables = [[v for x in block for v in x.trainable_variables] for block in blocks]
-        with BlockwiseLearningRate(optimizer, variables) as rates, self._stages.frozen(stage):
-            rates.assign(_rates(self._stages) / _RATE)
+        with BlockwiseLearningRate(optimizer, variables) as rates, self.stages.frozen(stage):
+            rates.assign(_rates(self.stages) / _RATE)
             self._tail.make_train_function(force=True)
             yield
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from spfde_keras import compat
 from spfde_keras.device import shares
+from spfde_keras.device.app import staged
 from spfde_keras.device.program import Program
 from spfde_keras.export.verification import quiet
 
@@ -41,13 +42,15 @@ def signatures(program: Program, y: tf.TensorSpec) -> dict[str, tuple[Any, Specs
     if program.sieving is not None:
         others["sample"] = tf.TensorSpec((y.shape[0],), tf.int32)
     for stage in program.stages.numbers:
-        name = f"_{stage}" if stage else ""
         train = functools.partial(program.train, stage)
-        found[f"train{name}"] = functools.partial(_of_inputs, program, train), batch | others
+        found[staged("train", stage)] = (
+            functools.partial(_of_inputs, program, train),
+            batch | others,
+        )
         if prefix is not None:
-            found[f"train_on_features{name}"] = train, known | others
+            found[staged("train_on_features", stage)] = train, known | others
         if program.mutations is not None:
-            found[f"mutate{name}"] = _mutate(program, stage, y, blocks, known)
+            found[staged("mutate", stage)] = _mutate(program, stage, y, blocks, known)
     if program.sieving is not None and program.sieving.removed:
         numbers = program.sieving.samples, program.sieving.removed
         specs = {

@@ -11,9 +11,9 @@ import numpy as np
 from spfde_keras import checks
 from spfde_keras.callbacks import SpFDE
 from spfde_keras.device import shares, trainable
+from spfde_keras.device.app import App, staged
 from spfde_keras.device.contents import contents_of, kernels_of
 from spfde_keras.device.cutting import check_cut, parts_of
-from spfde_keras.export.verification import quiet
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.masking import Subnet
 from spfde_keras.randomness import generator
@@ -68,16 +68,17 @@ class Trainer:
         checks.instance("callback", callback, SpFDE, "an SpFDE")
         graph = trainable.checked_graph(model)
         check_cut(graph, cut)
-        self._app = _App(path)
+        self._app = _opened(path)
         callback.set_model(model)
         self._callback, self._freezer = callback, _checked_plan(callback)
         self._rate_of = model.optimizer.learning_rate
-        contents = contents_of(model, parts_of(densify(model), cut), shares.get(callback.updater))
+        self._updater = shares.get(callback.updater)
+        contents = contents_of(model, parts_of(densify(model), cut), self._updater)
         kernels = kernels_of(model)
         self._kernels = [
             (one, kernels[one.variable.path]) for one in contents.stored if one.places is not None
         ]
-        (self._blocks,) = self._shape("train", "rate")
+        (self._blocks,) = self._app.shape("train", "rate")
         # The file has no blocks in front of the cut, nor those that the user has frozen.
         self._first = self._freezer.blocks - self._blocks if self._blocks > 1 else 0
         self._steps = 0
@@ -90,7 +91,7 @@ class Trainer:
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         """Returns the outputs for samples (samples, ...)."""
-        return self._singly("infer", x)
+        return self._app.singly("infer", x)
 
     def fit(self, data: Iterable) -> list[dict[str, float]]:
         """Trains for the callback's epochs.
@@ -116,7 +117,7 @@ class Trainer:
         sieve, frozen = self._callback.sieve, self._freezer.frozen(epoch)
         if sieve is not None:
             sieve.start_epoch(epoch)
-        train = self._app[_staged("train", self._stage(frozen))]
+        train = self._app[staged("train", self._stage(frozen))]
         losses, correct, samples = [], [], 0
         for batch in data:
             self._batch = self._checked(batch)
@@ -173,9 +174,9 @@ class Trainer:
 
     def _start(self) -> None:
         """Opens the soft bound, if there is one."""
-        updater = self._callback.updater
-        if self._kernels and shares.get(updater) and shares.grows_first(updater):
-            self._batch = self._nothing()
+        updater = self._updater
+        if self._kernels and updater is not None and shares.grows_first(updater):
+            self._batch = self._app.zeros("train")
             share = shares.share(updater, 0.0)
             self._mutate("mutate", event=0, blocks=range(self._blocks), share=share)
 
@@ -186,10 +187,10 @@ class Trainer:
             return {}
         if sieve is not None and timeline.data_changes(done, sieve.policy):
             self._sieve(sieve, done)
-        updater = shares.get(callback.updater)
+        updater = self._updater
         if updater is None or not self._kernels or not timeline.masks_change(done):
             return {}
-        mutate = _staged("mutate", self._stage(self._freezer.frozen(done - 1)))
+        mutate = staged("mutate", self._stage(self._freezer.frozen(done - 1)))
         before, settled = (self._stage(n) for n in self._freezer.settled(done, timeline))
         stayed = {}
         # Blocks that freeze now keep what is most important; the others drop and grow.
@@ -208,7 +209,7 @@ class Trainer:
         wanted = self._app[name].get_input_details()
         inputs = {k: v for k, v in self._batch.items() if k in wanted}
         if "features" in wanted:
-            inputs["features"] = self._singly("features", self._batch["x"])
+            inputs["features"] = self._app.singly("features", self._batch["x"])
         (stayed,) = self._app[name](share=given, random=random, **inputs)["stayed"]
         if not np.isfinite(stayed):
             raise ValueError(
@@ -216,10 +217,6 @@ class Trainer:
                 "export it with the callback's updater"
             )
         return float(stayed)
-
-    def _singly(self, name: str, x: np.ndarray) -> np.ndarray:
-        found = [self._app[name](x=x[i : i + 1]) for i in range(len(x))]
-        return np.concatenate([value for one in found for value in one.values()])
 
     def _drawn(self, event: int, kernel: Subnet) -> np.ndarray:
         layout = kernel.layout
@@ -243,28 +240,19 @@ class Trainer:
         """How many of the file's blocks are frozen where so many of the model's are."""
         return min(max(0, frozen - self._first), self._blocks)
 
-    def _nothing(self) -> Arrays:
-        return {
-            name: np.zeros(about["shape"], about["dtype"])
-            for name, about in self._app["train"].get_input_details().items()
-        }
-
-    def _shape(self, name: str, of: str) -> tuple[int, ...]:
-        return tuple(self._app[name].get_input_details()[of]["shape"])
-
     def _check(self) -> None:
         """Raises ValueError unless the file can do what the callback plans."""
-        callback, path = self._callback, self._app.path
+        path = self._app.path
         plan = self._freezer.plan
         stages = 0 if plan is None else self._stage(int(plan.frozen.max()))
-        if _staged("train", stages) not in self._app:
+        if staged("train", stages) not in self._app:
             raise ValueError(
                 f"`path` must have {stages} stages, as many as the callback freezes blocks. "
                 f"Received: {path}; export it with stages={stages}"
             )
         if plan is not None and self._first + self._blocks != self._freezer.blocks:
             raise ValueError(f"`path` must have the blocks of the model. Received: {path}")
-        if self._kernels and shares.get(callback.updater) and "mutate" not in self._app:
+        if self._kernels and self._updater is not None and "mutate" not in self._app:
             raise ValueError(
                 f"`path` must be a file whose masks change. Received: {path}; export it with "
                 "the callback's updater"
@@ -287,8 +275,8 @@ class Trainer:
             return
         sizes = (sieve.total,), (removed,)
         if "sieve" in self._app and sizes == (
-            self._shape("sieve", "random"),
-            self._shape("sieve", "shuffle"),
+            self._app.shape("sieve", "random"),
+            self._app.shape("sieve", "shuffle"),
         ):
             if np.array_equal(self._app["member"]()["member"], sieve.member.numpy()):
                 return
@@ -336,29 +324,14 @@ def settings_for(model: keras.Model, callback: SpFDE) -> dict[str, Any]:
     return found | of_sieve | {"seed": sieve.seed}
 
 
-class _App:
-    """A file in LiteRT's interpreter: its signatures by name."""
+def _opened(path: str | os.PathLike[str]) -> App:
+    from spfde_keras.export.inspection.file import read_tflite
 
-    def __init__(self, path: str | os.PathLike[str]):
-        from spfde_keras.export.inspection.file import read_tflite
-        from spfde_keras.export.litert import Interpreter
-
-        read_tflite(path)  # LiteRT crashes on files that are not whole
-        self.path = os.fspath(path)
-        with quiet():
-            interpreter = Interpreter(model_path=self.path)
-        self._signatures = {
-            name: interpreter.get_signature_runner(name)
-            for name in interpreter.get_signature_list()
-        }
-        if "train" not in self._signatures:
-            checks.refuse("path", "a file that `export_trainable_tflite` wrote", self.path)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._signatures
-
-    def __getitem__(self, name: str) -> Any:
-        return self._signatures[name]
+    read_tflite(path)  # LiteRT crashes on files that are not whole
+    app = App(path)
+    if "train" not in app:
+        checks.refuse("path", "a file that `export_trainable_tflite` wrote", app.path)
+    return app
 
 
 def _checked_plan(callback: SpFDE) -> Freezer:
@@ -376,11 +349,6 @@ def _checked_policy(sieve: DataSieve) -> Circular:
     if type(sieve.policy) is not Circular:
         checks.refuse("callback", "one whose sieve has the policy 'circular'", sieve.policy)
     return sieve.policy
-
-
-def _staged(name: str, stage: int) -> str:
-    """The signature of a stage."""
-    return f"{name}_{stage}" if stage else name
 
 
 def _falling(count: int) -> np.ndarray:
