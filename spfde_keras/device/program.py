@@ -362,6 +362,6 @@ def _seen(one: Stored, optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 
 
 def _all_finite(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
-    # A sum with infinity or NaN is one of them. LiteRT takes infinity for finite in `IsFinite`.
+    # A sum with infinity or NaN is one of them. LiteRT's `IsFinite` behind `add_n` misses infinity.
     sums = [tf.reduce_sum(tf.convert_to_tensor(t)) for t in tensors if t is not None]
     return tf.abs(tf.add_n(sums)) < tf.float32.max
