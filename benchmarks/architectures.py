@@ -52,9 +52,7 @@ def benchmark(options: Options) -> None:
     """Times each net, prints the table and writes the results."""
     results = {name: measure(*make(options), options) for name, make in NETS.items()}
     show(results, options)
-    if options.json:
-        result = {"settings": report.settings(options), "nets": results}
-        program.write_json(options.json, result)
+    report.write(options, {"nets": results})
 
 
 def measure(dense: keras.Model, batch: tf.data.Dataset, options: Options) -> dict:

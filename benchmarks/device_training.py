@@ -26,8 +26,7 @@ from apps import models, program  # first: no log of TensorFlow
 import keras
 import numpy as np
 
-from apps.provenance import commit
-from benchmarks import evidence, report
+from benchmarks import report
 from spfde_keras import densify, export_trainable_tflite, sparsify, wrap
 
 CLASSES = 10
@@ -89,13 +88,7 @@ def benchmark(options: Options) -> None:
         for name in options.nets:
             results[name] = measure(NETS[name], Path(folder), options)
     show(results, options)
-    if options.json:
-        about = {
-            "settings": {k: v for k, v in report.settings(options).items() if k != "memory"},
-            "machine": evidence.machine(),
-            "commit": commit(Path(__file__)),
-        }
-        program.write_json(options.json, about | {"nets": results})
+    report.write(options, {"nets": results}, leave_out=["memory"])
 
 
 def measure(net: Net, folder: Path, options: Options) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import json
 import os
-import platform
 import re
 import shlex
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from apps import finished, finished_analyses, program  # first: no log of TensorFlow
+from benchmarks import report
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = Path("apps/configs/evidence")
@@ -133,28 +133,13 @@ def train(row: Row, options: Options) -> None:
     for where in ("data_dir", "output_dir"):  # of this machine
         results["config"].pop(where)
     shown = shlex.join(["spfde", "train", *row.arguments(None)])
-    about = {"command": shown, "flags": row.text(), "machine": machine()}
+    about = {"command": shown, "flags": row.text(), "machine": report.machine()}
     found = about | {"results": results}
     found["history"] = (folder / "history.csv").read_text().splitlines()
     analyses = folder / finished_analyses.FILE
     if analyses.exists():
         found[finished_analyses.KEY] = json.loads(analyses.read_text())
     program.write_json(str(row.result), found)
-
-
-def machine() -> dict:
-    """Returns what kind of machine this is."""
-    return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-    }
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    found = re.search("model name\\s*: (.*)", path.read_text()) if path.exists() else None
-    return found.group(1) if found else platform.processor()
 
 
 if __name__ == "__main__":

@@ -98,8 +98,7 @@ def benchmark(options: Options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = measure(options, runtimes, Path(folder))
     show(results, runtimes)
-    if options.json:
-        program.write_json(options.json, results)
+    report.write(options, results)
 
 
 def measure(options: Options, runtimes: Sequence[str], folder: Path) -> dict:

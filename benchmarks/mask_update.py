@@ -70,9 +70,7 @@ def benchmark(options: Options) -> None:
             for name in names:
                 seconds[scheme][name] = time_updates(masks, name, options.repeats)
     show(seconds, weights, options)
-    if options.json:
-        result = {"settings": report.settings(options), "weights": weights, "seconds": seconds}
-        program.write_json(options.json, result)
+    report.write(options, {"weights": weights, "seconds": seconds})
 
 
 def by_initial(names: Sequence[str]) -> dict[str, list[str]]:

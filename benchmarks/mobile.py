@@ -67,10 +67,7 @@ def benchmark(options: Options) -> None:
         for runtime in runtimes:
             MEASURES[runtime](results, files, sample, options)
     show(results, options)
-    if options.json:
-        settings = report.settings(options) | {"runtimes": runtimes}
-        result = {"settings": settings, "files": results}
-        program.write_json(options.json, result)
+    report.write(options, {"runtimes": runtimes, "files": results})
 
 
 def write_files(

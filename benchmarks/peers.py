@@ -25,8 +25,7 @@ from apps import program  # first: no log of TensorFlow
 # isort: split
 import numpy as np
 
-from apps.provenance import commit
-from benchmarks import evidence, report
+from benchmarks import report
 from benchmarks.peer_process import LeftOut, Peer, last_word
 
 HERE = Path(__file__).resolve().parent
@@ -107,13 +106,7 @@ def benchmark(options: Options) -> None:
         turns = measure(peers, options.rounds, options.steps, left_out)
     results = summarize(turns, facts)
     show(results, options)
-    if options.json:
-        about = {
-            "settings": report.settings(options),
-            "machine": evidence.machine(),
-            "commit": commit(Path(__file__)),
-        }
-        program.write_json(options.json, about | {"peers": results, "left_out": left_out})
+    report.write(options, {"peers": results, "left_out": left_out})
 
 
 @contextlib.contextmanager

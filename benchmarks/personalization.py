@@ -25,8 +25,7 @@ import keras
 import numpy as np
 
 import spfde_keras
-from apps.provenance import commit
-from benchmarks import evidence, report
+from benchmarks import report
 
 KNOWN, CLASSES = 8, 10
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -93,13 +92,7 @@ def benchmark(options: Options) -> None:
             model = spfde_keras.wrap(nets[way.sparse])
             results[name].append(adapted(model, way, device, test, options, seed))
     show(results, options)
-    if options.json:
-        about = {
-            "settings": report.settings(options),
-            "machine": evidence.machine(),
-            "commit": commit(Path(__file__)),
-        }
-        program.write_json(options.json, about | {"ways": results})
+    report.write(options, {"ways": results})
 
 
 def data(options: Options, seed: int) -> tuple[Samples, Samples, Samples]:

@@ -77,10 +77,7 @@ def benchmark(options: Options) -> None:
         if options.images:
             results["folder"] = from_folder(options, Path(folder) / "images")
     show(results)
-    if options.json:
-        settings = report.settings(options)
-        settings = {k: v for k, v in settings.items() if k not in ("child", "folder")}
-        program.write_json(options.json, {"settings": settings} | results)
+    report.write(options, results, leave_out=["child", "folder"])
 
 
 def sieve(count: int, folder: Path) -> dict[str, float]:

@@ -110,12 +110,11 @@ def benchmark(options: Options) -> None:
     )
     print()
     report.print_markdown(["model", "scheme", "layers", "why they stay dense"], reasons(results))
-    if options.json:
-        found = {
-            name: {scheme: dataclasses.asdict(one) for scheme, one in row.items()}
-            for name, row in results.items()
-        }
-        program.write_json(options.json, {"settings": report.settings(options), "reach": found})
+    found = {
+        name: {scheme: dataclasses.asdict(one) for scheme, one in row.items()}
+        for name, row in results.items()
+    }
+    report.write(options, {"reach": found})
 
 
 def reach(dense: keras.Model, scheme: str, options: Options) -> Reach:

@@ -108,8 +108,7 @@ def benchmark(options: Options) -> None:
     found = summary(watch, options.warm_up)
     rows = [[name.replace("_", " "), f"{value:.4g}"] for name, value in found.items()]
     report.print_table(["", "value"], rows)
-    if options.json:
-        program.write_json(options.json, {"settings": report.settings(options)} | found)
+    report.write(options, found)
 
 
 def train(watch: Watch, epochs: int) -> None:

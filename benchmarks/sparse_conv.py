@@ -102,10 +102,7 @@ def benchmark(options: Options) -> None:
                 times = measure(*functions(convolution), options.rounds)
                 results.append(summarize(convolution, times, memory, kernels.choose(convolution)))
     show(results, options)
-    if options.json:
-        settings = report.settings(options)
-        settings["library"] = Path(library).name
-        program.write_json(options.json, {"settings": settings, "convolutions": results})
+    report.write(options, {"library": Path(library).name, "convolutions": results})
 
 
 def functions(c: Convolution) -> tuple[dict[str, Function], dict[str, Function]]:

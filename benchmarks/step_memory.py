@@ -47,7 +47,7 @@ def benchmark(options: Options) -> None:
     if options.child:
         print(json.dumps(measure(options, VARIANTS[options.child] is not None)))
         return
-    settings = {k: v for k, v in report.settings(options).items() if k != "child"}
+    settings = report.settings(options, leave_out=["child"])
     flags = [f"--{name}={value}" for name, value in settings.items()]
     results = {}
     for name, kernels in VARIANTS.items():
@@ -60,8 +60,7 @@ def benchmark(options: Options) -> None:
         for name, result in results.items()
     ]
     report.print_table(["MiB", "before the first step", "added by the steps"], rows)
-    if options.json:
-        program.write_json(options.json, {"settings": settings, "variants": results})
+    report.write(options, {"variants": results}, leave_out=["child"])
 
 
 def measure(options: Options, masked: bool) -> dict[str, int]:

@@ -90,9 +90,7 @@ def benchmark(options: Options) -> None:
     times = measure(steps, batch, options.steps)
     results = summarize(times, predicted, skipping)
     show(results, options)
-    if options.json:
-        result = {"settings": report.settings(options), "variants": results}
-        program.write_json(options.json, result)
+    report.write(options, {"variants": results})
 
 
 def random_batch(size: int) -> tf.data.Dataset:

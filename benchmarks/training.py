@@ -131,9 +131,7 @@ def benchmark(options: Options) -> None:
     seconds = train(trainings)
     results = summarize(trainings, seconds, dataset)
     show(results, options)
-    if options.json:
-        settings = dataclasses.asdict(config)
-        program.write_json(options.json, {"settings": settings, "variants": results})
+    report.write(options, {"variants": results})
 
 
 def dense(config: RunConfig, dataset: datasets.Dataset) -> Training:

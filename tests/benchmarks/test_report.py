@@ -1,7 +1,11 @@
 """What the benchmarks share: settings, tables, runtimes."""
 
+import dataclasses
+import json
+
 import pytest
 
+from apps import program
 from benchmarks import report, step_time
 
 
@@ -26,3 +30,33 @@ def test_runtimes_must_be_installed(monkeypatch):
     assert report.check_installed(["wasm"]) == ("wasm",)
     with pytest.raises(ValueError, match="^not installed: arm64. Run `make mobile-kit`$"):
         report.check_installed(["wasm", "arm64"])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options(program.Options):
+    """Of a benchmark of a run, on data in a folder."""
+
+    steps: int = program.option(15, "timed steps")
+    rounds: int = program.option(7, "rounds")
+    data_dir: str | None = program.option(None, "folder")
+    child: str | None = program.option(None, "in this process")
+    run: str | None = program.option(None, "of a run", positional=True)
+    json: str | None = program.option(None, "file", written=True)
+
+
+def test_results_say_how_they_are_made_again_without_places_of_this_machine(tmp_path):
+    path = tmp_path / "result.json"
+    options = _Options(rounds=9, data_dir="/data", child="x", run="/runs/one", json=str(path))
+    report.write(options, {"seconds": [1.5]}, leave_out=["child"])
+    found = json.loads(path.read_text())
+    assert found["command"] == "python benchmarks/test_report.py --rounds=9 --data_dir=DIR RUN"
+    assert found["settings"] == {"steps": 15, "rounds": 9, "data_dir": "DIR", "run": "RUN"}
+    assert found["seconds"] == [1.5]
+    assert set(found) == {
+        *("command", "settings", "machine", "versions", "commit", "date", "seconds")
+    }
+    assert str(tmp_path) not in path.read_text() and "/data" not in path.read_text()
+
+
+def test_no_results_are_written_without_a_file():
+    report.write(_Options(), {"seconds": 1})
