@@ -9,7 +9,7 @@ over the rounds of that within a round.
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def benchmark(options: Options) -> None:
     """Times each net, prints the table and writes the results."""
     results = {name: measure(*make(options), options) for name, make in NETS.items()}
-    show(results, options)
-    report.write(options, {"nets": results})
+    report.finish(options, {"nets": results}, tables)
+    print(f"skipping: kernels whose zeros are not computed ({kernels.status()})")
 
 
 def measure(dense: keras.Model, batch: tf.data.Dataset, options: Options) -> dict:
@@ -125,9 +125,9 @@ def noise(shape: Sequence[int], labels: Sequence[int], classes: int) -> tf.data.
     return tf.data.Dataset.from_tensors((x, random.integers(0, classes, labels))).repeat()
 
 
-def show(results: dict[str, dict], options: Options) -> None:
-    """Prints the table."""
-    print(f"{options.sparsity:.0%} sparse, median of {options.steps} training steps")
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of nets."""
+    of = found["settings"]
     rows = [
         [
             name,
@@ -135,10 +135,11 @@ def show(results: dict[str, dict], options: Options) -> None:
             f"{result['speedup']:.2f}",
             f"{result['skipping_kernels']} of {result['kernels']}",
         ]
-        for name, result in results.items()
+        for name, result in found["nets"].items()
     ]
-    report.print_table(["", "s dense", "s sparse", "times faster", "skipping"], rows)
-    print(f"skipping: kernels whose zeros are not computed ({kernels.status()})")
+    headings = ["", "s dense", "s sparse", "times faster", "skipping"]
+    title = f"{of['sparsity']:.0%} sparse, median of {of['steps']} training steps"
+    return {"steps": report.Table(headings, rows, title)}
 
 
 if __name__ == "__main__":

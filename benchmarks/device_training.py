@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,7 @@ def benchmark(options: Options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.nets:
             results[name] = measure(NETS[name], Path(folder), options)
-    show(results, options)
-    report.write(options, {"nets": results}, leave_out=["memory"])
+    report.finish(options, {"nets": results}, tables, leave_out=["memory"])
 
 
 def measure(net: Net, folder: Path, options: Options) -> dict[str, dict[str, Any]]:
@@ -187,25 +186,20 @@ def _resident() -> int:
 HEADERS = ("", "ms a step", "/ Keras", "/ whole", "KiB", "state", "memory")
 
 
-def rows(results: dict[str, dict[str, dict[str, Any]]]) -> list[list[str]]:
-    """The table's rows: nets, and ways of training them."""
-    made = []
-    for net, ways in results.items():
-        for way, found in ways.items():
-            sizes = [f"{found[k] / 2**10:.0f}" if k in found else "" for k in _SIZES]
-            ratios = [f"{found['to_keras']:.2f}", f"{found['to_whole']:.2f}"]
-            made.append([f"{net}, {way}", f"{1000 * found['median_s']:.1f}", *ratios, *sizes])
-    return made
-
-
-def show(results: dict[str, dict[str, dict[str, Any]]], options: Options) -> None:
-    """Prints the table."""
-    print(
-        f"batch {options.batch_size}, {options.sparsity:.0%} sparse, one core, median of "
-        f"{options.rounds} rounds"
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of nets, and ways of training them."""
+    rows, of = [], found["settings"]
+    for net, ways in found["nets"].items():
+        for way, result in ways.items():
+            sizes = [f"{result[k] / 2**10:.0f}" if k in result else "" for k in _SIZES]
+            ratios = [f"{result['to_keras']:.2f}", f"{result['to_whole']:.2f}"]
+            rows.append([f"{net}, {way}", f"{1000 * result['median_s']:.1f}", *ratios, *sizes])
+    title = (
+        f"batch {of['batch_size']}, {of['sparsity']:.0%} sparse, one core, median of "
+        f"{of['rounds']} rounds"
     )
-    report.print_table(HEADERS, rows(results))
-    print("KiB: the file, a saved state, and the memory that a process then holds more")
+    note = "KiB: the file, a saved state, and the memory that a process then holds more"
+    return {"steps": report.Table(HEADERS, rows, title, [note])}
 
 
 _SIZES = ("bytes", "state_bytes", "added_bytes")

@@ -15,7 +15,7 @@ import math
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -97,8 +97,7 @@ def benchmark(options: Options) -> None:
     runtimes = report.check_installed(wanted)
     with tempfile.TemporaryDirectory() as folder:
         results = measure(options, runtimes, Path(folder))
-    show(results, runtimes)
-    report.write(options, results)
+    report.finish(options, results | {"runtimes": [DESKTOP, *runtimes]}, tables)
 
 
 def measure(options: Options, runtimes: Sequence[str], folder: Path) -> dict:
@@ -133,7 +132,7 @@ def measure(options: Options, runtimes: Sequence[str], folder: Path) -> dict:
             },
         }
     return {
-        "model": str(source),
+        "model": "/".join(source.parts[-2:]),
         "dataset": dataset.name,
         "keras_accuracy": float(np.mean(predictions == dataset.test_y)),
         "test_samples": len(test_x),
@@ -239,28 +238,26 @@ def verdict(
     }
 
 
-def show(results: dict, runtimes: Sequence[str]) -> None:
-    """Prints the table, and what the numbers are."""
-    columns = [DESKTOP, *runtimes]
-    headers = ["", "bytes", "deflated", "/ bytes", "accuracy", *columns, "sparse on phones"]
-    rows, refusals = [], []
-    for name, file in results["files"].items():
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of files, and what the numbers are."""
+    columns = found["runtimes"]
+    headings = ["", "bytes", "deflated", "/ bytes", "accuracy", *columns, "sparse on phones"]
+    rows = []
+    notes = [
+        "In brackets: the largest error against Keras, a share of the output's scale, on "
+        f"{found['compared_samples']} samples."
+    ]
+    for name, file in found["files"].items():
         if "refused" in file:
-            rows.append([name, "refused", *[""] * (len(headers) - 2)])
-            refusals.append(f"{name}: {file['refused']}")
+            rows.append([name, "refused", *[""] * (len(headings) - 2)])
+            notes.append(f"{name}: {file['refused']}")
         else:
             rows.append([name, *cells(file, columns)])
-    print(
-        f"{results['model']}, {results['dataset']}: accuracy {results['keras_accuracy']:.4f} in "
-        f"Keras, on {results['test_samples']} test samples"
+    title = (
+        f"{found['model']}, {found['dataset']}: accuracy {found['keras_accuracy']:.4f} in "
+        f"Keras, on {found['test_samples']} test samples"
     )
-    report.print_table(headers, rows)
-    print(
-        f"In brackets: the largest error against Keras, a share of the output's scale, on "
-        f"{results['compared_samples']} samples."
-    )
-    for line in refusals:
-        print(line)
+    return {"files": report.Table(headings, rows, title, notes)}
 
 
 def cells(file: dict, columns: list[str]) -> list[str]:

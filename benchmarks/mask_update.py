@@ -8,7 +8,7 @@ computes them.
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -69,8 +69,7 @@ def benchmark(options: Options) -> None:
             weights = sum(mask.layout.size for mask in masks)
             for name in names:
                 seconds[scheme][name] = time_updates(masks, name, options.repeats)
-    show(seconds, weights, options)
-    report.write(options, {"weights": weights, "seconds": seconds})
+    report.finish(options, {"weights": weights, "seconds": seconds}, tables)
 
 
 def by_initial(names: Sequence[str]) -> dict[str, list[str]]:
@@ -109,23 +108,24 @@ def random_gradient(mask: Mask, kind: str | None, rng: np.random.Generator) -> n
     return gradient if kind == "dense" else np.where(mask.read()[1][0], gradient, 0)
 
 
-def show(seconds: dict, weights: int, options: Options) -> None:
-    """Prints the table and the slowest pair."""
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of schemes and updaters, and the slowest pair."""
+    seconds, of = found["seconds"], found["settings"]
     medians = {
         (scheme, name): float(np.median(times))
         for scheme, row in seconds.items()
         for name, times in row.items()
     }
-    print(
-        f"{options.model}, {weights / 1e6:.1f} M masked weights: seconds of one update, "
-        f"median of {options.repeats}"
-    )
-    rows = [[s, *[f"{medians[s, name]:.2f}" for name in options.updaters]] for s in seconds]
-    report.print_table(["", *options.updaters], rows)
+    names = of["updaters"]
+    rows = [[scheme, *[f"{medians[scheme, name]:.2f}" for name in names]] for scheme in seconds]
     slowest = max(medians, key=lambda pair: medians[pair])
-    print(
-        f"slowest: {' with '.join(reversed(slowest))}, {medians[slowest]:.2f} s (goal {GOAL_S:g} s)"
+    pair = " with ".join(reversed(slowest))
+    note = f"slowest: {pair}, {medians[slowest]:.2f} s (goal {GOAL_S:g} s)"
+    title = (
+        f"{of['model']}, {found['weights'] / 1e6:.1f} M masked weights: seconds of one update, "
+        f"median of {of['repeats']}"
     )
+    return {"updates": report.Table(["", *names], rows, title, [note])}
 
 
 if __name__ == "__main__":

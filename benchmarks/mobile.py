@@ -8,7 +8,7 @@ matters.
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -66,8 +66,7 @@ def benchmark(options: Options) -> None:
         results, files, sample = write_files(options, runtimes, Path(folder))
         for runtime in runtimes:
             MEASURES[runtime](results, files, sample, options)
-    show(results, options)
-    report.write(options, {"runtimes": runtimes, "files": results})
+    report.finish(options, {"runtimes": runtimes, "files": results}, tables)
 
 
 def write_files(
@@ -163,20 +162,23 @@ COLUMNS = [
 ]
 
 
-def show(results: dict[str, dict], options: Options) -> None:
-    """Prints the table."""
-    print(
-        f"{options.model}, width {options.width:g}, {options.size}x{options.size}x"
-        f"{options.channels}, {options.precision}, median of {options.rounds} runs"
-    )
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of files."""
+    results, of = found["files"], found["settings"]
     columns = [column for column in COLUMNS if column[1] in results["dense"]]
     rows = [
         [name, *(f"{result[key] / unit:.{digits}f}" for _, key, unit, digits in columns)]
         for name, result in results.items()
     ]
-    report.print_table(["", *(title for title, *_ in columns)], rows)
-    for name, result in results.items():
-        print(f"{name}: off by at most {result['error']:.0e} of the output's scale in sparse mode")
+    title = (
+        f"{of['model']}, width {of['width']:g}, {of['size']}x{of['size']}x"
+        f"{of['channels']}, {of['precision']}, median of {of['rounds']} runs"
+    )
+    notes = [
+        f"{name}: off by at most {result['error']:.0e} of the output's scale in sparse mode"
+        for name, result in results.items()
+    ]
+    return {"files": report.Table(["", *(title for title, *_ in columns)], rows, title, notes)}
 
 
 if __name__ == "__main__":

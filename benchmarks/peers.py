@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,7 @@ def benchmark(options: Options) -> None:
         check_same_net(facts)
         turns = measure(peers, options.rounds, options.steps, left_out)
     results = summarize(turns, facts)
-    show(results, options)
-    report.write(options, {"peers": results, "left_out": left_out})
+    report.finish(options, {"peers": results, "left_out": left_out}, tables)
 
 
 @contextlib.contextmanager
@@ -208,14 +207,11 @@ def summarize(
     return results
 
 
-def show(results: dict[str, dict[str, Any]], options: Options) -> None:
-    """Prints the table."""
-    print(
-        f"{options.model}, width {options.width:g}, batch {options.batch_size}, sparse ones "
-        f"{options.sparsity:.0%}, median of {options.rounds} rounds, steps in each: {options.steps}"
-    )
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of libraries."""
+    of = found["settings"]
     rows = []
-    for name, result in results.items():
+    for name, result in found["peers"].items():
         ratio = result["to_ours"]
         skips = "skipping" in result
         rows.append(
@@ -229,11 +225,17 @@ def show(results: dict[str, dict[str, Any]], options: Options) -> None:
                 f"{result['losses'][0]:.2f} to {result['losses'][-1]:.2f}",
             ]
         )
-    headers = ["", "s/step", "/ ours", "MiB", "lines", "skipping", "loss"]
-    report.print_table(headers, rows)
-    print("MiB: the process at its peak, above what it takes after its imports")
-    print("lines: what is added to a plain training script")
-    print("skipping: kernels whose zeros are not computed, of those that have zeros")
+    title = (
+        f"{of['model']}, width {of['width']:g}, batch {of['batch_size']}, sparse ones "
+        f"{of['sparsity']:.0%}, median of {of['rounds']} rounds, steps in each: {of['steps']}"
+    )
+    notes = [
+        "MiB: the process at its peak, above what it takes after its imports",
+        "lines: what is added to a plain training script",
+        "skipping: kernels whose zeros are not computed, of those that have zeros",
+    ]
+    headings = ["", "s/step", "/ ours", "MiB", "lines", "skipping", "loss"]
+    return {"peers": report.Table(headings, rows, title, notes)}
 
 
 if __name__ == "__main__":

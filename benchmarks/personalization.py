@@ -12,7 +12,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,7 @@ def benchmark(options: Options) -> None:
             way = WAYS[name]
             model = spfde_keras.wrap(nets[way.sparse])
             results[name].append(adapted(model, way, device, test, options, seed))
-    show(results, options)
-    report.write(options, {"ways": results})
+    report.finish(options, {"ways": results}, tables)
 
 
 def data(options: Options, seed: int) -> tuple[Samples, Samples, Samples]:
@@ -209,10 +208,10 @@ def accuracies(trainer: spfde_keras.device.Trainer, test: Samples) -> dict[str, 
 HEADERS = ("", "before", "new", "known", "all", "steps", "s", "state", "KiB")
 
 
-def rows(results: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
-    """The table's rows, one for each way."""
-    made = []
-    for name, runs in results.items():
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of ways to adapt."""
+    rows, given = [], found["settings"]
+    for name, runs in found["ways"].items():
         cells = [f"{100 * np.mean([run['before']['all'] for run in runs]):.1f}"]
         for of in ("new", "known", "all"):
             values = 100 * np.array([run["after"][of] for run in runs])
@@ -221,18 +220,13 @@ def rows(results: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
         cells.append(f"{np.mean([run['steps'] for run in runs]):.0f}")
         cells.append(f"{np.median([run['seconds'] for run in runs]):.2f}")
         cells += [f"{runs[0][size] / 2**10:.0f}" for size in ("state_bytes", "bytes")]
-        made.append([name, *cells])
-    return made
-
-
-def show(results: dict[str, list[dict[str, Any]]], options: Options) -> None:
-    """Prints the table."""
-    print(
-        f"small_cnn, {options.sparsity:.0%} sparse; {CLASSES * options.samples} samples, "
-        f"{options.epochs} passes, seeds: {options.seeds}"
+        rows.append([name, *cells])
+    title = (
+        f"small_cnn, {given['sparsity']:.0%} sparse; {CLASSES * given['samples']} samples, "
+        f"{given['epochs']} passes, seeds: {given['seeds']}"
     )
-    report.print_table(HEADERS, rows(results))
-    print("before, new, known, all: accuracy in per cent; state: KiB that an app saves")
+    note = "before, new, known, all: accuracy in per cent; state: KiB that an app saves"
+    return {"ways": report.Table(HEADERS, rows, title, [note])}
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 import dataclasses
 import inspect
+import json
 import os
 import platform
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from apps import program
@@ -16,21 +17,65 @@ from apps.provenance import provenance
 from spfde_keras.export.sparse_mode import available_runtimes
 
 
-def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints aligned columns; the first to the left, the others to the right."""
-    table = [headers, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for first, *others in table:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        print("  ".join([first.ljust(widths[0]), *cells]))
-    sys.stdout.flush()
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What is shown of results, on a terminal and in documentation.
+
+    Args:
+        headings: strs, one for each column.
+        rows: strs, one for each column, in each.
+        title: str, what was measured; printed above.
+        notes: strs, what columns mean and what stands out; lines printed below.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    notes: Sequence[str] = ()
+
+    def aligned(self) -> str:
+        """Returns it for a terminal: the first column to the left, the others to the right."""
+        table = [self.headings, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [self.title] if self.title else []
+        for first, *others in table:
+            cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+            lines.append("  ".join([first.ljust(widths[0]), *cells]))
+        return "\n".join([*lines, *self.notes])
+
+    def markdown(self) -> str:
+        """Returns it for documentation, without title and notes."""
+        table = [self.headings, ["---"] * len(self.headings), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in table)
 
 
-def print_markdown(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table for documentation."""
-    for row in (headers, ["---"] * len(headers), *rows):
-        print(f"| {' | '.join(row)} |")
+Tables = Callable[[Mapping], Mapping[str, Table]]
+"""Makes the tables of a benchmark, by their names, from what is written to its file."""
+
+
+def finish(
+    options: Options, results: Mapping, tables: Tables, leave_out: Iterable[str] = ()
+) -> None:
+    """Prints the tables of what was measured, and writes it if a file is wanted.
+
+    The file holds all that it takes to measure it again, too.
+
+    Args:
+        options: of the benchmark; `options.json` is the file, None for no file.
+        results: what was measured.
+        tables: the `tables` of the benchmark.
+        leave_out: as for `settings`.
+    """
+    found = settings(options, leave_out)
+    found |= {name: _PLACES[name] for name in _PLACES.keys() & found.keys() if found[name]}
+    about = {"command": _command(options, found), "settings": found, "machine": machine()}
+    written = about | provenance() | dict(results)
+    # As they are read from the file.
+    print("\n\n".join(t.aligned() for t in tables(json.loads(json.dumps(written))).values()))
     sys.stdout.flush()
+    path = getattr(options, "json", None)
+    if path is not None:
+        program.write_json(path, written)
 
 
 _PLACES = {"data_dir": "DIR", "run": "RUN"}
@@ -46,23 +91,6 @@ def settings(options: Options, leave_out: Iterable[str] = ()) -> dict:
     """
     fields = dataclasses.asdict(options).items()
     return {name: value for name, value in fields if name not in {"json", *leave_out}}
-
-
-def write(options: Options, results: Mapping, leave_out: Iterable[str] = ()) -> None:
-    """Writes what was measured, and all that it takes to measure it again, if a file is wanted.
-
-    Args:
-        options: of the benchmark; `options.json` is the file, None for no file.
-        results: what was measured.
-        leave_out: as for `settings`.
-    """
-    path = getattr(options, "json", None)
-    if path is None:
-        return
-    found = settings(options, leave_out)
-    found |= {name: _PLACES[name] for name in _PLACES.keys() & found.keys() if found[name]}
-    about = {"command": _command(options, found), "settings": found, "machine": machine()}
-    program.write_json(path, about | provenance() | dict(results))
 
 
 def machine() -> dict:

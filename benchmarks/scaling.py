@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -76,8 +76,7 @@ def benchmark(options: Options) -> None:
         }
         if options.images:
             results["folder"] = from_folder(options, Path(folder) / "images")
-    show(results)
-    report.write(options, results, leave_out=["child", "folder"])
+    report.finish(options, results, tables, leave_out=["child", "folder"])
 
 
 def sieve(count: int, folder: Path) -> dict[str, float]:
@@ -246,48 +245,58 @@ def train(folder: Path, fraction: float | None, epochs: int) -> dict[str, float]
     return {"samples": used, "epoch_s": seconds, "peak_bytes": added.peak}
 
 
-def show(results: dict[str, dict]) -> None:
-    """Prints the tables."""
-    mib = 2**20
-    print("A sieve of samples of one byte: ids in a second of one core")
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The tables of samples, of weights and, where that was measured, of a folder."""
+    made = {"samples": _of_samples(found["samples"]), "weights": _of_weights(found["weights"])}
+    return made | ({"folder": _of_folder(found["folder"])} if "folder" in found else {})
+
+
+def _of_samples(results: Mapping[str, Mapping]) -> report.Table:
     rows = [
         [
-            count,
+            f"{float(count):.0e}",
             f"{r['bytes_per_sample']:.1f}",
             f"{r['first_batch_s']:.2f}",
             f"{r['first_batch_of_records_s']:.2f}",
             f"{r['ids_per_core_s'] / 1e6:.2f} M",
             f"{r['filter_ids_per_core_s'] / 1e6:.2f} M",
             f"{r['update_s']:.2f}",
-            f"{r['update_peak_bytes'] / mib:.0f}",
+            f"{r['update_peak_bytes'] / 2**20:.0f}",
         ]
-        for count, r in results["samples"].items()
+        for count, r in results.items()
     ]
-    headers = ["samples", "bytes each", "first batch s", "of records s"]
-    headers += ["from arrays", "filter of records"]
-    report.print_table([*headers, "update s", "its MiB"], rows)
-    first = next(iter(results["weights"].values()))
+    headings = ["samples", "bytes each", "first batch s", "of records s"]
+    headings += ["from arrays", "filter of records", "update s", "its MiB"]
+    title = "A sieve of samples of one byte: ids in a second of one core"
+    return report.Table(headings, rows, title)
+
+
+def _of_weights(results: Mapping[str, Mapping]) -> report.Table:
+    first = next(iter(results.values()))
     names = [key.removesuffix("_peak_bytes") for key in first if key.endswith("_peak_bytes")]
-    print("\nOne kernel at 90 %: seconds, those of the processor, and MiB at the peak")
     rows = [
         [
-            count,
-            f"{r['kernel_bytes'] / mib:.1f}",
+            f"{float(count):.0e}",
+            f"{r['kernel_bytes'] / 2**20:.1f}",
             *[
-                f"{r[f'{n}_s']:.2f}, {r[f'{n}_processor_s']:.2f}, {r[f'{n}_peak_bytes'] / mib:.0f}"
+                f"{r[f'{n}_s']:.2f}, {r[f'{n}_processor_s']:.2f}, "
+                f"{r[f'{n}_peak_bytes'] / 2**20:.0f}"
                 for n in names
             ],
         ]
-        for count, r in results["weights"].items()
+        for count, r in results.items()
     ]
-    report.print_table(["weights", "kernel MiB", *names], rows)
-    if "folder" in results:
-        print("\nTraining from a folder of images, cropped to 64 pixels at random")
-        rows = [
-            [n, str(r["samples"]), f"{r['epoch_s']:.2f}", f"{r['peak_bytes'] / mib:.0f}"]
-            for n, r in results["folder"].items()
-        ]
-        report.print_table(["", "samples", "epoch s", "peak MiB"], rows)
+    title = "One kernel at 90 %: seconds, those of the processor, and MiB at the peak"
+    return report.Table(["weights", "kernel MiB", *names], rows, title)
+
+
+def _of_folder(results: Mapping[str, Mapping]) -> report.Table:
+    rows = [
+        [name, str(r["samples"]), f"{r['epoch_s']:.2f}", f"{r['peak_bytes'] / 2**20:.0f}"]
+        for name, r in results.items()
+    ]
+    title = f"Training from a folder of images, cropped to {SIDE} pixels at random"
+    return report.Table(["", "samples", "epoch s", "peak MiB"], rows, title)
 
 
 if __name__ == "__main__":

@@ -101,20 +101,11 @@ def benchmark(options: Options) -> None:
     for name in options.models:
         dense = MODELS[name]()
         results[name] = {one: reach(dense, one, options) for one in options.schemes}
-    report.print_markdown(
-        ["scheme", *options.models],
-        [
-            [scheme, *(cell(results[name][scheme]) for name in options.models)]
-            for scheme in options.schemes
-        ],
-    )
-    print()
-    report.print_markdown(["model", "scheme", "layers", "why they stay dense"], reasons(results))
     found = {
         name: {scheme: dataclasses.asdict(one) for scheme, one in row.items()}
         for name, row in results.items()
     }
-    report.write(options, {"reach": found})
+    report.finish(options, {"reach": found}, tables)
 
 
 def reach(dense: keras.Model, scheme: str, options: Options) -> Reach:
@@ -132,12 +123,24 @@ def reach(dense: keras.Model, scheme: str, options: Options) -> Reach:
     )
 
 
-def reasons(results: Mapping[str, Mapping[str, Reach]]) -> list[list[str]]:
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The tables of shares, and of why layers stay dense."""
+    reached, of = found["reach"], found["settings"]
+    rows = [[one, *(cell(reached[name][one]) for name in of["models"])] for one in of["schemes"]]
+    return {
+        "shares": report.Table(["scheme", *of["models"]], rows),
+        "reasons": report.Table(
+            ["model", "scheme", "layers", "why they stay dense"], reasons(reached)
+        ),
+    }
+
+
+def reasons(results: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
     """Rows of model, schemes, number of layers and reason."""
     schemes_of: dict[tuple[str, str, int], list[str]] = {}
     for name, row in results.items():
         for scheme, found in row.items():
-            for reason, count in found.reasons.items():
+            for reason, count in found["reasons"].items():
                 schemes_of.setdefault((name, reason, count), []).append(scheme)
     return [
         [name, "all" if len(given) == len(results[name]) else ", ".join(given), str(count), reason]
@@ -145,9 +148,9 @@ def reasons(results: Mapping[str, Mapping[str, Reach]]) -> list[list[str]]:
     ]
 
 
-def cell(found: Reach) -> str:
+def cell(found: Mapping) -> str:
     """A cell of the table: "93.1% (33 of 53)"."""
-    return f"{found.share:.1%} ({found.masked} of {found.kernels})"
+    return f"{found['share']:.1%} ({found['masked']} of {found['kernels']})"
 
 
 if __name__ == "__main__":

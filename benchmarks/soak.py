@@ -7,7 +7,7 @@ step was traced where nothing had frozen, which should be never.
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -105,10 +105,13 @@ def benchmark(options: Options) -> None:
         epochs = max(_TRIED, round(seconds / float(np.median(np.diff(short.times)))))
     watch = Watch(2 * seconds)
     train(watch, epochs)
-    found = summary(watch, options.warm_up)
-    rows = [[name.replace("_", " "), f"{value:.4g}"] for name, value in found.items()]
-    report.print_table(["", "value"], rows)
-    report.write(options, found)
+    report.finish(options, {"seen": summary(watch, options.warm_up)}, tables)
+
+
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of what was seen."""
+    rows = [[name.replace("_", " "), f"{value:.4g}"] for name, value in found["seen"].items()]
+    return {"seen": report.Table(["", "value"], rows)}
 
 
 def train(watch: Watch, epochs: int) -> None:

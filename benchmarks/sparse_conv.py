@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -101,8 +101,7 @@ def benchmark(options: Options) -> None:
                 convolution = dataclasses.replace(one, density=density)
                 times = measure(*functions(convolution), options.rounds)
                 results.append(summarize(convolution, times, memory, kernels.choose(convolution)))
-    show(results, options)
-    report.write(options, {"library": Path(library).name, "convolutions": results})
+    report.finish(options, {"library": Path(library).name, "convolutions": results}, tables)
 
 
 def functions(c: Convolution) -> tuple[dict[str, Function], dict[str, Function]]:
@@ -216,14 +215,11 @@ def summarize(
     }
 
 
-def show(results: list[dict], options: Options) -> None:
-    """Prints the table, and the least that the choice gained."""
-    print(
-        f"Convolutions that skip zeros, speed-up over TensorFlow's, median of {options.rounds} "
-        f"runs, {os.cpu_count()} CPUs"
-    )
-    headers = ["batch x image, kernel", "sparse", "ms dense", "ms ours", "ms memory"]
-    headers += ["forward", "d input", "d kernel", "both", "step", "chosen"]
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of convolutions, and the least that the choice gained."""
+    results = found["convolutions"]
+    headings = ["batch x image, kernel", "sparse", "ms dense", "ms ours", "ms memory"]
+    headings += ["forward", "d input", "d kernel", "both", "step", "chosen"]
     rows = []
     for result in results:
         step = result["seconds"]["step"]
@@ -237,12 +233,16 @@ def show(results: list[dict], options: Options) -> None:
                 result["chosen"],
             ]
         )
-    report.print_table(headers, rows)
     least = min(results, key=lambda result: result["speedup_of_chosen"])
-    print(
+    note = (
         f"least speed-up of a step as chosen: {least['speedup_of_chosen']:.2f} "
         f"({describe(least)}, {1 - least['density']:.0%})"
     )
+    title = (
+        "Convolutions that skip zeros, speed-up over TensorFlow's, median of "
+        f"{found['settings']['rounds']} runs, {found['machine']['cores']} CPUs"
+    )
+    return {"convolutions": report.Table(headings, rows, title, [note])}
 
 
 def describe(result: dict) -> str:

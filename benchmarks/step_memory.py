@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -55,12 +55,16 @@ def benchmark(options: Options) -> None:
         environment = os.environ | ({"SPFDE_KERNELS": kernels} if kernels else {})
         done = subprocess.run(child, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         results[name] = json.loads(done.stdout.splitlines()[-1])
+    report.finish(options, {"variants": results}, tables, leave_out=["child"])
+
+
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of ways to train."""
     rows = [
         [name, f"{result['before'] / 2**20:.0f}", f"{result['steps'] / 2**20:.0f}"]
-        for name, result in results.items()
+        for name, result in found["variants"].items()
     ]
-    report.print_table(["MiB", "before the first step", "added by the steps"], rows)
-    report.write(options, {"variants": results}, leave_out=["child"])
+    return {"memory": report.Table(["MiB", "before the first step", "added by the steps"], rows)}
 
 
 def measure(options: Options, masked: bool) -> dict[str, int]:

@@ -11,7 +11,7 @@ import inspect
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -89,8 +89,8 @@ def benchmark(options: Options) -> None:
 
     times = measure(steps, batch, options.steps)
     results = summarize(times, predicted, skipping)
-    show(results, options)
-    report.write(options, {"variants": results})
+    report.finish(options, {"variants": results}, tables)
+    print(f"skipping: kernels whose zeros are not computed ({kernels.status()})")
 
 
 def random_batch(size: int) -> tf.data.Dataset:
@@ -236,15 +236,12 @@ def summarize(
     return results
 
 
-def show(results: dict[str, dict], options: Options) -> None:
-    """Prints the table."""
-    print(
-        f"{options.model}, width {options.width:g}, batch {options.batch_size}, "
-        f"{options.sparsity:.0%} sparse, median of {options.steps} steps"
-    )
-    headers = ["", "s/step", "/ dense", "/ tfmot", "/ sparse", "predicted", "off by", "skipping"]
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of ways to train."""
+    of = found["settings"]
+    headings = ["", "s/step", "/ dense", "/ tfmot", "/ sparse", "predicted", "off by", "skipping"]
     rows = []
-    for name, result in results.items():
+    for name, result in found["variants"].items():
         cells = [f"{result[key]:.3f}" for key in ("median_s", "to_dense", "to_tfmot", "to_sparse")]
         if "predicted_to_sparse" in result:
             measured, predicted = result["to_sparse"], result["predicted_to_sparse"]
@@ -254,9 +251,12 @@ def show(results: dict[str, dict], options: Options) -> None:
         skips = "skipping_kernels" in result
         cells.append(f"{result['skipping_kernels']} of {result['kernels']}" if skips else "")
         rows.append([name, *cells])
-    report.print_table(headers, rows)
-    print("predicted: training FLOPs left by freezing, masked kernels counted as dense ones")
-    print(f"skipping: kernels whose zeros are not computed ({kernels.status()})")
+    title = (
+        f"{of['model']}, width {of['width']:g}, batch {of['batch_size']}, "
+        f"{of['sparsity']:.0%} sparse, median of {of['steps']} steps"
+    )
+    note = "predicted: training FLOPs left by freezing, masked kernels counted as dense ones"
+    return {"steps": report.Table(headings, rows, title, [note])}
 
 
 if __name__ == "__main__":

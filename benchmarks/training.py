@@ -10,7 +10,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -130,8 +130,8 @@ def benchmark(options: Options) -> None:
     }
     seconds = train(trainings)
     results = summarize(trainings, seconds, dataset)
-    show(results, options)
-    report.write(options, {"variants": results})
+    report.finish(options, {"variants": results}, tables)
+    print(kernels.status())
 
 
 def dense(config: RunConfig, dataset: datasets.Dataset) -> Training:
@@ -253,27 +253,26 @@ def summarize(
     return results
 
 
-def show(results: dict[str, dict], options: Options) -> None:
-    """Prints the table."""
-    print(
-        f"{options.model}, width {options.width:g}, {options.dataset}, {options.epochs} epochs, "
-        f"{options.sparsity:.0%} sparse, {options.freeze_reduction:.0%} of the FLOPs saved by "
-        f"freezing, {options.sieve_fraction:.0%} of the samples resting"
-    )
-    report.print_table(
-        ["", "seconds", "times faster", "FLOPs", "accuracy"],
+def tables(found: Mapping) -> dict[str, report.Table]:
+    """The table of ways to train."""
+    of = found["settings"]
+    rows = [
         [
-            [
-                name,
-                f"{result['seconds']:.1f}",
-                f"{result['times_faster']:.2f}",
-                f"{result['flops_share']:.3f}",
-                f"{result['test_accuracy']:.4f}",
-            ]
-            for name, result in results.items()
-        ],
+            name,
+            f"{result['seconds']:.1f}",
+            f"{result['times_faster']:.2f}",
+            f"{result['flops_share']:.3f}",
+            f"{result['test_accuracy']:.4f}",
+        ]
+        for name, result in found["variants"].items()
+    ]
+    title = (
+        f"{of['model']}, width {of['width']:g}, {of['dataset']}, {of['epochs']} epochs, "
+        f"{of['sparsity']:.0%} sparse, {of['freeze_reduction']:.0%} of the FLOPs saved by "
+        f"freezing, {of['sieve_fraction']:.0%} of the samples resting"
     )
-    print(kernels.status())
+    headings = ["", "seconds", "times faster", "FLOPs", "accuracy"]
+    return {"training": report.Table(headings, rows, title)}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import keras
 import pytest
 
 import spfde_keras
-from benchmarks import device_training, evidence, evidence_page, personalization
+from benchmarks import evidence, evidence_tables, pages
 from spfde_keras.layers import base
 from tests.registries import left_as_they_were
 
@@ -109,41 +109,29 @@ def test_every_public_name_is_on_an_api_page():
     assert not missing
 
 
-def test_full_training_runs_are_those_measured():
-    page = (DOCS / "benchmarks.md").read_text()
-    measured = json.loads((ROOT / "benchmarks" / "results" / "training.json").read_text())
-    assert measured["command"] in page
-    for row in measured["rows"]:
-        cells = f"| {row['method']} | {row['seconds']} | "
-        (line,) = (line for line in page.splitlines() if line.startswith(cells))
-        assert line.endswith(f"| {row['flops_share']:.3f} | {row['accuracy']:.2f} % |")
-
-
-def test_tables_of_the_comparison_are_those_of_its_results():
-    """If not: `python benchmarks/evidence_page.py`."""
-    page = evidence_page.PAGE.read_text()
-    assert page == evidence_page.filled(page, evidence_page.read())
-    assert set(re.findall(r"<!-- table: (\w+) -->", page)) == set(evidence_page.TABLES)
-
-
-@pytest.mark.parametrize("benchmark, of", [(device_training, "nets"), (personalization, "ways")])
-def test_tables_of_devices_are_those_measured(benchmark, of):
-    page = (DOCS / "benchmarks.md").read_text()
-    name = benchmark.__name__.split(".")[-1]
-    measured = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-    for row in benchmark.rows(measured[of]):
-        assert f"| {' | '.join(row)} |" in page
+def test_tables_of_pages_are_those_of_the_results():
+    """If not: `python benchmarks/pages.py`."""
+    found = evidence_tables.read()
+    texts = [page.read_text() for page in pages.PAGES]
+    assert texts == [pages.filled(text, found) for text in texts]
+    shown = re.findall(r"<!-- (table|measured): (\w+)", "".join(texts))
+    assert {name for kind, name in shown if kind == "table"} == set(evidence_tables.TABLES)
+    measured = {path.stem for path in pages.RESULTS.glob("*.json")}
+    assert {name for kind, name in shown if kind == "measured"} == measured
 
 
 def test_runs_that_tables_name_have_files_of_flags():
     known = {row.flags.stem for row in evidence.rows(seeds=1)}
     listed = {
         name
-        for rows in (evidence_page.EQUAL, evidence_page.PARTS, evidence_page.ANALYSED)
+        for rows in (
+            *(evidence_tables.EQUAL, evidence_tables.PARTS),
+            *(evidence_tables.ANALYSED, evidence_tables.DIGITS),
+        )
         for _, name in rows
     }
-    listed |= {name for _, name in evidence_page.SUBNETS}
-    listed |= {f"{name}_90" for name in evidence_page.METHODS.values()}
+    listed |= {name for _, name in evidence_tables.SUBNETS}
+    listed |= {f"{name}_90" for name in evidence_tables.METHODS.values()}
     assert listed <= known
 
 

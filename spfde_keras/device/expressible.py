@@ -14,7 +14,7 @@ _KNOWN = frozenset(
     BatchToSpaceND BiasAdd BiasAddGrad BroadcastGradientArgs BroadcastTo Cast Ceil ConcatOffset
     ConcatV2 Const Conv2D Cos Cumsum DepthToSpace DepthwiseConv2dNative DivNoNan Einsum Elu
     Equal Exp ExpandDims Expm1 Fill Floor FloorDiv FloorMod Gather GatherNd GatherV2 Greater
-    GreaterEqual Identity IdentityN InvertPermutation IsFinite LeakyRelu Less LessEqual Log
+    GreaterEqual Identity IdentityN InvertPermutation LeakyRelu Less LessEqual Log
     Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul MatrixBandPart Max MaxPool Maximum
     Mean Min Minimum MirrorPad Mul Neg NoOp NotEqual OneHot OnesLike Pack Pad PadV2
     PartitionedCall Placeholder Pow PreventGradient Prod Range Rank ReadVariableOp RealDiv

@@ -114,18 +114,16 @@ def _mark_equal(
     A number is drawn for each entry, whether it is one of them or not, and the largest win: so
     others who have drawn the same numbers mark the same ones.
     """
-    starts = range(0, flat.size, _PART)
-    held = sum(int(np.count_nonzero(flat[start : start + _PART] == value)) for start in starts)
-    if wanted == held:
-        chosen |= flat == value
+    equal = flat == value
+    if wanted == int(np.count_nonzero(equal)):
+        chosen |= equal
         return
-    keys = rng.random(flat.size, np.float32)
-    keys[flat != value] = -1
-    last = np.partition(keys, -wanted)[-wanted]
+    keys = rng.random(flat.size, np.float32)[equal]
+    last = _largest(keys, wanted, keys.size)
     marked = keys >= last
     if surplus := int(np.count_nonzero(marked)) - wanted:
         marked[np.flatnonzero(keys == last)[-surplus:]] = False  # of equal numbers the first win
-    chosen |= marked
+    chosen[equal] = marked
 
 
 def _count(flat: np.ndarray, which: Callable[[np.ndarray], np.ndarray]) -> int:
@@ -192,7 +190,8 @@ def top_along(scores: np.ndarray, count: int, axis: int, rng: np.random.Generato
     chosen = (scores >= threshold) & (scores > -np.inf) | (scores == np.inf)
     last = np.squeeze(threshold, axis)
     tied = (np.count_nonzero(chosen, axis=axis) > count) & (last < np.inf)
-    _draw_again(np.moveaxis(scores, axis, 0), np.moveaxis(chosen, axis, 0), count, last, tied, rng)
+    by_line = np.moveaxis(scores, axis, 0), np.moveaxis(chosen, axis, 0)
+    _draw_again(*by_line, count, last[tied], tied, rng)
     return chosen
 
 
@@ -200,12 +199,12 @@ def _top_by_rank(scores: np.ndarray, count: int, axis: int, rng: np.random.Gener
     """As `top_along`; compares each pair of a line, which is fastest while lines are short."""
     lines = np.moveaxis(np.where(np.isnan(scores), -np.inf, scores), axis, 0)
     chosen = (_ranks(lines) < count) & (lines > -np.inf) | (lines == np.inf)
-    last = np.full(lines.shape[1:], np.inf, lines.dtype)
-    next_one = np.full(lines.shape[1:], -np.inf, lines.dtype)
-    for line, marked in zip(lines, chosen, strict=True):
-        np.minimum(last, line, out=last, where=marked)
-        np.maximum(next_one, line, out=next_one, where=~marked)
-    _draw_again(lines, chosen, count, last, (last == next_one) & np.isfinite(last), rng)
+    tied = np.zeros(lines.shape[1:], bool)
+    for distance in range(1, len(lines)):
+        apart = chosen[distance:] != chosen[:-distance]
+        tied |= (apart & (lines[distance:] == lines[:-distance])).any(axis=0)
+    last = np.where(chosen[:, tied], lines[:, tied], np.inf).min(axis=0)
+    _draw_again(lines, chosen, count, last, tied, rng)
     return np.moveaxis(chosen, 0, axis)
 
 
@@ -236,13 +235,13 @@ def _draw_again(
         lines: (extent, ...) scores.
         chosen: (extent, ...) bool, changed in place.
         count: int, how many to mark in a line.
-        last: (...) the smallest score marked in a line.
+        last: the smallest score marked in each of those lines.
         tied: (...) bool, which lines those are.
         rng: generator to draw from; nothing is drawn where there are none.
     """
     if not tied.any():
         return
-    equal = lines[:, tied] == last[tied]
+    equal = lines[:, tied] == last
     above = chosen[:, tied] & ~equal
     keys = rng.random(equal.shape, np.float32)
     keys[~equal] = -1

@@ -19,7 +19,7 @@ def at_root(monkeypatch):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.flags.stem)
 def test_each_file_is_a_run(row, at_root):
     config = program.parse(RunConfig, row.arguments(None))
-    assert config.dataset == "fashion_mnist" and config.seed == 0
+    assert config.dataset in ("fashion_mnist", "digits") and config.seed == 0
     assert {f"--method={config.method}", f"--epochs={config.epochs}"} <= set(row.text())
 
 

@@ -1,12 +1,13 @@
 """The table of what schemes reach counts masks, and reasons in `sparsify`'s own words."""
 
 import json
+import re
 
 import keras
 import pytest
 from keras import layers
 
-from benchmarks import report, scheme_reach
+from benchmarks import scheme_reach
 
 
 @pytest.fixture
@@ -43,11 +44,7 @@ def test_short_run(tmp_path, capsys):
     reason = "NM(n=2, m=4) needs a multiple of 4 inputs; it has 1 input"
     assert found["2:4"]["reasons"][reason] == 1
     printed = capsys.readouterr().out.splitlines()
-    assert printed[:2] == ["| scheme | ViT-Tiny |", "| --- | --- |"]
-    assert f"| ViT-Tiny | 2:4 | 1 | {reason} |" in printed
-    assert "| ViT-Tiny | all | 1 | first convolution |" in printed
-
-
-def test_a_markdown_table(capsys):
-    report.print_markdown(["a", "b"], [["1", "2"]])
-    assert capsys.readouterr().out == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+    rows = [re.split("  +", line) for line in printed]
+    assert rows[0] == ["scheme", "ViT-Tiny"]
+    assert ["ViT-Tiny", "2:4", "1", reason] in rows
+    assert ["ViT-Tiny", "all", "1", "first convolution"] in rows

@@ -1,13 +1,10 @@
 """The page of tflite/web: its assembly, and the page itself in headless Chromium."""
 
-import functools
-import http.server
 import importlib.util
 import json
 import math
 import pathlib
 import re
-import threading
 
 import numpy as np
 import pytest
@@ -17,6 +14,7 @@ from absl.testing import flagsaver
 from apps import train
 from apps.web_page import LITERT_FILES
 from spfde_keras.export import run_tflite
+from tests.tflite import browser
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "tflite" / "web" / "build.py"
 SUBNETS = ("subnet_50", "subnet_90")
@@ -159,43 +157,19 @@ def site(cli, run, tmp_path_factory):
     return page
 
 
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    def end_headers(self):
-        # A test takes a file away that others have loaded.
-        self.send_header("Cache-Control", "no-store")
-        super().end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def address(site):
-    handler = functools.partial(_Handler, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with browser.served(site) as address:
+        yield address
 
 
-class Page:
-    """The page in a browser, as a user meets it."""
+class Page(browser.Page):
+    """The page, as a user meets it."""
 
-    def __init__(self, driver, address: str):
-        self.driver = driver
-        driver.get(address)
-        self.wait(lambda: self.text("status").startswith(("mlp", "The page cannot run")))
-
-    def wait(self, condition):
-        from selenium.webdriver.support.wait import WebDriverWait
-
-        return WebDriverWait(self.driver, 60, poll_frequency=0.05).until(lambda _: condition())
+    ready = "mlp"
 
     def find(self, selector: str):
         return self.driver.find_element("css selector", selector)
-
-    def text(self, id: str) -> str:
-        return self.driver.execute_script(f"return document.getElementById('{id}').textContent")
 
     def pixels(self) -> list[int]:
         """What the net reads, from the canvas that shows it."""

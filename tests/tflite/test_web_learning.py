@@ -1,19 +1,16 @@
 """The page that learns digits: its assembly, and a user's visit in headless Chromium."""
 
-import functools
-import http.server
 import importlib.util
 import json
 import math
 import pathlib
 import re
-import threading
 
 import numpy as np
 import pytest
 
 from apps.web_page import NODE_MODULES
-from tests.tflite.test_web import _Handler
+from tests.tflite import browser
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "tflite" / "web" / "build_learning.py"
 
@@ -47,36 +44,22 @@ def site(cli, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(site):
-    handler = functools.partial(_Handler, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with browser.served(site) as address:
+        yield address
 
 
-class Visit:
-    """The page in a browser, as a user meets it."""
+class Visit(browser.Page):
+    """The page, as a user meets it."""
+
+    ready = "small_cnn"
 
     def __init__(self, driver, address):
-        self.driver, self._address = driver, address
         driver.set_window_size(1280, 1000)
-        self.load()
+        super().__init__(driver, address)
 
     def load(self):
-        self.driver.get(self._address)
-        self.wait(lambda: self.text("status").startswith(("small_cnn", "The page cannot run")))
+        super().load()
         self.wait(lambda: not self.busy or "cannot" in self.text("status"))
-
-    def wait(self, condition):
-        from selenium.webdriver.support.wait import WebDriverWait
-
-        return WebDriverWait(self.driver, 60, poll_frequency=0.05).until(lambda _: condition())
-
-    def script(self, text):
-        return self.driver.execute_script(f"return {text}")
-
-    def text(self, name):
-        return self.script(f"document.getElementById('{name}').textContent")
 
     @property
     def busy(self):

@@ -1,26 +1,12 @@
-"""Writes what the runs of the comparison found: tables of docs/evidence.md, and README's picture.
-
-    python benchmarks/evidence_page.py
-
-Reads benchmarks/results/evidence/*.json. A table stands between two comments of the page, of which
-the first one names it; the rest of the page stays as it is.
-"""
+"""What described runs found, as tables: a row for each file of flags, over its seeds."""
 
 import dataclasses
-import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from apps import finished, finished_analyses
 from benchmarks.evidence import RESULTS, ROOT
-
-PAGE = ROOT / "docs" / "evidence.md"
-PICTURE = ROOT / "docs" / "results.png"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,6 +259,40 @@ def lengths(found: Mapping[str, Found]) -> str:
     return _table(["", *(f"{length} epochs" for length in epochs)], rows)
 
 
+DIGITS = [
+    ("`tiny_cnn`, dense", "80_digits_dense"),
+    *((f"`tiny_cnn`, {s} %", f"80_digits_spfde_{s}") for s in (80, 90, 95, 98)),
+    ("`small_cnn`, 90 %", "81_digits_small_cnn"),
+    ("`mobilenet_sparse` x0.5, 90 %", "82_digits_mobilenet_sparse"),
+    ("`mobilenetv2_sparse` x0.5, 90 %", "82_digits_mobilenetv2_sparse"),
+]
+
+
+def digits(found: Mapping[str, Found]) -> str:
+    """The table of runs on the digits: accuracy, loss, FLOPs and the file."""
+    rows = []
+    for label, name in DIGITS:
+        one = found.get(name)
+        rows.append([label, _accuracy(one), *(_mean(one, key) for key in _DIGITS)])
+    headings = ["", "test accuracy", "test loss", "FLOPs of dense", "seconds", "bytes of the file"]
+    return _table(headings, rows)
+
+
+_DIGITS = {
+    "test_loss": "{:.3f}",
+    "flops_share": "{:.3f}",
+    "training_time_s": "{:.0f}",
+    "tflite_bytes": "{:,.0f}",
+}
+"""What is shown of results, and how."""
+
+
+def _mean(found: Found | None, key: str) -> str:
+    if found is None:
+        return _NOT_RUN
+    return _DIGITS[key].format(np.mean([run.results[key] for run in found.runs]))
+
+
 TABLES: dict[str, Callable[[Mapping[str, Found]], str]] = {
     "methods": methods,
     "equal": listed(EQUAL),
@@ -282,6 +302,7 @@ TABLES: dict[str, Callable[[Mapping[str, Found]], str]] = {
     "layers": layers,
     "subnets": subnets,
     "lengths": lengths,
+    "digits": digits,
 }
 
 _NOT_RUN = "not run"
@@ -315,67 +336,3 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     kept = [row for row in rows if any(cell != _NOT_RUN for cell in row[1:])]
     lines = [headings, ["---"] * len(headings), *kept]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def filled(page: str, found: Mapping[str, Found]) -> str:
-    """Returns a page with its tables as what was found has them."""
-
-    def table(match: re.Match) -> str:
-        return f"{match[1]}\n\n{TABLES[match[2]](found)}\n\n{match[3]}"
-
-    pattern = r"(<!-- table: (\w+) -->).*?(<!-- end -->)"
-    return re.sub(pattern, table, page, flags=re.DOTALL)
-
-
-def draw(found: Mapping[str, Found], path: Path) -> None:
-    """Draws accuracy over seconds and over FLOPs, a mark for each way of training at 90 %.
-
-    Args:
-        found: what was found.
-        path: the PNG file.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    marks = [("dense", "10_dense", "tab:gray")]
-    marks += [(label, f"{name}_90", "tab:blue") for label, name in METHODS.items()]
-    marks += [(label, name, "tab:red") for label, name in EQUAL if label.startswith("SpFDE")]
-    marks += [(label, name, "tab:cyan") for label, name in EQUAL if label.startswith("EM&S")]
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, cost, label in zip(
-        panels,
-        ("seconds", "flops"),
-        ("seconds of training, 2 CPU cores", "training FLOPs"),
-        strict=True,
-    ):
-        shown = [mark for mark in marks if mark[1] in found]
-        for number, (name, run, colour) in enumerate(shown):
-            at, values = getattr(found[run], cost), found[run].accuracies[:, 0]
-            mean = values.mean()
-            spread = [[mean - values.min()], [values.max() - mean]]
-            axes.errorbar(at, mean, spread, fmt="o", color=colour, capsize=3)
-            axes.annotate(
-                name.replace("EM&S, fewer epochs, ", "EM&S of the "),
-                (at, mean),
-                (5, -11 if number % 2 else 4),  # above and below by turns: some are neighbours
-                textcoords="offset points",
-                fontsize=7,
-            )
-        axes.set_xscale("log")
-        axes.margins(x=0.2)
-        axes.set_xlabel(label)
-        axes.grid(alpha=0.3, which="both")
-    panels[0].set_ylabel("test accuracy, %")
-    FigureCanvasAgg(figure).print_png(path)
-
-
-def main() -> None:
-    """Writes the page and the picture."""
-    found = read()
-    PAGE.write_text(filled(PAGE.read_text(), found))
-    draw(found, PICTURE)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,13 @@
-"""The tables and the picture of the comparison, from made-up results."""
+"""Tables of the pages, and the picture of the comparison, from made-up results."""
 
 import json
 
 import pytest
 
 from apps import finished
-from benchmarks.evidence_page import TABLES, Found, draw, filled, read
+from benchmarks import pages
+from benchmarks.evidence_tables import TABLES, Found, read
+from benchmarks.pages import draw, filled
 from tests.apps import finished_runs
 
 
@@ -96,3 +98,13 @@ def test_a_page_keeps_all_but_its_tables(found):
 def test_the_picture_is_drawn(tmp_path):
     draw(read(), tmp_path / "results.png")
     assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_table_that_was_measured_has_its_command(found, tmp_path, monkeypatch):
+    command = "python benchmarks/step_memory.py --steps=3"
+    variants = {"dense": {"before": 2**20, "steps": 2**21}}
+    (tmp_path / "one.json").write_text(json.dumps({"command": command, "variants": variants}))
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    page = filled("a\n<!-- measured: one memory -->\n<!-- end -->\nb\n", found)
+    assert f"\n`{command}`\n\n| MiB |" in page and "| dense | 1 | 2 |" in page
+    assert filled(page, found) == page

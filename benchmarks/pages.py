@@ -1,0 +1,110 @@
+"""Writes what was measured into docs/: the tables of its pages, and README's picture.
+
+    python benchmarks/pages.py
+
+A table stands between two comments of a page, of which the first one says what it is:
+`table: NAME`, one of `evidence_tables.TABLES`, from benchmarks/results/evidence; or
+`measured: FILE TABLE`, a table of the benchmark whose results are benchmarks/results/FILE.json,
+with its command above. The rest of a page stays as it is.
+"""
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.evidence import ROOT
+from benchmarks.evidence_tables import EQUAL, METHODS, TABLES, Found, read
+
+PAGES = tuple(ROOT / "docs" / name for name in ("evidence.md", "benchmarks.md", "schemes.md"))
+PICTURE = ROOT / "docs" / "results.png"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def filled(page: str, found: Mapping[str, Found]) -> str:
+    """Returns a page with its tables as the results have them.
+
+    Args:
+        page: the text.
+        found: what the runs of the comparison found.
+    """
+
+    def table(match: re.Match) -> str:
+        start, kind, names, end = match.groups()
+        shown = TABLES[names](found) if kind == "table" else measured(*names.split())
+        return f"{start}\n\n{shown}\n\n{end}"
+
+    pattern = r"(<!-- (table|measured): ([\w ]+) -->).*?(<!-- end -->)"
+    return re.sub(pattern, table, page, flags=re.DOTALL)
+
+
+def measured(file: str, name: str) -> str:
+    """Returns a table of a benchmark, and the command that makes it again.
+
+    Args:
+        file: of benchmarks/results, without its ending.
+        name: of the table.
+    """
+    found = json.loads((RESULTS / f"{file}.json").read_text())
+    script = found["command"].split()[1].removesuffix(".py").replace("/", ".")
+    table = importlib.import_module(script).tables(found)[name]
+    return f"`{found['command']}`\n\n{table.markdown()}"
+
+
+def draw(found: Mapping[str, Found], path: Path) -> None:
+    """Draws accuracy over seconds and over FLOPs, a mark for each way of training at 90 %.
+
+    Args:
+        found: what was found.
+        path: the PNG file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    marks = [("dense", "10_dense", "tab:gray")]
+    marks += [(label, f"{name}_90", "tab:blue") for label, name in METHODS.items()]
+    marks += [(label, name, "tab:red") for label, name in EQUAL if label.startswith("SpFDE")]
+    marks += [(label, name, "tab:cyan") for label, name in EQUAL if label.startswith("EM&S")]
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, cost, label in zip(
+        panels,
+        ("seconds", "flops"),
+        ("seconds of training, 2 CPU cores", "training FLOPs"),
+        strict=True,
+    ):
+        shown = [mark for mark in marks if mark[1] in found]
+        for number, (name, run, colour) in enumerate(shown):
+            at, values = getattr(found[run], cost), found[run].accuracies[:, 0]
+            mean = values.mean()
+            spread = [[mean - values.min()], [values.max() - mean]]
+            axes.errorbar(at, mean, spread, fmt="o", color=colour, capsize=3)
+            axes.annotate(
+                name.replace("EM&S, fewer epochs, ", "EM&S of the "),
+                (at, mean),
+                (5, -11 if number % 2 else 4),  # above and below by turns: some are neighbours
+                textcoords="offset points",
+                fontsize=7,
+            )
+        axes.set_xscale("log")
+        axes.margins(x=0.2)
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3, which="both")
+    panels[0].set_ylabel("test accuracy, %")
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def main() -> None:
+    """Writes the page and the picture."""
+    found = read()
+    for page in PAGES:
+        page.write_text(filled(page.read_text(), found))
+    draw(found, PICTURE)
+
+
+if __name__ == "__main__":
+    main()
