@@ -4,12 +4,12 @@ They are products of matrices: XNNPACK multiplies two operands that both change,
 CONV_2D or FULLY_CONNECTED whose weights do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from spfde_keras.device.windows import Windows, added, apart, every, placed
+from spfde_keras.device.windows import Phase, Windows, added, every, in_turns, placed
 
 _OF_VOLUMES = tf.nn.convolution, tf.nn.conv_transpose  # whose gradients LiteRT lacks
 
@@ -142,13 +142,13 @@ def _correlation(padded: tf.Tensor, kernel: tf.Tensor, windows: Windows) -> tf.T
     height, width, channels, filters = kernel.shape
     (step, columns_step), (rows, columns) = windows.strides, windows.count
     shifted = [
-        every(padded, 2, c * windows.dilations[1], columns_step, columns) for c in range(width)
+        every(padded, {2: (c * windows.dilations[1], columns_step, columns)}) for c in range(width)
     ]
     wide = tf.concat(shifted, 3) if width > 1 else shifted[0]
     products = [
         product(
             tf.reshape(
-                every(wide, 1, r * windows.dilations[0], step, rows), [-1, width * channels]
+                every(wide, {1: (r * windows.dilations[0], step, rows)}), [-1, width * channels]
             ),
             weights,
         )
@@ -161,16 +161,40 @@ def _correlation(padded: tf.Tensor, kernel: tf.Tensor, windows: Windows) -> tf.T
 
 def _of_input(kernel: tf.Tensor, g: tf.Tensor, windows: Windows) -> tf.Tensor:
     """The gradient of the input: the output's, correlated with the kernel turned around."""
-    turned = tf.transpose(kernel, [0, 1, 3, 2])
-    if windows.window == (1, 1):  # before it is spread, there is less to multiply
-        small = _correlation(g, turned, Windows(_sizes(g.shape[1:3]), (1, 1)))
-        return windows.unpad(windows.put_back(small, (0, 0)))
-    for axis in (0, 1):
-        size, extent = windows.size[axis] + windows.extent[axis] - 1, windows.extent[axis]
-        g = apart(g, axis + 1, windows.strides[axis])
-        g = placed(g, axis + 1, extent - 1 - windows.pads[axis][0], size)
-    around = Windows(_sizes(g.shape[1:3]), windows.window, dilations=windows.dilations)
-    return _correlation(g, tf.reverse(turned, [0, 1]), around)
+
+    def of_phase(placed: tf.Tensor, part: tf.Tensor, dilations: tuple[int, int]) -> tf.Tensor:
+        around = Windows(_sizes(placed.shape[1:3]), _sizes(part.shape[:2]), dilations=dilations)
+        return _correlation(placed, part, around)
+
+    return _back(tf.transpose(kernel, [0, 1, 3, 2]), g, windows, of_phase)
+
+
+def _back(
+    kernel: tf.Tensor,
+    g: tf.Tensor,
+    windows: Windows,
+    correlate: Callable[[tf.Tensor, tf.Tensor, tuple[int, int]], tf.Tensor],
+) -> tf.Tensor:
+    """What comes back from windows to an image, phase by phase: no zero is put between windows.
+
+    Args:
+        kernel: (rows, columns, ...), weights of the positions of a window.
+        g: values of windows, (samples, rows, columns, ...).
+        windows: over the image.
+        correlate: (values with what is around them, part of the kernel, dilations) -> entries.
+    """
+
+    def of_phase(row: Phase, column: Phase) -> tf.Tensor | None:
+        if not row.count or not column.count:
+            return None
+        spread = placed(g, {1: (row.start, row.size), 2: (column.start, column.size)})
+        part = every(kernel, {i: (p.first, p.step, p.count) for i, p in enumerate((row, column))})
+        return correlate(spread, tf.reverse(part, [0, 1]), (row.dilation, column.dilation))
+
+    found = [[of_phase(row, column) for column in windows.phases(1)] for row in windows.phases(0)]
+    nothing = tf.zeros_like(next(x for row in found for x in row if x is not None))
+    rows = [in_turns([nothing if x is None else x for x in row], 2) for row in found]
+    return placed(in_turns(rows, 1), {1: (0, windows.size[0]), 2: (0, windows.size[1])})
 
 
 def _of_kernel(x: tf.Tensor, kernel: tf.Tensor, g: tf.Tensor, windows: Windows) -> tf.Tensor:
@@ -205,12 +229,12 @@ def _depthwise_gradients(
         tf.reduce_sum(tf.reshape(windows.seen(padded, at), [-1, channels, 1]) * by_channel, 0)
         for at in windows.positions
     ]
-    for axis in (0, 1):
-        size, extent = windows.size[axis] + windows.extent[axis] - 1, windows.extent[axis]
-        g = apart(g, axis + 1, windows.strides[axis])
-        g = placed(g, axis + 1, extent - 1 - windows.pads[axis][0], size)
-    turned = tf.reshape(tf.reverse(kernel, [0, 1]), [height, width, channels * multiplier, 1])
-    back = _depthwise(g, turned, (1, 1), windows.dilations)
+
+    def of_phase(placed: tf.Tensor, part: tf.Tensor, dilations: tuple[int, int]) -> tf.Tensor:
+        single = tf.reshape(part, [*part.shape[:2], channels * multiplier, 1])
+        return _depthwise(placed, single, (1, 1), dilations)
+
+    back = _back(kernel, g, windows, of_phase)
     if multiplier > 1:
         back = tf.reduce_sum(tf.reshape(back, [-1, channels, multiplier]), 2)
     return tf.reshape(back, x.shape), tf.reshape(tf.stack(sums), kernel.shape)

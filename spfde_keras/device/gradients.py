@@ -150,5 +150,5 @@ def _strided_slice(op: tf.Operation, g: tf.Tensor) -> list[tf.Tensor | None]:
     taken += map(range, sizes)
     g = tf.reshape(g, [len(entries) for entries in taken])
     for axis, entries in enumerate(taken):
-        g = placed(apart(g, axis, entries.step), axis, entries.start, x.shape[axis])
+        g = placed(apart(g, axis, entries.step), {axis: (entries.start, x.shape[axis])})
     return [g, None, None, None]

@@ -13,18 +13,18 @@ def row(*numbers):
 
 @pytest.mark.parametrize("start, expected", [(1, [0, 1, 2, 3, 0]), (-1, [2, 3, 0, 0, 0])])
 def test_entries_are_placed(start, expected):
-    assert placed(row(1, 2, 3), 1, start, 5).numpy().tolist() == [expected]
+    assert placed(row(1, 2, 3), {1: (start, 5)}).numpy().tolist() == [expected]
 
 
 def test_entries_that_do_not_fit_are_cut():
-    assert placed(row(1, 2, 3, 4), 1, -1, 2).numpy().tolist() == [[2, 3]]
-    assert placed(row(1, 2, 3), 1, 1, 2, 9.0).numpy().tolist() == [[9, 1]]
+    assert placed(row(1, 2, 3, 4), {1: (-1, 2)}).numpy().tolist() == [[2, 3]]
+    assert placed(row(1, 2, 3), {1: (1, 2)}, 9.0).numpy().tolist() == [[9, 1]]
 
 
 def test_entries_are_put_apart_and_taken_back():
     spread = apart(row(1, 2, 3), 1, 2)
     assert spread.numpy().tolist() == [[1, 0, 2, 0, 3, 0]]
-    assert every(spread, 1, 0, 2, 3).numpy().tolist() == [[1, 2, 3]]
+    assert every(spread[..., None], {1: (0, 2, 3)})[..., 0].numpy().tolist() == [[1, 2, 3]]
 
 
 def test_windows_of_an_image_of_five_columns():
