@@ -4,12 +4,15 @@ They are products of matrices: XNNPACK multiplies two operands that both change,
 CONV_2D or FULLY_CONNECTED whose weights do.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from spfde_keras.device.windows import Phase, Windows, added, every, in_turns, placed
+
+_CACHED = 2**18  # numbers that a processor's cache takes
 
 _OF_VOLUMES = tf.nn.convolution, tf.nn.conv_transpose  # whose gradients LiteRT lacks
 
@@ -129,34 +132,80 @@ def _channels_first(data_format: str | None) -> bool:
 
 
 def _convolution(x: tf.Tensor, kernel: tf.Tensor, windows: Windows) -> tf.Tensor:
+    channels, filters = kernel.shape[2:]
+
     @tf.custom_gradient
     def compute(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        y = _correlation(windows.pad(x), kernel, windows)
-        return y, lambda g: (_of_input(kernel, g, windows), _of_kernel(x, kernel, g, windows))
+        def forward(x: tf.Tensor) -> tf.Tensor:
+            return _correlation(windows.pad(x), kernel, windows)
+
+        def of_input(g: tf.Tensor) -> tf.Tensor:
+            return _of_input(kernel, g, windows)
+
+        def of_kernel(x: tf.Tensor, g: tf.Tensor) -> tf.Tensor:
+            return _of_kernel(x, kernel, g, windows)
+
+        small, large = _few(x, windows, channels), _few(x, windows, max(channels, filters))
+        return _joined(small(forward, x)), lambda g: (
+            _joined(large(of_input, g)),
+            added(small(of_kernel, x, g)),
+        )
 
     return compute(x, kernel)
 
 
+def _few(x: tf.Tensor, windows: Windows, channels: int) -> Callable[..., list[tf.Tensor]]:
+    """Returns what computes from as few samples at a time as a processor's cache takes."""
+    samples = x.shape[0]
+    held = math.prod(windows.padded_size) * windows.window[1] * channels
+    most = max(1, _CACHED // held)
+    parts = next(n for n in range(1, samples + 1) if samples % n == 0 and samples // n <= most)
+
+    def compute(function: Callable, *tensors: tf.Tensor) -> list[tf.Tensor]:
+        if parts == 1:
+            return [function(*tensors)]
+        pieces = (tf.split(tensor, parts) for tensor in tensors)
+        return [function(*piece) for piece in zip(*pieces, strict=True)]
+
+    return compute
+
+
+def _joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.concat(parts, 0) if len(parts) > 1 else parts[0]
+
+
 def _correlation(padded: tf.Tensor, kernel: tf.Tensor, windows: Windows) -> tf.Tensor:
-    """Images shifted by the columns of the kernel, then a product for each of its rows."""
+    """Products of images shifted by the columns of the kernel with each of its rows."""
     height, width, channels, filters = kernel.shape
-    (step, columns_step), (rows, columns) = windows.strides, windows.count
-    shifted = [
-        every(padded, {2: (c * windows.dilations[1], columns_step, columns)}) for c in range(width)
-    ]
-    wide = tf.concat(shifted, 3) if width > 1 else shifted[0]
-    products = [
-        product(
-            tf.reshape(
-                every(wide, {1: (r * windows.dilations[0], step, rows)}), [-1, width * channels]
-            ),
-            weights,
-        )
-        for r, weights in enumerate(
-            tf.unstack(tf.reshape(kernel, [height, width * channels, filters]))
-        )
-    ]
-    return tf.reshape(added(products), [padded.shape[0], rows, columns, filters])
+    (step, _), (rows, columns) = windows.strides, windows.count
+    wide, by_row = _wide(padded, windows), tf.reshape(kernel, [height, width * channels, filters])
+    taken = [(r * windows.dilations[0], step, rows) for r in range(height)]
+    if step > 1:
+        parts = [
+            _product_of_channels(every(wide, {1: spot}), weights)
+            for spot, weights in zip(taken, tf.unstack(by_row), strict=True)
+        ]
+        return added(parts)
+    # With all rows at once: shifting what comes out moves less than shifting what is wide.
+    side_by_side = tf.reshape(tf.transpose(by_row, [1, 0, 2]), [width * channels, height * filters])
+    found = _product_of_channels(wide, side_by_side)
+    sizes = [padded.shape[0], rows, columns, filters]
+    return added(
+        [tf.slice(found, [0, at, 0, r * filters], sizes) for r, (at, *_) in enumerate(taken)]
+    )
+
+
+def _wide(padded: tf.Tensor, windows: Windows) -> tf.Tensor:
+    """Images with what all columns of a window see beside each other as channels."""
+    step, count = windows.strides[1], windows.count[1]
+    starts = range(0, windows.extent[1], windows.dilations[1])
+    shifted = [every(padded, {2: (start, step, count)}) for start in starts]
+    return tf.concat(shifted, 3) if len(shifted) > 1 else shifted[0]
+
+
+def _product_of_channels(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    flat = product(tf.reshape(x, [-1, x.shape[-1]]), weights)
+    return tf.reshape(flat, [*x.shape[:-1], weights.shape[1]])
 
 
 def _of_input(kernel: tf.Tensor, g: tf.Tensor, windows: Windows) -> tf.Tensor:
@@ -198,12 +247,13 @@ def _back(
 
 
 def _of_kernel(x: tf.Tensor, kernel: tf.Tensor, g: tf.Tensor, windows: Windows) -> tf.Tensor:
-    channels, filters = kernel.shape[2:]
-    padded, flat = windows.pad(x), tf.reshape(g, [-1, filters])
-    parts = [
-        product(tf.reshape(windows.seen(padded, at), [-1, channels]), flat, transpose_a=True)
-        for at in windows.positions
+    wide, flat = _wide(windows.pad(x), windows), tf.reshape(g, [-1, g.shape[-1]])
+    step, rows = windows.strides[0], windows.count[0]
+    seen = [
+        every(wide, {1: (at, step, rows)})
+        for at in range(0, windows.extent[0], windows.dilations[0])
     ]
+    parts = [product(tf.reshape(x, [-1, x.shape[-1]]), flat, transpose_a=True) for x in seen]
     return tf.reshape(tf.concat(parts, 0) if len(parts) > 1 else parts[0], kernel.shape)
 
 

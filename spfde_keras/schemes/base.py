@@ -114,16 +114,19 @@ def _mark_equal(
     A number is drawn for each entry, whether it is one of them or not, and the largest win: so
     others who have drawn the same numbers mark the same ones.
     """
-    equal = flat == value
-    if wanted == int(np.count_nonzero(equal)):
-        chosen |= equal
-        return
-    keys = rng.random(flat.size, np.float32)[equal]
-    last = _largest(keys, wanted, keys.size)
-    marked = keys >= last
-    if surplus := int(np.count_nonzero(marked)) - wanted:
-        marked[np.flatnonzero(keys == last)[-surplus:]] = False  # of equal numbers the first win
-    chosen[equal] = marked
+    parts = [slice(start, start + _PART) for start in range(0, flat.size, _PART)]
+    held = [int(np.count_nonzero(flat[part] == value)) for part in parts]
+    if wanted < sum(held):
+        drawn = (rng.random(flat[part].size, np.float32) for part in parts)
+        keys = np.concatenate([of[flat[p] == value] for p, of in zip(parts, drawn, strict=True)])
+        last = _largest(keys, wanted, keys.size)
+        wins = keys >= last
+        if surplus := int(np.count_nonzero(wins)) - wanted:
+            wins[np.flatnonzero(keys == last)[-surplus:]] = False  # of equal numbers the first
+    else:
+        wins = np.ones(wanted, bool)
+    for part, won in zip(parts, np.split(wins, np.cumsum(held)[:-1]), strict=True):
+        chosen[part][flat[part] == value] = won
 
 
 def _count(flat: np.ndarray, which: Callable[[np.ndarray], np.ndarray]) -> int:
