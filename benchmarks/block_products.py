@@ -66,13 +66,13 @@ def measure(size: tuple[int, int, int], options: Options) -> dict:
     random = np.random.default_rng(0)
     kernel = random.random((inputs, outputs), "float32")
     x = random.random((rows, inputs), "float32")
-    ways: dict[str, tuple[Callable, tuple[np.ndarray, ...]]] = {"dense": (product, (x, kernel))}
+    ways: dict[str, tuple[Callable, Sequence[np.ndarray]]] = {"dense": (product, (x, kernel))}
     kept = max(1, round((1 - options.sparsity) * inputs))
     for block in options.blocks:
         count = outputs // block
-        places = [np.sort(random.permutation(inputs)[:kept]) for _ in range(count)]
+        of_blocks = [np.sort(random.permutation(inputs)[:kept]) for _ in range(count)]
         weights = random.random((count, kept, block), "float32")
-        ways[f"blocks of {block}"] = in_blocks, (x, weights, np.array(places, "int32"))
+        ways[f"blocks of {block}"] = in_blocks, (x, weights, np.array(of_blocks, "int32"))
     kept = max(1, round((1 - options.sparsity) * kernel.size))
     places = np.sort(random.permutation(kernel.size)[:kept]).astype("int32")
     packed = random.random(kept, "float32")

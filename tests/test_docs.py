@@ -11,7 +11,7 @@ import keras
 import pytest
 
 import spfde_keras
-from benchmarks import evidence, evidence_tables, pages
+from benchmarks import evidence, evidence_tables, pages, personalization
 from spfde_keras.layers import base
 from tests.registries import left_as_they_were
 
@@ -118,6 +118,25 @@ def test_tables_of_pages_are_those_of_the_results():
     assert {name for kind, name in shown if kind == "table"} == set(evidence_tables.TABLES)
     measured = {path.stem for path in pages.RESULTS.glob("*.json")}
     assert {name for kind, name in shown if kind == "measured"} == measured
+
+
+def test_readme_shows_what_was_measured():
+    """Its figures are those of the files in benchmarks/results."""
+    page = (ROOT / "README.md").read_text()
+    read = {p.stem: json.loads(p.read_text()) for p in pages.RESULTS.glob("*.json")}
+    steps = {name: one["median_s"] for name, one in read["step_time"]["variants"].items()}
+    assert f"| {steps['dense']:.3f} s | {steps['sparse']:.3f} s |" in page
+    dense, sparse = read["mobile_mobilenet_sparse"]["files"].values()
+    assert f"| {dense['bytes'] / 1e6:.2f} MB | {sparse['bytes'] / 1e6:.2f} MB |" in page
+    assert f"| 1 | {sparse['wasm_to_dense']:.2f} |" in page
+    dense, sparse, _ = read["training"]["variants"].values()
+    assert f"| {dense['seconds']:.0f} s | {sparse['seconds']:.0f} s |" in page
+    shares = [f"{100 * v['test_accuracy']:.2f} %, {v['flops_share']:.3f}" for v in (dense, sparse)]
+    assert f"| {' | '.join(shares)} |" in page
+    ways = {row[0]: row for row in personalization.tables(read["personalization"])["ways"].rows}
+    for name in ("dense", "SpFDE"):
+        *_, every, _, _, state, _ = ways[name]
+        assert f"{every.split()[0]} %" in page and f"{state} KiB" in page
 
 
 def test_runs_that_tables_name_have_files_of_flags():

@@ -319,13 +319,17 @@ def _size(tensor: tf.Tensor, axis: int) -> Size:
 
 def _same(images: tf.Tensor, axis: int, extent: int, stride: int) -> Pads:
     """TensorFlow's padding before and after; only strides make it depend on the size."""
-    if stride == 1:
-        total: Size = extent - 1
-    else:
-        size = _size(images, axis)
-        total = (-(-size // stride) - 1) * stride + extent - size
-        total = max(total, 0) if isinstance(total, int) else tf.maximum(total, 0)
+    total = _padding(images, axis, extent, stride)
     return total // 2, total - total // 2
+
+
+def _padding(images: tf.Tensor, axis: int, extent: int, stride: int) -> Size:
+    # No local variable has a type of its own: AutoGraph, in a user's own step, cannot take it.
+    if stride == 1:
+        return extent - 1
+    size = _size(images, axis)
+    total = (-(-size // stride) - 1) * stride + extent - size
+    return max(total, 0) if isinstance(total, int) else tf.maximum(total, 0)
 
 
 def _fold(sequences: tf.Tensor, width: int) -> tf.Tensor:
