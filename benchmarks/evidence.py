@@ -56,8 +56,9 @@ class Row:
         return RESULTS / f"{self.name}.json"
 
     def arguments(self, data_dir: str | None) -> list[str]:
-        """The flags of `spfde train`."""
-        data = [] if data_dir is None else [f"--data_dir={data_dir}"]
+        """The flags of `spfde train`; the digits need no folder of data."""
+        needed = data_dir is not None and "--dataset=digits" not in self.text()
+        data = [f"--data_dir={data_dir}"] if needed else []
         return [f"--flagfile={self.flags}", f"--seed={self.seed}", *data]
 
     def is_done(self) -> bool:

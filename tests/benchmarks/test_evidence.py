@@ -39,3 +39,9 @@ def test_a_run_is_done_if_its_result_has_the_same_flags(tmp_path, monkeypatch):
     row.result.write_text(json.dumps({"flags": [*row.text(), "--epochs=2"]}))
     assert not row.is_done()
     assert "--dataset=fashion_mnist" in row.text() and "--sparsity=0.9" in row.text()
+
+
+def test_a_folder_of_data_is_given_to_runs_that_need_one():
+    digits, fashion = evidence.rows("^(80_digits_dense|10_dense)-seed0$", 1)[::-1]
+    assert "--data_dir=DIR" in fashion.arguments("DIR")
+    assert "--data_dir=DIR" not in digits.arguments("DIR")
