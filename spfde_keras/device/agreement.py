@@ -15,6 +15,7 @@ from spfde_keras.device.cutting import Parts
 from spfde_keras.device.program import Program
 from spfde_keras.device.stages import Stages
 from spfde_keras.freezing.learning_rate import BlockwiseLearningRate
+from spfde_keras.masking import find_masks
 
 _UPDATES = ("train", "train_on_features")
 _STEPS = 2  # the second update takes the slots that the first has left
@@ -193,7 +194,11 @@ class _Reference:
         optimizer.build(self._tail.trainable_variables)
         optimizer.learning_rate.assign(_RATE)
         self._slots = [v for v in optimizer.variables if v is not optimizer.learning_rate]
-        self._own = {v.path: v for v in self._tail.variables}
+        masks = {id(v) for mask in find_masks(self._tail) for v in mask.variables}
+        own = [v for v in self._tail.variables if id(v) not in masks]
+        # In their order: layers that were exchanged have other paths.
+        names = (v.path for v in program.contents.parts.tail.variables)
+        self._own = dict(zip(names, own, strict=True))
         self._trained = self._tail.trainable_variables
         self._variables = [*self._tail.variables, *self._slots]
         self._first = self._start = self._values()

@@ -113,12 +113,14 @@ class Contents:
         stored: trainable variables.
         statistics: other variables that training changes, by name.
         constants: all others, and their values.
+        updater: None, or what changes masks.
     """
 
     parts: Parts
     stored: Sequence[Stored]
     statistics: Mapping[str, keras.Variable]
     constants: Sequence[tuple[keras.Variable, np.ndarray]]
+    updater: Updater | None = None
 
     @property
     def initial(self) -> Arrays:
@@ -136,7 +138,11 @@ class Contents:
             type(layer).__name__ for part in self.parts if part is not None for layer in part.layers
         ]
         shapes = [value.shape for value in self.initial.values()]
-        return [kinds, shapes, [hash_of(value) for _, value in self.constants]]
+        inputs = [x.shape for part in self.parts if part is not None for x in part.inputs]
+        updater = (
+            None if self.updater is None else keras.saving.serialize_keras_object(self.updater)
+        )
+        return [kinds, shapes, inputs, updater, [hash_of(value) for _, value in self.constants]]
 
 
 def contents_of(model: keras.Model, parts: Parts, updater: Updater | None = None) -> Contents:
@@ -163,7 +169,8 @@ def contents_of(model: keras.Model, parts: Parts, updater: Updater | None = None
     others = [v for v in tail.variables if id(v) not in varied]
     others += [] if prefix is None else prefix.variables
     constants = [(v, np.asarray(v)) for v in others]
-    return Contents(parts, stored, {f"statistics:{v.path}": v for v in changed}, constants)
+    statistics = {f"statistics:{v.path}": v for v in changed}
+    return Contents(parts, stored, statistics, constants, updater)
 
 
 def kernels_of(model: keras.Model) -> dict[str, Subnet]:

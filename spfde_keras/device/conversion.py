@@ -91,11 +91,31 @@ def trace(program: Program, y: tf.TensorSpec) -> dict[str, Any]:
     """Returns the concrete functions of a program by the names of signatures."""
     with compat.scopes_of_layers():
         return {
-            name: tf.function(function, autograph=False).get_concrete_function(
+            name: tf.function(_sized(function), autograph=False).get_concrete_function(
                 **{k: tf.TensorSpec(s.shape, s.dtype, name=k) for k, s in specs.items()}
             )
             for name, (function, specs) in signatures(program, y).items()
         }
+
+
+def _sized(function: Callable) -> Callable:
+    """Returns a function whose inputs of another size are an error of the runtime.
+
+    Interpreters take them without a word, and spread or cut what does not fit.
+    """
+
+    def compute(**inputs: tf.Tensor) -> Any:
+        return function(**{name: _of_its_size(tensor) for name, tensor in inputs.items()})
+
+    return compute
+
+
+def _of_its_size(tensor: tf.Tensor) -> tf.Tensor:
+    """The same tensor, through an operator that has its size among its constants."""
+    count, *rest = tensor.shape
+    # Moved by one, and back: the converter drops what moves nothing.
+    moved = tf.scatter_nd(tf.range(1, count + 1)[:, None], tensor, [count + 1, *rest])
+    return tf.slice(moved, [1] + [0] * len(rest), tensor.shape)
 
 
 def convert(program: Program, traced: Mapping[str, Any], sparse: bool) -> bytes:

@@ -27,6 +27,10 @@ _KNOWN = frozenset(
 )
 
 
+# What Keras makes of a division of gradients of an embedding's rows.
+_OF_ROWS = "an optimizer that divides gradients of embeddings (SGD, Adam and Lion do not)"
+
+
 def check_operators(model: keras.Model, traced: Mapping[str, Any]) -> None:
     """Refuses a model that needs operators that LiteRT lacks.
 
@@ -44,7 +48,8 @@ def check_operators(model: keras.Model, traced: Mapping[str, Any]) -> None:
             if kind not in _KNOWN:
                 found = [layers[part] for part in name.split("/") if part in layers]
                 of = f"layer {found[-1].name!r} ({type(found[-1]).__name__})" if found else ""
-                missing.setdefault(of or "the loss or the optimizer", set()).add(kind)
+                of = of or (_OF_ROWS if kind in ("IsNan", "Where") else "the loss or the optimizer")
+                missing.setdefault(of, set()).add(kind)
     if missing:
         listed = "; ".join(f"{of} needs {', '.join(sorted(k))}" for of, k in missing.items())
         raise ValueError(

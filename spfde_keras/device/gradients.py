@@ -47,6 +47,18 @@ def _elu(op: tf.Operation, g: tf.Tensor) -> tf.Tensor:
     return g * (1.0 + tf.minimum(op.outputs[0], 0.0))
 
 
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+
+
+@_overrides("Selu")
+def _selu(op: tf.Operation, g: tf.Tensor) -> tf.Tensor:
+    # As TensorFlow's own, zero is on the side of the positive ones.
+    y = op.outputs[0]
+    positive = tf.cast(y >= 0, g.dtype)
+    slope = y + _SELU_SCALE * _SELU_ALPHA
+    return g * (positive * _SELU_SCALE + (1.0 - positive) * slope)
+
+
 @_overrides("Tanh")
 def _tanh(op: tf.Operation, g: tf.Tensor) -> tf.Tensor:
     return g * (1.0 - tf.square(op.outputs[0]))

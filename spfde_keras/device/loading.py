@@ -10,12 +10,15 @@ from spfde_keras import checks
 from spfde_keras.device import shares, trainable
 from spfde_keras.device.contents import Stored, contents_of
 from spfde_keras.device.cutting import check_cut, parts_of
-from spfde_keras.device.state import of_model
+from spfde_keras.device.state import is_of, is_whole, of_model
 from spfde_keras.masking import find_masks
 from spfde_keras.sparsify import densify
 from spfde_keras.updaters.base import UpdaterLike
 
-_RULE = "a state that a trainable file of this model has saved: finite float32 numbers (numbers,)"
+_KIND = "what `save` gave: finite float32 numbers (numbers,)"
+_WHOLE = "whole, as `save` gave it"
+_MODEL = "of a file of this model, of the same `cut` and `updater`"
+_PLACES = "undamaged: each weight that it keeps has a place of its own"
 
 
 def load_device_state(
@@ -46,10 +49,13 @@ def load_device_state(
     state = _checked(state)
     check_cut(graph, cut)
     contents = contents_of(model, parts_of(densify(model), cut), shares.get(updater))
+    if not is_of(state, contents.about):
+        given = f"cut={cut!r} and updater={updater!r}"
+        raise ValueError(f"`state` must be {_MODEL}. Received: that of another one, {given}")
+    if not is_whole(state):
+        raise ValueError(f"`state` must be {_WHOLE}. Received: {state.size} numbers")
     shapes = {name: value.shape for name, value in contents.initial.items()}
-    values = of_model(state, shapes, contents.about)
-    if values is None:
-        checks.refuse("state", _RULE, state)
+    values = of_model(state, shapes)
     masks = {mask.kernel_path: mask for mask in find_masks(model)}
     own = {v.path: v for v in model.variables}
     packed = [one for one in contents.stored if one.places is not None]
@@ -58,7 +64,7 @@ def load_device_state(
     rooms = [np.count_nonzero(at == one.nowhere) for at, one in zip(places, packed, strict=True)]
     counts = [np.count_nonzero(kept) for _, _, kept in unpacked]
     if [sum(pair) for pair in zip(counts, rooms, strict=True)] != [one.size for one in packed]:
-        checks.refuse("state", _RULE, state)
+        checks.refuse("state", _PLACES, state)
     for mask, kernel, kept in unpacked:
         mask.write(kernel, kept[None])
     for one in contents.stored:
@@ -83,7 +89,7 @@ def _checked(state: Any) -> np.ndarray:
     try:
         state = np.asarray(state)
     except (ValueError, TypeError):
-        checks.refuse("state", _RULE, state)
+        checks.refuse("state", _KIND, state)
     if state.dtype != "float32" or state.ndim != 1 or not np.all(np.isfinite(state)):
-        checks.refuse("state", _RULE, state)
+        checks.refuse("state", _KIND, state)
     return state

@@ -45,6 +45,29 @@ def softplus(x: tf.Tensor) -> tf.Tensor:
     return compute(x)
 
 
+def square_root(x: tf.Tensor) -> tf.Tensor:
+    """Does what `tf.sqrt` does; LiteRT can divide by it where it is zero."""
+
+    @tf.custom_gradient
+    def compute(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        # Of 1 / SQRT the converter makes RSQRT, which in XNNPACK is NaN at zero.
+        y = tf.abs(tf.raw_ops.Sqrt(x=x))
+        return y, lambda g: g * 0.5 / y
+
+    return compute(tf.convert_to_tensor(x))
+
+
+def reciprocal_square_root(x: tf.Tensor) -> tf.Tensor:
+    """Does what `tf.math.rsqrt` does, also at zero."""
+    y = 1.0 / square_root(x)
+
+    @tf.custom_gradient
+    def compute(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        return tf.stop_gradient(y), lambda g: g * -0.5 * y * y * y
+
+    return compute(tf.convert_to_tensor(x))
+
+
 def sigmoid_crossentropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Does what `tf.nn.sigmoid_cross_entropy_with_logits` does."""
     return softplus(logits) - logits * labels
@@ -110,7 +133,16 @@ _FUNCTIONS: _Functions = (
             "sigmoid_cross_entropy_with_logits": sigmoid_crossentropy,
         },
     ),
-    (tf.math, {"softplus": softplus, "erf": erf}),
+    (
+        tf.math,
+        {
+            "softplus": softplus,
+            "erf": erf,
+            "sqrt": square_root,
+            "rsqrt": reciprocal_square_root,
+        },
+    ),
+    (tf, {"sqrt": square_root}),
 )
 _CONVOLUTIONS: _Functions = (
     (

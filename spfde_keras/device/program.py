@@ -122,14 +122,14 @@ class Program:
             gradients = tf.gradients(loss, [kernels[i] for i in trained])
             statistics = self.contents.statistics
             changed = {name: scope.get_current_value(v) for name, v in statistics.items()}
-        # Rows that are looked up keep gradients of their own, which optimizers take as they are.
         stored = [self.contents.stored[i] for i in trained]
+        # Of rows that are looked up, optimizers square gradients before they add them up.
         gradients = [
             g if g is None or one.places is None else one.packed(tf.convert_to_tensor(g), read)
             for one, g in zip(stored, gradients, strict=True)
         ]
         changed |= self._update(trained, kernels, gradients, rate, read)
-        valid = _all_finite([loss, rate, *gradients])
+        valid = _all_finite([loss, rate, *gradients, *changed.values()])
         found = {}
         if self.judge is not None:
             found["correct"] = tf.cast(self.judge(y, outputs), tf.int32)
@@ -248,7 +248,7 @@ class Program:
             for one, g in zip(updated, gradients, strict=True)
         ]
         with compat_updates.catching_updates(), self._rates(rate):
-            with keras.StatelessScope(values) as scope:
+            with in_builtins(), keras.StatelessScope(values) as scope:
                 self.optimizer.apply(seen_gradients, [one.seen for one in updated])
         new = {name: scope.get_current_value(slot) for name, (slot, _) in self.slots.items()}
         for one in updated:
@@ -363,5 +363,6 @@ def _seen(one: Stored, optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 
 def _all_finite(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
     # A sum with infinity or NaN is one of them. LiteRT's `IsFinite` behind `add_n` misses infinity.
-    sums = [tf.reduce_sum(tf.convert_to_tensor(t)) for t in tensors if t is not None]
+    values = [tf.convert_to_tensor(tensor) for tensor in tensors if tensor is not None]
+    sums = [tf.reduce_sum(value) for value in values if value.dtype.is_floating]
     return tf.abs(tf.add_n(sums)) < tf.float32.max

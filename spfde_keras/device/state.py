@@ -13,13 +13,14 @@ LARGEST = 2**24
 """Up to here float32 holds all whole numbers."""
 
 _MARKS = 2  # whole numbers below LARGEST that tell one file from another
+_SIZE = 2  # and those that say how many numbers there are
 
 
 class State(tf.Module):
     """The variables of a file.
 
-    They are saved as float32 numbers: marks of the model, marks of its training, then what is
-    stored of the model, then the slots of the optimizer.
+    They are saved as float32 numbers: marks of the model, how many numbers there are, marks of its
+    training, then what is stored of the model, then the slots of the optimizer.
 
     Args:
         of_model: what is stored of the model at first, arrays by name.
@@ -40,7 +41,9 @@ class State(tf.Module):
             name: tf.Variable(value, trainable=False, name=f"v{i}")
             for i, (name, value) in enumerate({**of_model, **of_training}.items())
         }
-        self._marks = np.concatenate([marks(about_model), marks(about_training)])
+        count = 2 * _MARKS + _SIZE + sum(self.sizes)
+        size = np.array(divmod(count, LARGEST), "float32")
+        self._marks = np.concatenate([marks(about_model), size, marks(about_training)])
 
     @property
     def sizes(self) -> list[int]:
@@ -89,19 +92,25 @@ class State(tf.Module):
         return split(state[self._marks.size :], shapes)
 
 
-def of_model(
-    state: np.ndarray, shapes: Mapping[str, tuple[int, ...]], about: Any
-) -> dict[str, np.ndarray] | None:
-    """Returns what a saved state has of a model, by name; None if it is of another one.
+def is_of(state: np.ndarray, about_model: Any) -> bool:
+    """Whether a saved state is of a model like one; see `State`."""
+    return np.array_equal(state[:_MARKS], marks(about_model))
+
+
+def is_whole(state: np.ndarray) -> bool:
+    """Whether a saved state has as many numbers as it says."""
+    size = state[_MARKS : _MARKS + _SIZE].astype("int64")
+    return size.size == _SIZE and size @ [LARGEST, 1] == state.size
+
+
+def of_model(state: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Returns what a whole state has of a model, by name.
 
     Args:
         state: float32 (numbers,).
         shapes: of what is stored of the model.
-        about: whatever tells it from other models.
     """
-    own, rest = state[:_MARKS], state[2 * _MARKS :]
-    fits = rest.size >= sum(map(math.prod, shapes.values()))
-    return split(rest, shapes) if fits and np.array_equal(own, marks(about)) else None
+    return split(state[2 * _MARKS + _SIZE :], shapes)
 
 
 def split(flat: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

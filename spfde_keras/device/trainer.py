@@ -12,8 +12,9 @@ from spfde_keras import checks
 from spfde_keras.callbacks import SpFDE
 from spfde_keras.device import shares, trainable
 from spfde_keras.device.app import App, staged
-from spfde_keras.device.contents import contents_of, kernels_of
+from spfde_keras.device.contents import Contents, contents_of, kernels_of
 from spfde_keras.device.cutting import check_cut, parts_of
+from spfde_keras.device.state import is_of
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.masking import Subnet
 from spfde_keras.randomness import generator
@@ -66,7 +67,7 @@ class Trainer:
         cut: str | None = None,
     ):
         checks.instance("callback", callback, SpFDE, "an SpFDE")
-        graph = trainable.checked_graph(model)
+        graph = _compiled(model)
         check_cut(graph, cut)
         self._app = _opened(path)
         callback.set_model(model)
@@ -82,7 +83,7 @@ class Trainer:
         # The file has no blocks in front of the cut, nor those that the user has frozen.
         self._first = self._freezer.blocks - self._blocks if self._blocks > 1 else 0
         self._steps = 0
-        self._check()
+        self._check(contents)
 
     @property
     def state(self) -> np.ndarray:
@@ -143,7 +144,12 @@ class Trainer:
 
     def _checked(self, batch: Any) -> Arrays:
         """A batch as the file takes it."""
-        x, y, *_ = batch
+        x, y, *others = batch
+        if any(other is not None for other in others):
+            raise ValueError(
+                "`data` must give (x, y), since a file takes no weights of samples. Received: "
+                f"batches of {len(batch)}"
+            )
         identified, sieve = isinstance(x, Identified), self._callback.sieve
         if identified != (sieve is not None):
             raise ValueError(
@@ -240,9 +246,14 @@ class Trainer:
         """How many of the file's blocks are frozen where so many of the model's are."""
         return min(max(0, frozen - self._first), self._blocks)
 
-    def _check(self) -> None:
+    def _check(self, contents: Contents) -> None:
         """Raises ValueError unless the file can do what the callback plans."""
         path = self._app.path
+        if not is_of(self.state, contents.about):
+            raise ValueError(
+                "`path` must be a file of this model, of the same `cut` and of the callback's "
+                f"updater. Received: {path}; export it with settings_for(model, callback)"
+            )
         plan = self._freezer.plan
         stages = 0 if plan is None else self._stage(int(plan.frozen.max()))
         if staged("train", stages) not in self._app:
@@ -308,7 +319,7 @@ def settings_for(model: keras.Model, callback: SpFDE) -> dict[str, Any]:
     (1, 0)
     """
     checks.instance("callback", callback, SpFDE, "an SpFDE")
-    trainable.checked_graph(model)
+    _compiled(model)
     callback.set_model(model)
     plan, sieve = _checked_plan(callback).plan, callback.sieve
     shares.get(callback.updater)
@@ -322,6 +333,14 @@ def settings_for(model: keras.Model, callback: SpFDE) -> dict[str, Any]:
     fraction = sieve.queue.shape[0] / sieve.total
     of_sieve = {"samples": sieve.total, "sieve": fraction, "exchange": policy.share}
     return found | of_sieve | {"seed": sieve.seed}
+
+
+def _compiled(model: keras.Model) -> keras.Model:
+    """Returns the graph of a compiled model."""
+    graph = trainable.checked_graph(model)
+    if getattr(model, "optimizer", None) is None:
+        raise ValueError("`model` must be compiled. Received: one that is not")
+    return graph
 
 
 def _opened(path: str | os.PathLike[str]) -> App:

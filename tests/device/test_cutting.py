@@ -53,7 +53,7 @@ def test_frozen_layers_are_not_in_the_state(cut):
     assert (report.kept, report.masked) == (np.count_nonzero(masks), kernel.size)
     # Marks and the count of steps; values and two slots; places.
     whole = 16 + 16 * 10 + 10
-    assert report.state_size == 5 + 3 * (report.kept + whole) + report.kept
+    assert report.state_size == 7 + 3 * (report.kept + whole) + report.kept
 
 
 def test_the_model_takes_a_state_back(cut, app):

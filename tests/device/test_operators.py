@@ -62,6 +62,18 @@ def test_a_function(function):
     check(function, 3 * numbers(3, 5, 8))
 
 
+ACTIVATIONS = """
+celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu log_sigmoid
+log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus
+sparse_sigmoid squareplus tanh tanh_shrink
+""".split()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_at_its_kinks(name):
+    check(getattr(A, name), tf.constant([[0.0, 1.0, -1.0, 3.0, -3.0, 6.0, 0.5, -0.5]]))
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("pool", [tf.nn.max_pool2d, tf.nn.avg_pool2d])
 @pytest.mark.parametrize(("window", "strides"), [(2, 2), (3, 2), ((2, 3), 1), (2, 3)])

@@ -162,6 +162,8 @@ def test_frozen_blocks_stay_as_they_are(path):
         ({"updater": "mest_ems", "epochs": None}, "`callback` must be given `epochs`"),
         ({"update_steps": 2}, "at boundaries alone. Received: update_steps=2"),
         ({"seed": 4}, "the same ones at rest .* seed=4"),
+        ({"updater": "set"}, "of this model, of the same `cut` and of the callback's updater"),
+        ({"updater": "static"}, "of this model, of the same `cut` and of the callback's updater"),
         ({"freeze": spfde_keras.Freezing(0.35, share=0.9), "interval": 1}, "must have 3 stages"),
     ],
 )
@@ -177,6 +179,7 @@ def test_files_that_cannot_do_what_is_planned_are_refused(path, settings, said):
         ("once", "batches each time that it is read, once an epoch. Received: none in epoch 2"),
         ("plain", "`data` must be `sieve.batches.*Received: no batches of a sieve"),
         ("labels", "`data` must give finite losses. Received: nan in epoch 1; labels may be no"),
+        ("weights", r"`data` must give \(x, y\), .* no weights of samples. Received: batches of 3"),
     ],
 )
 def test_data_that_does_not_fit_is_refused(path, kind, said):
@@ -191,8 +194,18 @@ def test_data_that_does_not_fit_is_refused(path, kind, said):
         batches = [(x[:BATCH], y[:BATCH])]
     if kind == "labels":
         batches = [(inputs, labels + 3) for inputs, labels in batches]
+    if kind == "weights":
+        batches = [(*batch, np.ones(BATCH, "float32")) for batch in batches]
     with pytest.raises(ValueError, match=said):
         trainer.fit(batches)
+
+
+def test_models_that_are_not_compiled_are_refused(path):
+    model = compiled()
+    model.optimizer = None
+    for use in (spfde_keras.device.settings_for, lambda *given: Trainer(path, *given)):
+        with pytest.raises(ValueError, match="`model` must be compiled"):
+            use(model, callback())
 
 
 def test_labels_of_other_types_and_shapes_are_taken(path):
