@@ -113,7 +113,9 @@ def _sized(function: Callable) -> Callable:
 def _of_its_size(tensor: tf.Tensor) -> tf.Tensor:
     """The same tensor, through an operator that has its size among its constants."""
     count, *rest = tensor.shape
-    # Moved by one, and back: the converter drops what moves nothing.
+    if count > 1 and not rest:
+        return tf.concat(tf.split(tensor, [count - 1, 1]), 0)
+    # Moved by one, and back: the converter drops what moves nothing. It stores `count` numbers.
     moved = tf.scatter_nd(tf.range(1, count + 1)[:, None], tensor, [count + 1, *rest])
     return tf.slice(moved, [1] + [0] * len(rest), tensor.shape)
 
