@@ -64,7 +64,7 @@ def optimizers_like(optimizer: Any) -> Callable[[], keras.optimizers.Optimizer]:
     Raises:
         ValueError: if it is none, wraps others, or has a schedule of its own.
     """
-    rule = "a Keras optimizer or its name"
+    rule = "a Keras optimizer that wraps no other, or its name"
     try:
         known = keras.optimizers.get(optimizer)
     except (ValueError, TypeError, KeyError):

@@ -91,7 +91,7 @@ def test_optimizers(refused):
     decays = optimizers.SGD(weight_decay=0.1)
     decays.exclude_from_weight_decay(var_names=["bias"])
     assert "SGD after exclude_from_weight_decay" in refused(model, decays)
-    assert "a Keras optimizer or its name" in refused(
+    assert "a Keras optimizer that wraps no other, or its name" in refused(
         model, optimizers.LossScaleOptimizer(optimizers.SGD())
     )
 
