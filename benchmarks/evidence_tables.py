@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from apps import finished, finished_analyses
+from benchmarks import report
 from benchmarks.evidence import RESULTS, ROOT
 
 
@@ -334,5 +335,4 @@ def _memory(found: Found | None) -> str:
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     # What no seed has been trained for is left out.
     kept = [row for row in rows if any(cell != _NOT_RUN for cell in row[1:])]
-    lines = [headings, ["---"] * len(headings), *kept]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return report.Table(headings, kept).markdown()

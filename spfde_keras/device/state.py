@@ -99,8 +99,8 @@ def is_of(state: np.ndarray, about_model: Any) -> bool:
 
 def is_whole(state: np.ndarray) -> bool:
     """Whether a saved state has as many numbers as it says."""
-    size = state[_MARKS : _MARKS + _SIZE].astype("int64")
-    return size.size == _SIZE and size @ [LARGEST, 1] == state.size
+    said = state[_MARKS : _MARKS + _SIZE].astype("int64")
+    return said.size == _SIZE and bool(said @ [LARGEST, 1] == state.size)
 
 
 def of_model(state: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

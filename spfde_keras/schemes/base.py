@@ -114,24 +114,28 @@ def _mark_equal(
     A number is drawn for each entry, whether it is one of them or not, and the largest win: so
     others who have drawn the same numbers mark the same ones.
     """
-    parts = [slice(start, start + _PART) for start in range(0, flat.size, _PART)]
-    held = [int(np.count_nonzero(flat[part] == value)) for part in parts]
+    parts = _parts(flat)
+    held = [int(np.count_nonzero(part == value)) for part in parts]
     if wanted < sum(held):
-        drawn = (rng.random(flat[part].size, np.float32) for part in parts)
-        keys = np.concatenate([of[flat[p] == value] for p, of in zip(parts, drawn, strict=True)])
+        keys = np.concatenate([rng.random(p.size, np.float32)[p == value] for p in parts])
         last = _largest(keys, wanted, keys.size)
         wins = keys >= last
         if surplus := int(np.count_nonzero(wins)) - wanted:
             wins[np.flatnonzero(keys == last)[-surplus:]] = False  # of equal numbers the first
     else:
         wins = np.ones(wanted, bool)
-    for part, won in zip(parts, np.split(wins, np.cumsum(held)[:-1]), strict=True):
-        chosen[part][flat[part] == value] = won
+    won = np.split(wins, np.cumsum(held)[:-1])
+    for part, marked, of in zip(parts, _parts(chosen), won, strict=True):
+        marked[part == value] = of
+
+
+def _parts(flat: np.ndarray) -> list[np.ndarray]:
+    """Views of an array, each small enough for a processor's cache."""
+    return [flat[start : start + _PART] for start in range(0, flat.size, _PART)]
 
 
 def _count(flat: np.ndarray, which: Callable[[np.ndarray], np.ndarray]) -> int:
-    parts = range(0, flat.size, _PART)
-    return sum(int(np.count_nonzero(which(flat[start : start + _PART]))) for start in parts)
+    return sum(int(np.count_nonzero(which(part))) for part in _parts(flat))
 
 
 def _largest(flat: np.ndarray, rank: int, finite: int) -> float | np.floating:
@@ -159,8 +163,7 @@ def _largest(flat: np.ndarray, rank: int, finite: int) -> float | np.floating:
             if 0 < rank - above <= within:
                 if low == high:
                     return low
-                parts = (flat[start : start + _PART] for start in range(0, flat.size, _PART))
-                near = np.concatenate([part[is_near(part)] for part in parts])
+                near = np.concatenate([part[is_near(part)] for part in _parts(flat)])
                 return np.partition(near, above - rank)[above - rank]
     candidates = flat[np.isfinite(flat)]
     return np.partition(candidates, -rank)[-rank]
