@@ -141,3 +141,18 @@ def test_top_within_takes_the_best_that_an_even_share_allows():
         [True, False],
         [True, True],
     ]
+
+
+@pytest.mark.parametrize("part", [3, 1000])
+def test_of_equal_entries_those_with_the_largest_drawn_numbers_are_marked(monkeypatch, part):
+    """A number is drawn for each entry, in order: a file that trains is given the same ones."""
+    monkeypatch.setattr(base, "_PART", part)
+    monkeypatch.setattr(base, "_SAMPLED", 2)
+    scores = np.tile(np.float32([1, 0, 2, 1]), 5)
+    found = top(scores, 5 + 4, np.random.default_rng(3))
+    drawn = np.random.default_rng(3).random(scores.size, np.float32)
+    equal = np.flatnonzero(scores == 1)
+    won = equal[np.argsort(-drawn[equal])[:4]]
+    np.testing.assert_array_equal(
+        np.flatnonzero(found), np.sort([*np.flatnonzero(scores == 2), *won])
+    )
