@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.evidence import ROOT
 from benchmarks.evidence_tables import EQUAL, METHODS, TABLES, Found, read
 
-PAGES = tuple(ROOT / "docs" / name for name in ("evidence.md", "benchmarks.md", "schemes.md"))
+NAMES = ("evidence.md", "benchmarks.md", "schemes.md", "architectures.md")
+PAGES = tuple(ROOT / "docs" / name for name in NAMES)
 PICTURE = ROOT / "docs" / "results.png"
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -78,6 +79,7 @@ def draw(found: Mapping[str, Found], path: Path) -> None:
         strict=True,
     ):
         shown = [mark for mark in marks if mark[1] in found]
+        shown = [mark for mark in shown if cost != "seconds" or found[mark[1]].is_timed]
         for number, (name, run, colour) in enumerate(shown):
             at, values = getattr(found[run], cost), found[run].accuracies[:, 0]
             mean = values.mean()

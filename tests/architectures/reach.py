@@ -1,15 +1,9 @@
-"""What sparse training reaches in an architecture, and whether it goes all the way.
+"""What sparse training reaches in an architecture, and whether it goes all the way."""
 
-python -m tests.architectures.reach                     # Keras' examples
-python -m tests.architectures.reach --group=applications
-"""
-
-import argparse
 import collections
 import dataclasses
 import math
 import pathlib
-import tempfile
 import warnings
 
 import keras
@@ -49,19 +43,6 @@ class Reach:
     dense: dict[str, int]
     saved: str
     file: float
-
-    def row(self) -> str:
-        """A line of the table in docs/architectures.md."""
-        dense = "; ".join(
-            why if count == 1 else f"{why} ({count})" for why, count in self.dense.items()
-        )
-        cells = (self.name, f"{self.masked:.0%}", f"{self.blocks}, {self.largest:.0%}")
-        return "| " + " | ".join((*cells, dense, self.saved)) + " |"
-
-
-HEADER = (
-    "| model | masked weights | blocks, largest | left dense | saved as |\n|---|---|---|---|---|"
-)
 
 
 def go(name: str, net: nets.Net, folder: pathlib.Path, epochs: int = 2, export: bool = True):
@@ -131,27 +112,3 @@ def can_be_loaded(model: keras.Model, folder: pathlib.Path) -> bool:
     except Exception:
         return False
     return True
-
-
-def main() -> None:
-    """Prints the table."""
-    from tests.architectures import applications
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    groups = {"examples": nets.EXAMPLES, **applications.groups()}
-    parser.add_argument("--group", default="examples", choices=list(groups))
-    parser.add_argument("--only", default="", help="part of a name")
-    arguments = parser.parse_args()
-    print(HEADER, flush=True)
-    for name, net in groups[arguments.group].items():
-        if arguments.only in name:
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    print(go(name, net, pathlib.Path(folder)).row(), flush=True)
-                except Exception as error:
-                    print(f"| {name} | {type(error).__name__}: {str(error)[:300]} |", flush=True)
-            keras.utils.clear_session(free_memory=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -52,6 +52,8 @@ def test_runs_of_fewer_cores_count_for_accuracy_and_not_for_seconds(found):
     found["10_ems_90"] = Found([*found["10_ems_90"].runs, run([0.4], [0.5, 0.5, 0.5], cores=1)])
     _, ems, _ = rows(TABLES["equal"](found))
     assert ems[1].startswith("70.00") and ems[3] == "3"
+    found["10_ems_90"] = Found([run([0.4], [0.5, 0.5, 0.5], cores=1)])
+    assert rows(TABLES["equal"](found))[1][3] == "not timed"
 
 
 def test_methods_by_sparsity(found):
