@@ -1,14 +1,25 @@
 """Random shifts and mirroring of images, repeatable for every sample and epoch."""
 
+import re
+
 import tensorflow as tf
 
 # Data sets whose images mean something else when mirrored.
-_WRITTEN = ("digits", "mnist", "emnist", "kmnist", "svhn_cropped")
+_WRITTEN = frozenset(
+    (
+        *("digits", "mnist", "mnist_corrupted", "emnist", "kmnist", "svhn_cropped", "omniglot"),
+        *("cmaterdb", "binary_alpha_digits"),
+    )
+)
 
 
 def mirrors(dataset: str) -> bool:
-    """Returns whether images of this data set may be mirrored: not where they show writing."""
-    return dataset.split("/")[0] not in _WRITTEN
+    """Returns whether images of this data set may be mirrored: not where they show writing.
+
+    Args:
+        dataset: its name, with a variant or version behind "/" or ":" or without.
+    """
+    return re.split("[/:]", dataset)[0] not in _WRITTEN
 
 
 def augment(

@@ -161,9 +161,17 @@ def _check_options(runs: Mapping[str, Mapping]) -> None:
 def _check_subnets(runs: Mapping[str, Mapping]) -> None:
     trained: dict[tuple, str] = {}
     by_method: dict[str, set] = {}
+    exact: dict[tuple, float | None] = {}
     for folder, run in runs.items():
         method, seed = _method(run), run["config"]["seed"]
-        for subnet in _subnets(run):
+        trains = _subnets(run)
+        for subnet, sparsity in zip(trains, run["config"]["sparsity"] or (), strict=False):
+            if exact.setdefault(subnet, sparsity) != sparsity:
+                raise ValueError(
+                    "Sub-nets of one name must have one sparsity. Received: "
+                    f"{exact[subnet]} and {sparsity} ({folder})"
+                )
+        for subnet in trains:
             twin = trained.setdefault((method, subnet, seed), folder)
             if twin != folder:
                 raise ValueError(

@@ -61,7 +61,10 @@ class RunConfig(Options):
     )
     data_dir: str | None = option(None, "folder of the prepared tensorflow-datasets")
     train_samples: int | None = option(
-        None, "random training samples to use; all if unset", least=1
+        None,
+        "training samples to use, at random, or the first where images stay in their files; all "
+        "if unset",
+        least=1,
     )
     image_size: int | None = option(
         None,
@@ -70,7 +73,9 @@ class RunConfig(Options):
         least=1,
     )
     augment: bool = option(
-        False, "shift and mirror the training images at random; crop those that are resized"
+        False,
+        "shift and mirror the training images at random (not mirrored: writing, as of mnist); "
+        "random crops of those that stay in their files, resized",
     )
     model: str = option("tiny_cnn", "the net", choices=models.names, topic="model")
     width: float = option(1.0, "factor on its channels", above=0)
@@ -251,7 +256,7 @@ class RunConfig(Options):
     analyse: bool = option(
         False,
         "record similarity, CKA, gradients, exploration and forgetting at each update: "
-        "analyses.json, easiest.png, hardest.png",
+        "analyses.json, easiest.png, hardest.png; gradients count as time of training",
     )
     resume: bool = option(False, "continue the killed run of the same options in output_dir")
 
@@ -268,6 +273,12 @@ class RunConfig(Options):
             if (given := getattr(self, name)) is not None:
                 schedule_flags.parse(name, given)
                 object.__setattr__(self, name, str(given))
+        kept = round(1 - max(self.sparsity or (0.0,)), 9)
+        if self.sparsity and self.initial_density is not None and self.initial_density < kept:
+            raise ValueError(
+                f"`initial_density` must not be below what is kept in the end, {kept:g}. "
+                f"Received: {self.initial_density}"
+            )
         if self.distribution == BY_SCORES and self.initial not in SCORES:
             raise ValueError(
                 f"`distribution` must not be {BY_SCORES} without --initial={' or '.join(SCORES)}. "
@@ -300,10 +311,15 @@ class RunConfig(Options):
             yield "updater", method
         if self.method != "ast":
             yield "gradient_correction", method
+        elif self.subnets == 1:
+            yield "gradient_correction", f"{method} and one sub-net"
+        if self.subnets > 1:
+            yield from ((name, "several sub-nets") for name in ("paper_accuracy", "paper_flops"))
         if self.method == "dense":
             of_masks = ("sparsity", "scheme", "distribution", "update_steps", "initial")
             yield from ((name, method) for name in of_masks)
-        if self.method == "static":
+        if still := self.updater_name == "static":
+            method = f"--updater={self.updater}" if self.updater else method
             yield "update_steps", method
         yield from ((name, method) for name in MASK_FLAGS if name not in self.updater_arguments)
         if not self.freezes:
@@ -315,10 +331,15 @@ class RunConfig(Options):
         if "exchange" not in families.parameters("sieve.policies", self.sieve_policy):
             yield "exchange", f"--sieve_policy={self.sieve_policy}"
         nothing_changes = not self.freezes and self.sieve_fraction == 0 and not self.analyse
-        if self.method == "dense" and nothing_changes:
+        if still and nothing_changes:
             yield "interval", f"{method}, --freeze_reduction=0 and --sieve_fraction=0"
         if self.dataset == "digits":
             yield "data_dir", "--dataset=digits"
+
+    @property
+    def subnets(self) -> int:
+        """How many sub-nets there are."""
+        return max(len(self.sparsity or ()), len(self.scheme))
 
     @property
     def updater_name(self) -> str:

@@ -274,19 +274,33 @@ def _prepared(name: str, data_dir: str | None) -> tuple[Any, str]:
             f"`data_dir` must hold the prepared dataset `{name}`. Received: {data_dir}; "
             f"prepare it there with `tfds build {name} --data_dir={data_dir}`"
         )
-    test = next((split for split in ("test", "validation") if split in splits), None)
-    if "train" not in splits or test is None:
-        raise ValueError(
-            f"`dataset` must have a train split and a test or validation split. "
-            f"Received: {name} with {', '.join(splits)}"
-        )
     keys = builder.info.supervised_keys or ()
     image: Any
     label: Any
     image, label = (features[key] for key in keys) if len(keys) == 2 else (None, None)
     if not (hasattr(label, "num_classes") and len(image.shape or ()) == 3):
         raise ValueError(f"`dataset` must be one of images with class labels. Received: {name}")
+    there = [split for split in ("test", "validation") if split in splits]
+    test = next((split for split in there if _is_labelled(builder, split)), None)
+    if "train" not in splits or test is None:
+        raise ValueError(
+            "`dataset` must have a train split, and a test or validation split with labels. "
+            f"Received: {name} with {', '.join(splits)}"
+        )
     return builder, test
+
+
+def _is_labelled(builder: Any, split: str) -> bool:
+    """Whether a split has labels: that of a challenge may have -1 for all of them."""
+    import tensorflow_datasets as tfds
+
+    first = builder.as_dataset(
+        split=split,
+        as_supervised=True,
+        decoders={builder.info.supervised_keys[0]: tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(try_autocache=False),
+    )
+    return all(int(label) >= 0 for _, label in first.take(8))
 
 
 def _arrays(name: str, builder: Any, test: str) -> Dataset:

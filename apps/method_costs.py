@@ -186,7 +186,7 @@ def render(table: dict) -> str:
         if row["sparsity"] != previous:
             previous = row["sparsity"]
             lines.append("")
-        shown = "" if row["sparsity"] is None else f"{row['sparsity']:.0%}"
+        shown = "" if row["sparsity"] is None else f"{100 * row['sparsity']:g}%"
         lines.append(f"{shown:>8}  {row['method']:<14}{_cells(row)}  {row['note']}".rstrip())
     lines += ["", f"Left dense: {', '.join(table['left_dense'])}.", "", "How this is counted:"]
     return "\n".join([*lines, *(f"- {rule}" for rule in table["rules"])])

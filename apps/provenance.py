@@ -16,7 +16,7 @@ def provenance() -> dict:
     Returns:
         A dictionary: "versions" of keras, tensorflow and spfde_keras; "commit" of this program,
         with "-dirty" behind it where files have changed since, None where it is not known;
-        "date", UTC, as ISO 8601 has it.
+        "date", of now in UTC, as ISO 8601 has it.
     """
     now = datetime.datetime.now(datetime.UTC)
     return {

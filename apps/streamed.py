@@ -55,6 +55,20 @@ class Streamed:
         self.mean = _MEAN if colour else np.full(channels, _MEAN.mean(), np.float32)
         self.std = _STD if colour else np.full(channels, _STD.mean(), np.float32)
 
+    def described(self, augment: bool, limit: int | None) -> str:
+        """Returns a line that says how it differs from data in memory.
+
+        Args:
+            augment: whether training images are augmented.
+            limit: None, or how many training samples were asked for.
+        """
+        parts = ["images stay in their files, and are scaled by ImageNet's mean and deviation"]
+        if augment:
+            parts.append("augmented by random crops, resized")
+        if limit is not None:
+            parts.append(f"the first {limit} training samples are used")
+        return f"{self.name}: {'; '.join(parts)}"
+
     @property
     def train_samples(self) -> int:
         """Number of training samples."""

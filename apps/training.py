@@ -63,6 +63,7 @@ class Run:
     recorder: results.Recorder
     analyses: Analyses | None
     callbacks: keras.callbacks.CallbackList
+    origin: dict
     begun: float
 
 
@@ -100,6 +101,7 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
     1150
     """
     begun = time.perf_counter()
+    origin = provenance()  # of the code that trains, whatever becomes of its files meanwhile
     replicas = strategies.make(config.strategy)
     keras.utils.set_random_seed(config.seed)
     folder = results.RunFolder(config)
@@ -131,7 +133,8 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
     lines = progress.EpochLines(recorder, config.epochs)
     with called(blocks="freeze_blocks"):
         callbacks = keras.callbacks.CallbackList(
-            # What analyses take is no time of training.
+            # Analyses of samples and layers are no time of training; of an update's gradients
+            # they are.
             [training, recorder, *([analysing] if analysing else []), lines, resume],
             add_history=True,
             model=model,
@@ -139,9 +142,25 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
             steps=steps,
             verbose=2,
         )
+    if replicas.count > 1 and config.steps_per_execution > 1:
+        raise ValueError(
+            "`steps_per_execution` must be 1 on several devices, where Keras takes one step at a "
+            f"time. Received: {config.steps_per_execution}"
+        )
+    training.check_begin(steps)
     folder.open()
     return Run(
-        config, folder, dataset, model, sieve, training, recorder, analysing, callbacks, begun
+        config,
+        folder,
+        dataset,
+        model,
+        sieve,
+        training,
+        recorder,
+        analysing,
+        callbacks,
+        origin,
+        begun,
     )
 
 
@@ -159,6 +178,8 @@ def train(run: Run) -> dict:
         f"training {config.model} on {dataset.train_samples} samples of {config.dataset}: "
         f"{config.epochs} epochs of {config.method}"
     )
+    if isinstance(dataset, Streamed):
+        say(dataset.described(config.augment, config.train_samples))
     model.fit(
         _as_trained(
             config,
@@ -233,7 +254,7 @@ def _found(run: Run) -> dict:
         "pixel_mean": dataset.mean.tolist(),
         "pixel_std": dataset.std.tolist(),
     }
-    return rounded(found) | provenance() | {"config": dataclasses.asdict(config)}
+    return rounded(found) | run.origin | {"config": dataclasses.asdict(config)}
 
 
 def _draw(run: Run, path: pathlib.Path, accuracies: Sequence[float], planned: PlanCost) -> None:

@@ -138,7 +138,7 @@ def tables(found: Mapping) -> dict[str, report.Table]:
         for name, result in found["nets"].items()
     ]
     headings = ["", "s dense", "s sparse", "times faster", "skipping"]
-    title = f"{of['sparsity']:.0%} sparse, median of {of['steps']} training steps"
+    title = f"{report.percent(of['sparsity'])} sparse, median of {of['steps']} training steps"
     return {"steps": report.Table(headings, rows, title)}
 
 

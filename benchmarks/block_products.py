@@ -150,7 +150,7 @@ def tables(found: Mapping) -> dict[str, report.Table]:
         dense = f"{1000 * result['median_s'][first]:.2f}"
         rows.append([f"{rows_}x{inputs} by {inputs}x{outputs}", dense, *ratios])
     headings = ["", "ms dense", *(f"{name} / dense" for name in others)]
-    title = f"{of['sparsity']:.0%} zeros, one core, median of {of['rounds']} rounds"
+    title = f"{report.percent(of['sparsity'])} zeros, one core, median of {of['rounds']} rounds"
     return {"products": report.Table(headings, rows, title)}
 
 

@@ -195,7 +195,7 @@ def tables(found: Mapping) -> dict[str, report.Table]:
             ratios = [f"{result['to_keras']:.2f}", f"{result['to_whole']:.2f}"]
             rows.append([f"{net}, {way}", f"{1000 * result['median_s']:.1f}", *ratios, *sizes])
     title = (
-        f"batch {of['batch_size']}, {of['sparsity']:.0%} sparse, one core, median of "
+        f"batch {of['batch_size']}, {report.percent(of['sparsity'])} sparse, one core, median of "
         f"{of['rounds']} rounds"
     )
     note = "KiB: the file, a saved state, and the memory that a process then holds more"

@@ -63,7 +63,8 @@ class Row:
 
     def is_done(self) -> bool:
         """Whether there is a result of the same flags."""
-        return self.result.exists() and json.loads(self.result.read_text())["flags"] == self.text()
+        result = ROOT / self.result
+        return result.exists() and json.loads(result.read_text())["flags"] == self.text()
 
     def text(self) -> list[str]:
         """The lines of the file of flags, and of those that it refers to."""
@@ -87,7 +88,12 @@ def rows(only: str = ".*", seeds: int = 3) -> list[Row]:
         for _, paths in groups
         for seed, path in itertools.product(range(seeds), list(paths))
     ]
-    return [row for row in of if re.search(only, row.name)]
+    try:
+        return [row for row in of if re.search(only, row.name)]
+    except re.error as error:
+        raise ValueError(
+            f"`only` must be a regular expression. Received: {only!r} ({error})"
+        ) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,10 +104,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def benchmark(options: Options) -> None:
     """Checks all runs, then trains those that are not done."""
     os.chdir(ROOT)  # files of flags name others from there
-    todo = [row for row in rows(options.only, options.seeds) if not row.is_done()]
+    chosen = rows(options.only, options.seeds)
+    if not chosen:
+        raise ValueError(
+            f"`only` must fit names of runs, such as 10_dense-seed0. Received: {options.only!r}, "
+            f"which fits none of {options.seeds} seeds"
+        )
+    todo = [row for row in chosen if not row.is_done()]
+    print(f"{len(chosen) - len(todo)} of {len(chosen)} runs are done", file=sys.stderr, flush=True)
     for row in {row.flags: row for row in todo}.values():
         check(row, options)
     if options.check:
+        print("the others can be trained", file=sys.stderr)
         return
     RESULTS.mkdir(parents=True, exist_ok=True)
     for number, row in enumerate(todo):

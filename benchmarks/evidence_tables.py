@@ -7,7 +7,7 @@ import numpy as np
 
 from apps import finished, finished_analyses
 from benchmarks import report
-from benchmarks.evidence import RESULTS, ROOT
+from benchmarks.evidence import FLAGS, RESULTS, ROOT, Row
 
 CORES = 2
 """How many cores a run had whose seconds count."""
@@ -36,7 +36,7 @@ class Found:
 
     @property
     def memory(self) -> tuple[float, float]:
-        """MiB that training takes as the plan counts them: on average, and in the last epochs."""
+        """MiB that training takes as the plan counts them: on average, and at least."""
         of = self.runs[0].results
         return of["memory_average_bytes"] / 2**20, of["memory_minimum_bytes"] / 2**20
 
@@ -49,7 +49,7 @@ class Found:
         """Seconds of each epoch: what the quickest tenth of its kind took, in all runs.
 
         A kind are epochs with as many blocks frozen, as many samples and the same density. Runs
-        on fewer than `CORES` are left out; there must be another one (`is_timed`).
+        on more or fewer than `CORES` are left out; there must be another one (`is_timed`).
         """
         timed = self._timed
         of = ("frozen_blocks", "active_samples", "sparsity")
@@ -61,11 +61,11 @@ class Found:
 
     @property
     def _timed(self) -> np.ndarray:
-        return np.array([run.machine["cores"] >= CORES for run in self.runs])
+        return np.array([run.machine["cores"] == CORES for run in self.runs])
 
     @property
     def is_timed(self) -> bool:
-        """Whether a run had enough cores for its seconds to stand beside those of others."""
+        """Whether the seconds of a run can stand beside those of others."""
         return bool(self._timed.any())
 
     @property
@@ -75,10 +75,17 @@ class Found:
 
 
 def read() -> dict[str, Found]:
-    """Returns what was found, by the name of the file of flags."""
+    """Returns what was found, by the name of the file of flags.
+
+    Raises:
+        ValueError: a result is of other flags than its file has now, or than another seed had.
+    """
     runs: dict[str, list[finished.Run]] = {}
     for path in sorted((ROOT / RESULTS).glob("*.json")):
-        runs.setdefault(path.stem.rsplit("-seed", 1)[0], []).append(finished.load(path))
+        name, seed = path.stem.rsplit("-seed", 1)
+        if not Row(FLAGS / f"{name}.flags", int(seed)).is_done():
+            raise ValueError(f"{path.name} is of other flags than {name}.flags: train it again")
+        runs.setdefault(name, []).append(finished.load(path))
     return {name: Found(found) for name, found in runs.items()}
 
 
@@ -184,7 +191,7 @@ def listed(runs: Sequence[tuple[str, str]]) -> Callable[[Mapping[str, Found]], s
         rows = [
             [label, _accuracy(one), _flops(one), _seconds(one), _memory(one)] for label, one in kept
         ]
-        headings = ["", "test accuracy", "training FLOPs", "seconds", "MiB, average and last"]
+        headings = ["", "test accuracy", "training FLOPs", "seconds", "MiB, average and least"]
         return _table(headings, rows)
 
     return table
@@ -193,7 +200,7 @@ def listed(runs: Sequence[tuple[str, str]]) -> Callable[[Mapping[str, Found]], s
 def epochs(found: Mapping[str, Found]) -> str:
     """The table of epochs: FLOPs and time by the number of frozen blocks, SpFDE 20+20."""
     one = found.get("10_spfde_20_20_90")
-    if one is None:
+    if one is None or not one.is_timed:
         return _table(["frozen blocks", "epochs", "FLOPs", "seconds"], [])
     frozen = one.column("frozen_blocks")[0]
     flops = np.diff(one.column("flops_share")[0] * np.arange(1, len(frozen) + 1), prepend=0)
@@ -253,7 +260,7 @@ def subnets(found: Mapping[str, Found]) -> str:
     whole = len(known) == 3
     flops = f"{sum(one.flops for one in known):.3g}" if whole else _NOT_RUN
     timed = whole and all(one.is_timed for one in known)
-    seconds = f"{sum(one.seconds for one in known):.0f}" if timed else _NOT_RUN
+    seconds = f"{sum(one.seconds for one in known):.0f}" if timed else _NOT_TIMED
     rows.append(["each alone", *map(_accuracy, alone), flops, seconds])
     return _table(["", "90 %", "95 %", "98 %", "FLOPs, all three", "seconds"], rows)
 
@@ -305,6 +312,8 @@ _DIGITS = {
 def _mean(found: Found | None, key: str) -> str:
     if found is None:
         return _NOT_RUN
+    if key == "training_time_s" and not found.is_timed:
+        return _NOT_TIMED
     return _DIGITS[key].format(np.mean([run.results[key] for run in found.runs]))
 
 
@@ -320,7 +329,7 @@ TABLES: dict[str, Callable[[Mapping[str, Found]], str]] = {
     "digits": digits,
 }
 
-_NOT_RUN = "not run"
+_NOT_RUN, _NOT_TIMED = "not run", "not timed"
 
 
 def _accuracy(found: Found | None, column: int = 0) -> str:
@@ -341,7 +350,7 @@ def _flops(found: Found | None) -> str:
 def _seconds(found: Found | None) -> str:
     if found is None:
         return _NOT_RUN
-    return f"{found.seconds:.0f}" if found.is_timed else "not timed"
+    return f"{found.seconds:.0f}" if found.is_timed else _NOT_TIMED
 
 
 def _memory(found: Found | None) -> str:

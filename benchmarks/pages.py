@@ -5,18 +5,20 @@
 A table stands between two comments of a page, of which the first one says what it is:
 `table: NAME`, one of `evidence_tables.TABLES`, from benchmarks/results/evidence; or
 `measured: FILE TABLE`, a table of the benchmark whose results are benchmarks/results/FILE.json,
-with its command above. The rest of a page stays as it is.
+with its command above; or `counted: FILE SPARSITY`, which `spfde costs --json` has written there.
+The rest of a page stays as it is.
 """
 
 import importlib
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import report
 from benchmarks.evidence import ROOT
 from benchmarks.evidence_tables import EQUAL, METHODS, TABLES, Found, read
 
@@ -36,10 +38,14 @@ def filled(page: str, found: Mapping[str, Found]) -> str:
 
     def table(match: re.Match) -> str:
         start, kind, names, end = match.groups()
-        shown = TABLES[names](found) if kind == "table" else measured(*names.split())
-        return f"{start}\n\n{shown}\n\n{end}"
+        return f"{start}\n\n{makers[kind](*names.split())}\n\n{end}"
 
-    pattern = r"(<!-- (table|measured): ([\w ]+) -->).*?(<!-- end -->)"
+    makers: dict[str, Callable[..., str]] = {
+        "table": lambda name: TABLES[name](found),
+        "measured": measured,
+        "counted": counted,
+    }
+    pattern = r"(<!-- (table|measured|counted): ([\w. ]+) -->).*?(<!-- end -->)"
     return re.sub(pattern, table, page, flags=re.DOTALL)
 
 
@@ -54,6 +60,34 @@ def measured(file: str, name: str) -> str:
     script = found["command"].split()[1].removesuffix(".py").replace("/", ".")
     table = importlib.import_module(script).tables(found)[name]
     return f"`{found['command']}`\n\n{table.markdown()}"
+
+
+def counted(file: str, sparsity: str) -> str:
+    """Returns what training costs by each method, as `spfde costs` has counted it.
+
+    Args:
+        file: of benchmarks/results, without its ending.
+        sparsity: of the rows.
+    """
+    found = json.loads((RESULTS / f"{file}.json").read_text())["rows"]
+    rows = [
+        [
+            row["method"],
+            f"{row['training_flops']:.3e}",
+            f"{row['share_of_dense']:.1%}",
+            *(_memory(row, column) for column in ("memory_average", "memory_minimum")),
+        ]
+        for row in found
+        if row["sparsity"] in (None, float(sparsity))
+    ]
+    headings = ["method", "training FLOPs", "of dense", "memory, average", "minimum"]
+    return report.Table(headings, rows).markdown()
+
+
+def _memory(row: Mapping, column: str) -> str:
+    against = row[f"{column}_vs_set"]
+    beside = f" ({against:+.1%})" if against and abs(against) > 0.001 else ""
+    return f"{row[column] / 2**20:.1f} MiB{beside}"
 
 
 def draw(found: Mapping[str, Found], path: Path) -> None:
@@ -103,8 +137,9 @@ def draw(found: Mapping[str, Found], path: Path) -> None:
 def main() -> None:
     """Writes the page and the picture."""
     found = read()
-    for page in PAGES:
-        page.write_text(filled(page.read_text(), found))
+    pages = {page: filled(page.read_text(), found) for page in PAGES}  # all, or none
+    for page, text in pages.items():
+        page.write_text(text)
     draw(found, PICTURE)
 
 

@@ -227,7 +227,8 @@ def tables(found: Mapping) -> dict[str, report.Table]:
         )
     title = (
         f"{of['model']}, width {of['width']:g}, batch {of['batch_size']}, sparse ones "
-        f"{of['sparsity']:.0%}, median of {of['rounds']} rounds, steps in each: {of['steps']}"
+        f"{report.percent(of['sparsity'])}, median of {of['rounds']} rounds, steps in each: "
+        f"{of['steps']}"
     )
     notes = [
         "MiB: the process at its peak, above what it takes after its imports",

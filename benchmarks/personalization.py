@@ -222,8 +222,8 @@ def tables(found: Mapping) -> dict[str, report.Table]:
         cells += [f"{runs[0][size] / 2**10:.0f}" for size in ("state_bytes", "bytes")]
         rows.append([name, *cells])
     title = (
-        f"small_cnn, {given['sparsity']:.0%} sparse; {CLASSES * given['samples']} samples, "
-        f"{given['epochs']} passes, seeds: {given['seeds']}"
+        f"small_cnn, {report.percent(given['sparsity'])} sparse; "
+        f"{CLASSES * given['samples']} samples, {given['epochs']} passes, seeds: {given['seeds']}"
     )
     note = "before, new, known, all: accuracy in per cent; state: KiB that an app saves"
     return {"ways": report.Table(HEADERS, rows, title, [note])}

@@ -49,6 +49,9 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in table)
 
 
+ORIGIN = provenance()
+"""Of the code as a benchmark begins with it, whatever becomes of the files while it measures."""
+
 Tables = Callable[[Mapping], Mapping[str, Table]]
 """Makes the tables of a benchmark, by their names, from what is written to its file."""
 
@@ -69,7 +72,7 @@ def finish(
     found = settings(options, leave_out)
     found |= {name: _PLACES[name] for name in _PLACES.keys() & found.keys() if found[name]}
     about = {"command": _command(options, found), "settings": found, "machine": machine()}
-    written = about | provenance() | dict(results)
+    written = about | ORIGIN | dict(results)
     # As they are read from the file.
     print("\n\n".join(t.aligned() for t in tables(json.loads(json.dumps(written))).values()))
     sys.stdout.flush()
@@ -100,6 +103,17 @@ def machine() -> dict:
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
     }
+
+
+def percent(share: float) -> str:
+    """Returns a share in per cent, not rounded.
+
+    Example:
+
+    >>> percent(0.9), percent(0.985)
+    ('90%', '98.5%')
+    """
+    return f"{100 * share:g}%"
 
 
 def _command(options: Options, values: Mapping) -> str:

@@ -253,7 +253,7 @@ def tables(found: Mapping) -> dict[str, report.Table]:
         rows.append([name, *cells])
     title = (
         f"{of['model']}, width {of['width']:g}, batch {of['batch_size']}, "
-        f"{of['sparsity']:.0%} sparse, median of {of['steps']} steps"
+        f"{report.percent(of['sparsity'])} sparse, median of {of['steps']} steps"
     )
     note = "predicted: training FLOPs left by freezing, masked kernels counted as dense ones"
     return {"steps": report.Table(headings, rows, title, [note])}

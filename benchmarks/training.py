@@ -268,8 +268,9 @@ def tables(found: Mapping) -> dict[str, report.Table]:
     ]
     title = (
         f"{of['model']}, width {of['width']:g}, {of['dataset']}, {of['epochs']} epochs, "
-        f"{of['sparsity']:.0%} sparse, {of['freeze_reduction']:.0%} of the FLOPs saved by "
-        f"freezing, {of['sieve_fraction']:.0%} of the samples resting"
+        f"{report.percent(of['sparsity'])} sparse, {report.percent(of['freeze_reduction'])} of "
+        f"the FLOPs saved by freezing, {report.percent(of['sieve_fraction'])} of the samples "
+        "resting"
     )
     headings = ["", "seconds", "times faster", "FLOPs", "accuracy"]
     return {"training": report.Table(headings, rows, title)}

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 
 from spfde_keras import cost
+from spfde_keras.freezing.blocks import Pattern
 from spfde_keras.freezing.plan import Freezing
 from spfde_keras.monitor import Monitor
 from spfde_keras.open_sizes import OpenSizes
@@ -24,7 +25,7 @@ class Booking:
         self._model, self._passes, self._booked = model, passes, 0
         patterns = freezing.blocks if freezing else None
         self.open_sizes = OpenSizes(model)
-        self._costs_at = functools.lru_cache(functools.partial(cost.profile, model, patterns))
+        self._costs_at = functools.lru_cache(functools.partial(self._profile, patterns))
         costs = cost.profile(model, patterns, freezing.input_shape if freezing else None)
         self.ledger = cost.Ledger(costs)
         if freezing and costs.unknown:
@@ -34,6 +35,10 @@ class Booking:
                 "freeze=Freezing(reduction, input_shape=shape), the shape of one sample.",
                 stacklevel=3,
             )
+
+    def _profile(self, patterns: Sequence[Pattern] | None, sizes: tuple) -> cost.ModelCost:
+        with self._model.as_set():  # what is frozen now will train, or has, and dense training all
+            return cost.profile(self._model, patterns, sizes)
 
     def restore(self) -> None:
         """Goes on from what the model remembers of earlier epochs."""

@@ -212,6 +212,19 @@ def restore_updates(optimizer: keras.optimizers.Optimizer) -> None:
     restore_methods(optimizer, "update_step", "_apply_weight_decay", "_all_reduce_sum_gradients")
 
 
+def rate_at(optimizer: keras.optimizers.Optimizer, step: int) -> float:
+    """Returns the learning rate of a step, as a schedule or a function has it if there is one.
+
+    The optimizer itself only says what it is at the step it has come to.
+    """
+    rate = optimizer._learning_rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        rate = rate(step)
+    elif callable(rate) and not isinstance(rate, keras.Variable):
+        rate = rate()
+    return float(keras.ops.convert_to_numpy(rate))
+
+
 def forget_train_function(model: keras.Model) -> None:
     """Makes the next `fit` compile its step again; the public way, `compile`, forgets much more."""
     model.train_function = None

@@ -21,6 +21,13 @@ from spfde_keras.sieve.inputs import carries_ids
 def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArguments:
     """Returns the arguments of `fit` by name, with its callbacks arranged."""
     bound = inspect.signature(keras.Model.fit).bind(model, *args, **kwargs)
+    training = leading(bound.arguments.get("callbacks"))
+    if len(training) > 1:
+        names = ", ".join(type(one).__name__ for one in training)
+        raise ValueError(
+            "`callbacks` must hold one callback that trains sparse, since each changes masks, "
+            f"samples and layers by a plan of its own. Received: {names}"
+        )
     _check_sieve(bound.arguments)
     callbacks = bound.arguments.get("callbacks")
     if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -28,6 +35,7 @@ def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArg
         bound.arguments["callbacks"] = callbacks
         for callback in filter(keeps, callbacks):
             callback.begin(bound.arguments)
+        _warn_of_best(model, callbacks, bound.arguments.get("epochs", 1))
         sieving = [one for one in callbacks if leads(one) and one.sieve is not None]
         for callback in sieving:
             # Given to Keras, an iteration would go on over several epochs, past updates.
@@ -53,6 +61,14 @@ def _check_sieve(arguments: Mapping[str, Any]) -> None:
         )
     if not isinstance(x, tf.data.Dataset) or not carries_ids(x):
         return
+    chosen = getattr(x, "chosen", None)
+    of = None if chosen is None else chosen()
+    for callback in leading(callbacks):
+        if of is not None and callback.sieve not in (None, of):
+            raise ValueError(
+                "`x` must be batches of the sieve that the callback has. Received: those of "
+                "another DataSieve"
+            )
     follows = (keras.callbacks.CallbackList, SieveEpochs)
     if not any(leads(one) or isinstance(one, follows) for one in callbacks):
         warnings.warn(
@@ -60,6 +76,29 @@ def _check_sieve(arguments: Mapping[str, Any]) -> None:
             "pass callbacks=[SpFDE(sieve=sieve)] to `fit`, too.",
             stacklevel=4,
         )
+
+
+def _warn_of_best(
+    model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], epochs: int
+) -> None:
+    """Warns where weights would be kept for a score that they had before masks changed."""
+    rests = max((one.masks_rest(model, epochs) for one in callbacks if leads(one)), default=0)
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.EarlyStopping):
+            keeping, start = callback.restore_best_weights, callback.start_from_epoch
+            hint = f"start_from_epoch={rests} waits until masks rest"
+        elif isinstance(callback, keras.callbacks.ModelCheckpoint):
+            keeping, start = callback.save_best_only, 0
+            hint = "evaluate what it kept again"
+        else:
+            continue
+        if keeping and start < rests:
+            warnings.warn(
+                f"{type(callback).__name__} keeps the weights of the best epoch as an update of "
+                "masks has left them, and its score is that of before: weights are dropped "
+                f"then, and others are new. Masks change until epoch {rests}; {hint}.",
+                stacklevel=4,
+            )
 
 
 def arranged(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:

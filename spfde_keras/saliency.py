@@ -23,8 +23,8 @@ def snip(model: keras.Model, batches: Iterable, loss: Loss) -> dict[str, np.ndar
     Args:
         model: the model that is to be given to `sparsify`, with its initial weights.
         batches: batches (x, y) or (x, y, sample_weight); a few hundred samples are enough.
-        loss: the name of one, or a function of (y, y_pred) that returns it for each sample, such
-            as a `keras.losses.Loss` with reduction None.
+        loss: the name of one, a `keras.losses.Loss`, or a function of (y, y_pred) that returns it
+            for each sample.
 
     Returns:
         A dictionary from kernel paths to arrays of their shapes, as `sparsify(initial=)` takes it.
@@ -155,8 +155,20 @@ def _gradients(
         tf.GradientTape(watch_accessed_variables=False) as tape,
     ):
         tape.watch(values)
-        each = loss(y, model(x, training=True))
-        if sample_weight is not None:
-            each *= ops.cast(sample_weight, each.dtype)
-        value = ops.mean(each)
+        value = _mean_loss(loss, y, model(x, training=True), sample_weight)
     return tape.gradient(value, values, unconnected_gradients="zero")
+
+
+def _mean_loss(loss: Callable, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
+    """The mean over samples, each times its weight."""
+    if isinstance(loss, keras.losses.Loss):
+        value = ops.mean(loss(y, y_pred, sample_weight))
+        of_all = loss.reduction == "sum"
+        return value / ops.cast(batch_size((y_pred,)), value.dtype) if of_all else value
+    each = loss(y, y_pred)
+    if sample_weight is not None:
+        if not len(each.shape):
+            rule = "a function that returns the loss of each sample, where samples have weights"
+            checks.refuse("loss", rule, loss)
+        each *= ops.cast(sample_weight, each.dtype)
+    return ops.mean(each)

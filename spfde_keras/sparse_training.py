@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,6 +88,13 @@ class SparseTraining(keras.callbacks.Callback):
         self.sieve = checks.optional(
             checks.instance, "sieve", sieve, DataSieve, "None or a DataSieve"
         )
+        if data_stop is not None and self.sieve is None:
+            raise ValueError(f"`data_stop` must be left out without `sieve`. Received: {data_stop}")
+        if update_steps is not None and not self.updater.stop:
+            raise ValueError(
+                f"`update_steps` must be left out with {type(self.updater).__name__}, with which "
+                f"masks never change. Received: {update_steps}"
+            )
         self.log_dir = checks.optional(checks.folder, "log_dir", log_dir)
         EventLog.check(log_dir)
 
@@ -104,6 +113,11 @@ class SparseTraining(keras.callbacks.Callback):
         """Epochs between two updates."""
         return self.timeline.interval
 
+    def masks_rest(self, model: keras.Model, epochs: int) -> int:
+        """Returns the epoch after which a model's masks change no more, in a `fit` of so many."""
+        length = epochs if self._of_fit else self.epochs
+        return math.ceil(self.timeline.masks_stop * length) if find_masks(model) else 0
+
     def _lasts(self, epochs: int) -> None:
         """Sets the length of training."""
         self.timeline = dataclasses.replace(self.timeline, epochs=epochs)
@@ -116,8 +130,13 @@ class SparseTraining(keras.callbacks.Callback):
         if model.freezer is not None:
             model.freezer.end(model)
         self._masks = find_masks(model)
+        if not self._masks and self.timeline.update_steps is not None:
+            raise ValueError(
+                "`update_steps` must be left out with a model that has no masks. Received: "
+                f"{self.timeline.update_steps}"
+            )
         if not self._masks:
-            self.timeline = dataclasses.replace(self.timeline, masks_stop=0.0, update_steps=None)
+            self.timeline = dataclasses.replace(self.timeline, masks_stop=0.0)
         self._subnets = max(1, len(model.subnets))
         self._step = 0
         if not model.optimizer.built:
@@ -136,6 +155,25 @@ class SparseTraining(keras.callbacks.Callback):
 
     def _check(self, model: keras.Model) -> None:
         check_model(type(self).__name__, model, self.updater)
+
+    def _check_steps(self, steps: int | None) -> None:
+        if self._changes_within:
+            check_steps(self.timeline, steps, self.model.steps_per_execution)
+
+    def check_begin(self, steps: int) -> None:
+        """Checks what `fit` would refuse only when its first epoch begins.
+
+        Args:
+            steps: int, the steps of an epoch.
+
+        Raises:
+            ValueError: masks that the updater cannot start from, or cannot change so often.
+        """
+        self._check_steps(steps)
+        masks = [mask for mask in self._masks if mask not in self._frozen_by_user]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # `fit` says them
+            check_start(self.updater, masks)
 
     def _alternation(self) -> keras.layers.Layer | None:
         """Returns what chooses the sub-nets that a step trains, None if there is only one."""
@@ -170,8 +208,7 @@ class SparseTraining(keras.callbacks.Callback):
                 "`epochs` must be the same in `fit` and in the callback, or None in the callback. "
                 f"Received: {of_fit} and {self.epochs}"
             )
-        if self._changes_within:
-            check_steps(self.timeline, self._steps())
+        self._check_steps(self._steps())
         warn_of_standstill(self.timeline, self.updater if self._masks else None, self.sieve)
         if self.sieve is not None and self._interval is not None:
             warn_of_few_visits(self.timeline, self.sieve)

@@ -168,9 +168,11 @@ def zero_share(model: keras.Model) -> float:
     >>> round(zero_share(densify(sparsify(mlp, sparsity=0.5))), 3)  # 64 of 178
     0.36
     """
-    weights = [np.asarray(w) for w in model.weights if "float" in str(w.dtype)]
-    zeros = sum(np.count_nonzero(weight == 0) for weight in weights if weight.ndim > 1)
-    return float(zeros / max(1, sum(weight.size for weight in weights)))
+    weights = [w for w in model.weights if "float" in str(w.dtype)]
+    # Biases of attention and of recurrent layers have two axes, and start at zero.
+    kernels = [w for w in weights if len(w.shape) > 1 and not w.name.endswith(("bias", "alpha"))]
+    zeros = sum(np.count_nonzero(np.asarray(kernel) == 0) for kernel in kernels)
+    return float(zeros / max(1, sum(math.prod(weight.shape) for weight in weights)))
 
 
 def mask_overlap(model: keras.Model) -> dict[str, float]:

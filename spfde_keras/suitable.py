@@ -6,6 +6,7 @@ import keras
 
 from spfde_keras import own_classes
 from spfde_keras.freezing.learning_rate import inner_optimizer
+from spfde_keras.masking import find_masks
 from spfde_keras.timeline import Timeline
 from spfde_keras.training import SparseModel
 from spfde_keras.updaters import Updater
@@ -27,6 +28,16 @@ def check_model(name: str, model: keras.Model, updater: Updater) -> None:
     if model.optimizer is None:
         raise ValueError("The model must be compiled with an optimizer before `fit`.")
     inner_optimizer(model.optimizer)
+    shared = type(updater).allocate is not Updater.allocate
+    of_groups = {
+        str(one.scheme) for mask in find_masks(model) for one in mask.subnets if one.scheme.density
+    }
+    if shared and of_groups:
+        raise ValueError(
+            f"`updater` must leave kernels the share that scheme {', '.join(sorted(of_groups))} "
+            f"keeps in each group. Received: {type(updater).__name__}, which moves weights from "
+            "kernel to kernel"
+        )
     own_step = "train_step" in own_classes.overrides(type(model))
     if own_step and (updater.gradient or len(model.subnets) > 1):
         raise ValueError(
@@ -36,12 +47,13 @@ def check_model(name: str, model: keras.Model, updater: Updater) -> None:
         )
 
 
-def check_steps(timeline: Timeline, steps: int | None) -> None:
+def check_steps(timeline: Timeline, steps: int | None, at_once: int) -> None:
     """Raises ValueError if masks cannot change within intervals.
 
     Args:
         timeline: when they are to change.
         steps: of an epoch; None where `fit` does not know them.
+        at_once: steps that the model takes without a pause, its `steps_per_execution`.
     """
     if steps is None:
         raise ValueError(
@@ -53,6 +65,11 @@ def check_steps(timeline: Timeline, steps: int | None) -> None:
         raise ValueError(
             "`update_steps` must be below the steps of an interval, "
             f"{timeline.interval} x {steps}: at its end masks change anyway. Received: {every}"
+        )
+    if every is not None and every < at_once:
+        raise ValueError(
+            f"`update_steps` must not be below the model's `steps_per_execution`, {at_once}: "
+            f"between these steps nothing can change. Received: {every}"
         )
 
 

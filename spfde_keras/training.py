@@ -262,10 +262,15 @@ class SparseModel(keras.Model):
         else:
             compat_replicas.build(self, iterator, data_batch)
 
+    def as_set(self) -> contextlib.AbstractContextManager:
+        """Returns a context in which no block is frozen by training, only what the user froze."""
+        return contextlib.nullcontext() if self.freezer is None else self.freezer.thawed()
+
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         fitting.check_file(filepath)
         if self.replicas.chief:
-            super().save(filepath, *args, **kwargs)
+            with self.as_set():
+                super().save(filepath, *args, **kwargs)
 
     def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         if self.replicas.chief:
@@ -317,7 +322,11 @@ class SparseModel(keras.Model):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
         if self.sieve is not None and isinstance(x, Identified):
             compat.set_untracked(self, _recorded=True)
-            self.sieve.count(x.sample_id, self.judge(y, y_pred))
+            right = self.judge(y, y_pred)
+            if self.alternation is None:
+                self.sieve.count(x.sample_id, right)
+            else:
+                self.alternation.count(self.sieve, x.sample_id, right)
         return super().compute_metrics(strip_ids(x), y, y_pred, sample_weight=sample_weight)
 
     def get_config(self) -> dict:

@@ -1,12 +1,21 @@
 """Training scripts as others write them: what went before, what ends `fit`, what is frozen."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
 
-from spfde_keras import AlternatingSparseTraining, DataSieve, SpFDE, sparsify, wrap
+from spfde_keras import (
+    AlternatingSparseTraining,
+    DataSieve,
+    SpFDE,
+    load_model,
+    sparsify,
+    wrap,
+)
 from spfde_keras.alternating import JointSparseTraining
 from spfde_keras.freezing import Freezing
 from spfde_keras.masking import find_masks
@@ -289,3 +298,55 @@ def test_the_sparsity_of_the_whole_model_stands_beside_that_of_masked_kernels():
     history = model.fit(x, Y, verbose=0, callbacks=[SpFDE(1, "set", 1)]).history
     assert history["sparsity"] == [0.5]
     assert history["model_sparsity"] == pytest.approx([64 / model.count_params()], rel=0.05)
+
+
+def test_a_score_of_before_an_update_is_warned_of():
+    """Weights are kept as the update has left them."""
+    model = compiled(sparsify(net(), 0.75))
+    best = keras.callbacks.EarlyStopping("loss", restore_best_weights=True, patience=9)
+    with pytest.warns(UserWarning, match="until epoch 3; start_from_epoch=3 waits until"):
+        model.fit(X, Y, epochs=4, verbose=0, callbacks=[SpFDE(updater="mest_ems"), best])
+    best.start_from_epoch = 3
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*keeps the weights of the best epoch")
+        model.fit(X, Y, epochs=4, verbose=0, callbacks=[SpFDE(updater="mest_ems"), best])
+        best.start_from_epoch = 0
+        model.fit(X, Y, epochs=1, verbose=0, callbacks=[SpFDE(updater="static"), best])
+
+
+def test_two_callbacks_that_train_sparse_are_refused():
+    model = compiled(sparsify(net(), 0.75))
+    with pytest.raises(ValueError, match="one callback that trains sparse.* Received: SpFDE, SpF"):
+        model.fit(X, Y, verbose=0, callbacks=[SpFDE(), SpFDE()])
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"data_stop": 0.5}, "`data_stop` must be left out without `sieve`"),
+        ({"updater": "static", "update_steps": 2}, "`update_steps` must be left out with Static"),
+    ],
+)
+def test_settings_without_effect_are_refused(settings, name):
+    with pytest.raises(ValueError, match=name):
+        SpFDE(**settings)
+
+
+def test_a_model_without_masks_has_no_updates_to_count():
+    model = compiled(wrap(net()))
+    with pytest.raises(ValueError, match="`update_steps` must be left out with a model that has"):
+        model.fit(X, Y, verbose=0, callbacks=[SpFDE(update_steps=2)])
+
+
+def test_a_model_saved_while_blocks_are_frozen_has_none(tmp_path):
+    model, frozen = compiled(sparsify(net(), 0.75)), []
+
+    class Saves(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            frozen.append(sum(not layer.trainable for layer in self.model.layers))
+            self.model.save(tmp_path / "model.keras")
+
+    callback = SpFDE(6, "set", 1, freeze=0.1)
+    model.fit(X, Y, epochs=6, verbose=0, callbacks=[callback, Saves()])
+    assert max(frozen[-1:]) > 0
+    assert all(layer.trainable for layer in load_model(tmp_path / "model.keras").layers)

@@ -78,3 +78,20 @@ def test_what_cannot_be_scored_is_refused(line):
         spfde_keras.sparsify(net, 0.5, distribution=ByScores({"other": np.ones(3)}), dense=())
     with pytest.raises(ValueError, match="`initial` must be a dictionary from kernel paths"):
         spfde_keras.sparsify(net, 0.5, initial={"line/kernel": ["a"]}, dense=())
+
+
+@pytest.mark.parametrize("reduction", [None, "sum_over_batch_size", "sum"])
+def test_samples_have_their_weights_with_any_reduction(line, reduction):
+    x, y = RNG.normal(size=(4, 3)).astype("float32"), RNG.normal(size=(4, 1)).astype("float32")
+    weights = np.array([1.0, 0, 0, 3], "float32")
+    w = line.layers[0].kernel.numpy()
+    expected = np.abs(w * (2 * x.T @ (weights[:, None] * (x @ w - y)) / 4))
+    loss = keras.losses.MeanSquaredError(reduction=reduction)
+    found = snip(line, [(x, y, weights)], loss)["line/kernel"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_weights_need_the_loss_of_each_sample(line):
+    batch = np.ones((4, 3), "float32"), np.ones((4, 1), "float32"), np.ones(4, "float32")
+    with pytest.raises(ValueError, match="`loss` must be a function that returns the loss of each"):
+        snip(line, [batch], lambda y, y_pred: keras.ops.mean((y - y_pred) ** 2))

@@ -10,6 +10,7 @@ from spfde_keras.sparsity_summary import (
     mask_overlap,
     subnet_sparsities,
     target_sparsities,
+    zero_share,
 )
 
 L = keras.layers
@@ -175,3 +176,9 @@ def test_dead_positions_of_depthwise_kernels_are_outputs():
     kept[..., 1, :] = False
     mask.write(np.ones(mask.layout.shape), kept[None])
     assert dead_units(mask.subnets[0]) == (0, 1)
+
+
+def test_biases_of_attention_are_no_zeros_of_a_kernel():
+    x = keras.Input((4, 8))
+    assert zero_share(keras.Model(x, keras.layers.MultiHeadAttention(2, 4)(x, x))) == 0
+    assert zero_share(keras.Model(x, keras.layers.GRU(4)(x))) == 0

@@ -113,6 +113,13 @@ def test_a_number_of_steps_that_an_interval_has_not_is_refused(every):
         trained(SpFDE(2, SET(), interval=1, update_steps=every))
 
 
+def test_steps_taken_at_once_are_no_more_than_those_between_updates():
+    """Otherwise several updates would be one."""
+    callback = SpFDE(2, SET(), interval=1, update_steps=2)
+    with pytest.raises(ValueError, match="`update_steps` must not be below .*, 3: .* Received: 2"):
+        trained(callback, compiled={"steps_per_execution": 3})
+
+
 def test_data_of_unknown_length_is_refused():
     batches = tf.data.Dataset.from_tensor_slices(make_data()).batch(8).filter(lambda x, y: True)
     with pytest.raises(ValueError, match="`fit` must know the number of steps"):

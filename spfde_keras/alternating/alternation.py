@@ -10,6 +10,7 @@ from spfde_keras.alternating.correction import correct
 from spfde_keras.alternating.gradients import intercepted
 from spfde_keras.masking import find_masks
 from spfde_keras.replicas import in_common
+from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.state import SavedState
 
 
@@ -57,6 +58,16 @@ class Alternation(SavedState):
             trainable=False,
             aggregation="only_first_replica",
         )
+
+    def count(self, sieve: DataSieve, sample_id: tf.Tensor, right: tf.Tensor) -> None:
+        """Counts which samples of a batch were right at this visit.
+
+        Args:
+            sieve: the `DataSieve`.
+            sample_id: integer tensor (batch,).
+            right: bool tensor (batch,), as the sub-net in training has them.
+        """
+        sieve.count(sample_id, right)
 
     def train_step(self, model: keras.Model, train: Callable[[], dict]) -> dict:
         """Runs `train`, Keras' train step, with the sub-net whose turn it is."""

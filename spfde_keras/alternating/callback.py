@@ -30,7 +30,8 @@ class AlternatingSparseTraining(SparseTraining):
     Args:
         epochs: int, the length of training, as given to `fit`; None takes what `fit` is given.
         updater: an `Updater`, or its name; by default "prune_and_regrow".
-        interval: int, epochs between two updates of a sub-net, and of the data.
+        interval: int, epochs between two updates of a sub-net, and of the data; None for one that
+            follows the length of training, as in `SpFDE`.
         gradient_correction: bool, whether a sub-net's gradients are corrected against those of
             the sub-net before it.
         freeze: None, the share of training FLOPs that freezing is to save, or a `Freezing`.
@@ -64,7 +65,7 @@ class AlternatingSparseTraining(SparseTraining):
         self,
         epochs: int | None = None,
         updater: UpdaterLike = "prune_and_regrow",
-        interval: int = 3,
+        interval: int | None = 3,
         gradient_correction: bool = True,
         freeze: float | bool | Freezing | None = None,
         sieve: DataSieve | None = None,

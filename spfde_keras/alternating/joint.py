@@ -6,16 +6,19 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from spfde_keras import compat
 from spfde_keras.alternating.alternation import Alternation
 from spfde_keras.alternating.callback import AlternatingSparseTraining
 from spfde_keras.alternating.gradients import intercepted
+from spfde_keras.sieve.data_sieve import DataSieve
 
 
 class _AllAtOnce(Alternation):
     """Trains all sub-nets in each step, by the mean of their gradients."""
 
     def train_step(self, model: keras.Model, train: Callable[[], dict]) -> dict:
-        collected = []
+        collected: list = []
+        compat.set_untracked(self, _judged=[])
         for index in range(self._subnets):
             with (
                 model.at(index),
@@ -23,7 +26,15 @@ class _AllAtOnce(Alternation):
             ):
                 logs = train()
         model.optimizer.apply_gradients([_mean(pairs) for pairs in zip(*collected, strict=True)])
+        if self._judged:
+            sieve, sample_id, _ = self._judged[0]
+            sieve.count(sample_id, tf.reduce_all([right for *_, right in self._judged], axis=0))
+        compat.set_untracked(self, _judged=[])
         return logs
+
+    def count(self, sieve: DataSieve, sample_id: tf.Tensor, right: tf.Tensor) -> None:
+        # One visit: a sample is right in it if it is in all sub-nets.
+        self._judged.append((sieve, sample_id, right))
 
 
 class JointSparseTraining(AlternatingSparseTraining):

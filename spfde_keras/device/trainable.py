@@ -81,7 +81,7 @@ def optimizers_like(optimizer: Any) -> Callable[[], keras.optimizers.Optimizer]:
         )
     branches = [
         name
-        for name in ("gradient_accumulation_steps", "ema_overwrite_frequency")
+        for name in ("gradient_accumulation_steps", "use_ema")  # averages end up nowhere
         if config.get(name)
     ]
     if branches:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from spfde_keras import checks
+from spfde_keras import checks, compat
 from spfde_keras.callbacks import SpFDE
 from spfde_keras.device import shares, trainable
 from spfde_keras.device.app import App, staged
@@ -16,6 +16,7 @@ from spfde_keras.device.contents import Contents, contents_of, kernels_of
 from spfde_keras.device.cutting import check_cut, parts_of
 from spfde_keras.device.state import is_of
 from spfde_keras.freezing.freezer import Freezer
+from spfde_keras.freezing.learning_rate import inner_optimizer
 from spfde_keras.masking import Subnet
 from spfde_keras.randomness import generator
 from spfde_keras.sieve.data_sieve import DataSieve
@@ -72,7 +73,7 @@ class Trainer:
         self._app = _opened(path)
         callback.set_model(model)
         self._callback, self._freezer = callback, _checked_plan(callback)
-        self._rate_of = model.optimizer.learning_rate
+        self._optimizer = inner_optimizer(model.optimizer)
         self._updater = shares.get(callback.updater)
         contents = contents_of(model, parts_of(densify(model), cut), self._updater)
         kernels = kernels_of(model)
@@ -171,12 +172,9 @@ class Trainer:
 
     def _rates(self, epoch: int) -> np.ndarray:
         """The learning rate of each block."""
-        rate = self._rate_of
-        if callable(rate) and not isinstance(rate, keras.Variable):
-            rate = rate(self._steps)
         plan = self._freezer.plan
         factors = np.ones(self._blocks) if plan is None else plan.multipliers(epoch)[self._first :]
-        return (float(np.asarray(rate)) * factors).astype("float32")
+        return (compat.rate_at(self._optimizer, self._steps) * factors).astype("float32")
 
     def _start(self) -> None:
         """Opens the soft bound, if there is one."""

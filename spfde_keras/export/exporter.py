@@ -131,6 +131,7 @@ def export_tflite(
         model_sparsity=tuple(map(zero_share, prepared.models.values())),
         target_sparsity=tuple(target_sparsities(model)),
         dense_bytes=converted.dense_bytes,
+        flops_share=converted.flops_share,
     )
     if not report.at_target:
         warnings.warn(
@@ -242,12 +243,20 @@ class _Converted:
         if self.inspected is None or not self.is_sparse:
             return None
         sparse = {
-            weights.name: weights.dense_bytes - weights.bytes
+            weights.buffer: weights.dense_bytes - weights.bytes  # which signatures may share
             for graph in self.inspected.graphs
             for weights in graph.weights
             if weights.stored != "dense"
         }
         return self.inspected.bytes + sum(sparse.values())
+
+    @property
+    def flops_share(self) -> float | None:
+        """As in `ExportReport`."""
+        if self.inspected is None or not self.is_sparse:
+            return None
+        graphs = self.inspected.graphs
+        return sum(g.flops_sparse for g in graphs) / sum(g.flops_dense for g in graphs)
 
     @property
     def runs_sparse(self) -> bool:
@@ -348,6 +357,11 @@ def _tolerance(prepared: _Prepared, options: _Options) -> float:
 
 def _signature_names(model: keras.Model) -> list[str]:
     subnets = model.subnets if isinstance(model, SparseModel) else []
+    if not subnets and len(held := target_sparsities(model)) > 1:
+        raise ValueError(
+            "`model` must not hold a model of several sub-nets inside of another. Received: one of "
+            f"{len(held)}; put densify(inner, subnet=k) in its place, for one of them"
+        )
     if len(set(subnets)) < len(subnets):
         raise ValueError(
             f"`model` must have sub-nets of different sparsity. Received: {subnets}; export them "

@@ -40,6 +40,8 @@ class ExportReport:
             kernel, counted by their values, for each signature.
         target_sparsity: the shares of zeros that masked kernels are to have when training ends.
         dense_bytes: int, size of the file with all weights stored dense; None where they are.
+        flops_share: float, FLOPs of the layers with kernels where they run sparse, of all
+            signatures, as a share of what they take with zeros; None if all are stored dense.
     """
 
     path: str
@@ -60,6 +62,7 @@ class ExportReport:
     model_sparsity: tuple[float, ...] = ()
     target_sparsity: tuple[float, ...] = ()
     dense_bytes: int | None = None
+    flops_share: float | None = None
 
     @property
     def at_target(self) -> bool:
@@ -98,7 +101,8 @@ class ExportReport:
 
     def _speed(self) -> str:
         if self.runs_sparse:
-            return "runs sparse on phones (ARM64, ARM, WebAssembly)"
+            share = "" if self.flops_share is None else f": {self.flops_share:.1%} of dense FLOPs"
+            return f"runs sparse on phones (ARM64, ARM, WebAssembly){share}"
         return (
             f"does not run sparse on phones, where it is only smaller: {self.obstacle} "
             "(`spfde inspect` names all; mobile=True rewrites the model until it does, or refuses)"

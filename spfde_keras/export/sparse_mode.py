@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from spfde_keras import checks
-from spfde_keras.export.verification import largest_error
+from spfde_keras.export.verification import fitted, largest_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,8 +215,8 @@ def write_job(
     command = _commands()[_chosen(runtime)]
     described = {}
     for i, (name, array) in enumerate(arrays.items()):
-        dtype = "float32" if np.issubdtype(array.dtype, np.floating) else "int32"
-        array.astype(dtype).tofile(folder / f"input_{i}.bin")
+        dtype = "int32" if array.dtype.kind in "biu" else "float32"
+        fitted(array, dtype, name, "inputs").tofile(folder / f"input_{i}.bin")
         described[name] = {"shape": array.shape, "dtype": dtype, "file": f"input_{i}.bin"}
     job = {
         "files": [os.path.abspath(path) for path in files],

@@ -107,7 +107,8 @@ def evaluate_tflite(
         The share of samples whose label the file gives, from 0 to 1.
 
     Raises:
-        ValueError: if `x` or `y` do not fit, or `signature` does not, as in `run_tflite`.
+        ValueError: if `x` or `y` do not fit, or `signature` does not, as in `run_tflite`, or if
+            outputs are NaN.
 
     Example:
 
@@ -118,6 +119,8 @@ def evaluate_tflite(
     outputs, y = run_tflite(path, x, signature), np.asarray(y)
     if isinstance(outputs, dict):
         raise ValueError(f"{path} must have one output. Received: {sorted(outputs)}")
+    if np.isnan(outputs).any():
+        raise ValueError(f"{path} must give numbers for `x`. Received: NaN among its outputs")
     if outputs.shape[-1] == 1:
         predictions = outputs[..., 0] > 0.5
     else:
@@ -343,8 +346,6 @@ def _fitted(
     array: Any, shape: Sequence[int | None], dtype: Any, name: str, argument: str
 ) -> np.ndarray:
     array = np.asarray(array)
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
-        checks.refuse(argument, f"numbers for input {name!r}", array)
     if array.ndim != len(shape) + 1 or any(
         size not in (None, given) for size, given in zip(shape, array.shape[1:], strict=True)
     ):
@@ -352,7 +353,31 @@ def _fitted(
         raise ValueError(
             f"`{argument}` must be ({expected}) for input {name!r}. Received: shape {array.shape}"
         )
-    return array.astype(dtype)
+    return fitted(array, dtype, name, argument)
+
+
+def fitted(array: np.ndarray, dtype: Any, name: str, argument: str) -> np.ndarray:
+    """Returns numbers in the dtype of an input, if that changes none but by rounding of floats.
+
+    Args:
+        array: numbers of any shape and dtype.
+        dtype: that of the input.
+        name: of the input.
+        argument: str, what messages call `array`.
+
+    Raises:
+        ValueError: if it holds no numbers, or, of integers, others than the dtype has.
+    """
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        checks.refuse(argument, f"numbers for input {name!r}", array)
+    with np.errstate(invalid="ignore"):
+        found = array.astype(dtype)
+    if np.issubdtype(dtype, np.integer) and (changed := found != array).any():
+        raise ValueError(
+            f"`{argument}` must hold integers that {np.dtype(dtype).name} has, for input {name!r}. "
+            f"Received: {array[changed].flat[0]}"
+        )
+    return found
 
 
 def _check_counts(inputs: Mapping[str, np.ndarray], argument: str) -> None:
@@ -376,7 +401,8 @@ def largest_error(outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.n
     """
     if outputs.keys() != expected.keys():
         raise RuntimeError(f"the outputs are {sorted(outputs)}, not {sorted(expected)}")
-    return max(_relative_error(outputs[name], expected[name]) for name in expected)
+    # NumPy's: of NaN and a number, Python's `max` may give the number.
+    return float(np.max([_relative_error(outputs[name], expected[name]) for name in expected]))
 
 
 def _relative_error(found: np.ndarray, expected: np.ndarray) -> float:

@@ -1,6 +1,8 @@
 """Carries out a freeze plan on a model while it trains."""
 
+import contextlib
 import gc
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -37,7 +39,7 @@ class Freezer:
             for layer in block
             for mask in find_masks(layer)
         }
-        self._compiled_for = 0
+        self._frozen = self._compiled_for = 0
         self._rate: BlockwiseLearningRate | None = None
 
     def block_of(self, mask: Mask) -> int:
@@ -103,6 +105,16 @@ class Freezer:
         """Thaws all blocks, leaving the compiled train function as it is."""
         self._set(0)
 
+    @contextlib.contextmanager
+    def thawed(self) -> Iterator[None]:
+        """In it layers are as the user set them, for what looks at them or writes them down."""
+        frozen = self._frozen
+        self._set(0)
+        try:
+            yield
+        finally:
+            self._set(frozen)
+
     def end(self, model: keras.Model) -> None:
         """Leaves the model as it was: thawed, with the optimizer's own learning rate."""
         self.thaw()
@@ -112,6 +124,7 @@ class Freezer:
         model.freezer = None
 
     def _set(self, frozen: int) -> None:
+        self._frozen = frozen
         for index, (layers, flags) in enumerate(
             zip(self._layers, self._as_the_user_set_it, strict=True)
         ):

@@ -252,7 +252,8 @@ class DataSieve(SavedState):
                 f"`batch_size` must be at most {self.active}, the number of samples in training, "
                 f"with drop_remainder=True. Received: {batch_size}"
             )
-        self._batching = (batch_size, drop_remainder)
+        chosen = functools.partial(self._feeds, batch_size, drop_remainder)
+        chosen()
         self._preprocessed = preprocess is not None
         functions = [each for each in (self._source.read, preprocess) if each is not None]
 
@@ -274,7 +275,12 @@ class DataSieve(SavedState):
                 self._source.batched, batch_size=batch_size, drop_remainder=drop_remainder
             )
             dataset = self._epochs(batched, shuffle)
-        return mapping.past_ids(finished(dataset), self._is_mapped, share)
+        return mapping.past_ids(finished(dataset), self._is_mapped, share, chosen)
+
+    def _feeds(self, batch_size: int, drop_remainder: bool) -> "DataSieve":
+        """Has epochs be those of such batches; returns itself."""
+        self._batching = (batch_size, drop_remainder)
+        return self
 
     def _made(
         self, functions: Sequence[Callable], shuffle: bool | int, worker: int = 0, workers: int = 1

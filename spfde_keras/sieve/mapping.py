@@ -32,7 +32,10 @@ Share = Callable[[int, int], tf.data.Dataset | None]
 
 
 def past_ids(
-    dataset: tf.data.Dataset, told: Callable[[], None], share: Share = lambda *_: None
+    dataset: tf.data.Dataset,
+    told: Callable[[], None],
+    share: Share = lambda *_: None,
+    chosen: Callable[[], Any] = lambda: None,
 ) -> tf.data.Dataset:
     """Gives a dataset of `Identified` batches a `map` that takes functions of (x, y).
 
@@ -41,6 +44,7 @@ def past_ids(
         told: called when a function is mapped, which may change labels.
         share: function of the number of a worker and of how many there are, which returns the
             dataset with the worker's part of each batch alone; None where it cannot be divided.
+        chosen: called when `fit` is given the dataset; returns the sieve that it is of.
 
     Returns:
         The dataset. What is made of it by `map`, `prefetch` and the like has such a `map`, too.
@@ -56,13 +60,13 @@ def past_ids(
                 return None
             return getattr(tf.data.Dataset, name)(parent, *args, **kwargs)
 
-        return derived(dataset), told, lambda *worker: derived(share(*worker))
+        return derived(dataset), told, lambda *worker: derived(share(*worker)), chosen
 
     def kept(name: str) -> Callable:
         return lambda *args, **kwargs: past_ids(*_both(name, *args, **kwargs))
 
     same = {name: kept(name) for name in ("prefetch", "shuffle", "take", "with_options")}
-    compat.replace_methods(dataset, map=mapped, share=share, **same)
+    compat.replace_methods(dataset, map=mapped, share=share, chosen=chosen, **same)
     return dataset
 
 

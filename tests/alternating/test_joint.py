@@ -113,6 +113,14 @@ def test_it_sieves():
     assert history["active_samples"] == [36, 36]
 
 
+def test_a_visit_is_counted_once():
+    """Right in one sub-net and wrong in the next is nothing forgotten."""
+    sieve = DataSieve(make_data(), fraction=0.25)
+    callback = JointSparseTraining(1, updater="static", sieve=sieve, interval=1)
+    fit(make_model(initial="random"), sieve.batches(8), callback)
+    assert sieve.forgets.numpy().max() == 0
+
+
 def test_it_has_no_correction_to_be_chosen():
     with pytest.raises(TypeError, match="gradient_correction"):
         JointSparseTraining(2, gradient_correction=True)

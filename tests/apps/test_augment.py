@@ -63,4 +63,5 @@ def test_dtype_and_shape_stay():
 def test_writing_is_not_mirrored():
     assert not mirrors("mnist")
     assert not mirrors("emnist/letters")
+    assert not mirrors("svhn_cropped:3.1.0") and not mirrors("mnist_corrupted/shear:1.0.0")
     assert mirrors("fashion_mnist")

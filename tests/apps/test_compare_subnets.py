@@ -122,6 +122,13 @@ def test_a_seed_must_not_count_twice(folders, tmp_path):
         compare_subnets.compare(folders)
 
 
+def test_names_that_are_rounded_do_not_mix_sparsities(tmp_path):
+    near = write(tmp_path / "near", {0.9: 0.9}, sparsity=0.9004, seed=7)
+    same = write(tmp_path / "same", {0.9: 0.9}, sparsity=0.9, seed=8)
+    with pytest.raises(ValueError, match="must have one sparsity. Received: 0.9004 and 0.9 "):
+        compare_subnets.compare([near, same])
+
+
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"config": {}}'])
 def test_folders_must_have_results(folders, tmp_path, text):
     if text is not None:

@@ -73,6 +73,16 @@ def test_help_lists_every_flag(capsys):
             ["--method=dense", "--freeze_reduction=0", "--sieve_fraction=0", "--interval=2"],
             "`interval` .*--method=dense, --freeze_reduction=0 and --sieve_fraction=0",
         ),
+        (
+            ["--method=static", "--freeze_reduction=0", "--sieve_fraction=0", "--interval=2"],
+            "`interval` .*--method=static, --freeze_reduction=0 and --sieve_fraction=0",
+        ),
+        (["--method=ast", "--updater=static", "--update_steps=5"], "`.*_steps` .*--updater=static"),
+        (["--method=ast", "--nogradient_correction"], "`grad.*` .*--method=ast and one sub-net"),
+        (
+            ["--method=ast", "--sparsity=0.9,0.95", "--paper_accuracy=0.7"],
+            "`paper_accuracy` .*several sub-nets",
+        ),
         (["--data_dir=x"], "`data_dir` .*--dataset=digits"),
         (["--method=set", "--lam=0.1"], "`lam` .*--method=set"),
         (["--method=mest_em", "--bound=0.1"], "`bound` .*--method=mest_em"),
@@ -94,6 +104,12 @@ def test_no_flag_is_ignored(arguments, message, tmp_path):
             program.parse(RunConfig, given)
     # What nobody has set is no reason to complain.
     program.parse(RunConfig, [a for a in arguments if a.startswith(("--method", "--dataset"))])
+
+
+def test_training_does_not_start_below_its_end():
+    assert RunConfig(method="granet", sparsity="0.95", initial_density=0.05).initial_density == 0.05
+    with pytest.raises(ValueError, match="`initial_density` must not be below .*, 0.05. Rec"):
+        RunConfig(method="ast", sparsity="0.9,0.95", initial_density=0.04)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,11 @@ def test_wrong_arguments_are_refused(arguments, message):
         costs.costs(**{"model": "mlp", "input_shape": (8, 8, 1)} | arguments)
 
 
+def test_a_sparsity_is_not_rounded():
+    table = costs.costs("mlp", input_shape=(8, 8, 1), epochs=10, sparsities=[0.985])
+    assert "98.5%  static, SET" in costs.render(table)
+
+
 def test_the_interval_follows_the_epochs_and_rules_the_model():
     table = costs.costs("mlp", input_shape=(8, 8, 1), epochs=10, sparsities=[0.9])
     assert table["config"]["interval"] == 1

@@ -104,11 +104,14 @@ def prepared(monkeypatch, tmp_path):
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    def fake(numbers, label, shape=(8, 8, 3)):
-        def as_dataset(split, as_supervised, batch_size):
-            assert as_supervised and batch_size == -1
+    def fake(numbers, label, shape=(8, 8, 3), unlabelled=""):
+        def as_dataset(split, as_supervised, batch_size=None, **how):
+            assert as_supervised and batch_size in (None, -1)
             count = splits[split].num_examples
-            return tf.zeros((count, *shape), tf.uint8), tf.range(count, dtype=tf.int64) % 3
+            labels = tf.range(count, dtype=tf.int64) % 3
+            labels = -tf.ones_like(labels) if split == unlabelled else labels
+            samples = tf.zeros((count, *shape), tf.uint8), labels
+            return samples if batch_size else tf.data.Dataset.from_tensor_slices(samples)
 
         splits = {name: types.SimpleNamespace(num_examples=n) for name, n in numbers.items()}
         features = {"image": tfds.features.Image(shape=shape), "label": label}
@@ -144,8 +147,18 @@ def test_unlabelled_samples_are_refused(prepared):
 
 
 def test_a_test_split_is_needed(prepared):
-    with pytest.raises(ValueError, match="test or validation split. Received: toy with train"):
+    with pytest.raises(ValueError, match="split with labels. Received: toy with train"):
         datasets.load("toy", prepared({"train": 6}, classes(3)))
+
+
+def test_a_test_split_without_labels_is_not_taken(prepared):
+    """As that of ImageNet."""
+    sizes = {"train": 6, "test": 3, "validation": 2}
+    dataset = datasets.load("toy", prepared(sizes, classes(3), unlabelled="test"))
+    assert len(dataset.test_x) == 2
+    sizes.pop("validation")
+    with pytest.raises(ValueError, match="split with labels. Received: toy with train, test$"):
+        datasets.load("toy", prepared(sizes, classes(3), unlabelled="test"))
 
 
 def test_labels_must_be_classes(prepared):

@@ -138,8 +138,9 @@ def test_testing_looks_at_the_middle():
     "options",
     [{"augment": True, "label_smoothing": 0.1}, {"method": "set", "sieve_policy": "one_time"}],
 )
-def test_the_app_trains_from_files(folder, tmp_path, no_export, options):
+def test_the_app_trains_from_files(folder, tmp_path, no_export, options, capsys):
     found = training.train(run(folder, output_dir=str(tmp_path / "run"), **options))
+    assert "images stay in their files, and are scaled by ImageNet's" in capsys.readouterr().out
     assert (found["train_samples"], found["test_samples"]) == (100, 20)
     assert 0 <= found["test_accuracy"] <= 1
     assert found["sparsity"] == pytest.approx(0.9, abs=0.01)

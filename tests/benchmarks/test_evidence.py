@@ -1,12 +1,13 @@
 """Runs of the comparison of methods: their order, their flags, and what is done already."""
 
 import json
+import re
 
 import pytest
 
 from apps import program
 from apps.config import RunConfig
-from benchmarks import evidence
+from benchmarks import evidence, evidence_tables
 
 ROWS = evidence.rows(seeds=1)
 
@@ -39,6 +40,36 @@ def test_a_run_is_done_if_its_result_has_the_same_flags(tmp_path, monkeypatch):
     row.result.write_text(json.dumps({"flags": [*row.text(), "--epochs=2"]}))
     assert not row.is_done()
     assert "--dataset=fashion_mnist" in row.text() and "--sparsity=0.9" in row.text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ["--only=10_demse"],
+            "`only` must fit names of runs.* Received: '10_demse', which fits none",
+        ),
+        (["--only=("], r"`only` must be a regular expression. Received: '\('"),
+    ],
+)
+def test_runs_that_are_not_there_are_refused(flags, said, capfd):
+    assert evidence.main(flags) == 2
+    assert re.search(said, capfd.readouterr().err)
+
+
+def test_what_is_done_is_said_and_not_trained_again(capfd, monkeypatch, at_root):
+    monkeypatch.setattr(evidence, "train", None)
+    assert evidence.main(["--only=^80_digits_dense", "--seeds=1"]) == 0
+    assert "1 of 1 runs are done" in capfd.readouterr().err
+
+
+def test_results_of_other_flags_are_not_shown(tmp_path, monkeypatch):
+    for module in (evidence, evidence_tables):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    (row,) = evidence.rows("^10_ems_90-seed0$", 2)
+    row.result.write_text(json.dumps({"flags": [*row.text(), "--epochs=2"]}))
+    with pytest.raises(ValueError, match="10_ems_90-seed0.json is of other flags than 10_ems_90"):
+        evidence_tables.read()
 
 
 def test_a_folder_of_data_is_given_to_runs_that_need_one():

@@ -110,3 +110,16 @@ def test_a_table_that_was_measured_has_its_command(found, tmp_path, monkeypatch)
     page = filled("a\n<!-- measured: one memory -->\n<!-- end -->\nb\n", found)
     assert f"\n`{command}`\n\n| MiB |" in page and "| dense | 1 | 2 |" in page
     assert filled(page, found) == page
+
+
+def test_what_is_counted_is_that_of_one_sparsity(found, tmp_path, monkeypatch):
+    memory = {"memory_average": 2**20, "memory_average_vs_set": -0.25}
+    memory |= {"memory_minimum": 2**19, "memory_minimum_vs_set": None}
+    of = {"training_flops": 1.5e12, "share_of_dense": 0.125} | memory
+    counted = [{"sparsity": s, "method": str(s), **of} for s in (None, 0.9, 0.95)]
+    (tmp_path / "costs.json").write_text(json.dumps({"rows": counted}))
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    page = filled("<!-- counted: costs 0.9 -->\n<!-- end -->\n", found)
+    shown = rows(page.split("\n\n")[1])
+    assert [row[0] for row in shown] == ["None", "0.9"]
+    assert shown[1][1:] == ["1.500e+12", "12.5%", "1.0 MiB (-25.0%)", "0.5 MiB"]

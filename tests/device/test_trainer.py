@@ -61,22 +61,22 @@ def path(tmp_path_factory):
     return export(tmp_path_factory.mktemp("device") / "trains.tflite")
 
 
-def compiled(cut=None):
+def compiled(cut=None, rate=0.1):
     model = net(cut)
-    model.compile(sgd(), LOSS, metrics=["accuracy"])
+    model.compile(keras.optimizers.SGD(rate, momentum=0.9), LOSS, metrics=["accuracy"])
     return model
 
 
-def check_same(path, updater, cut=None, frozen=2, **settings):
+def check_same(path, updater, cut=None, frozen=2, rate=0.1, **settings):
     """Trains twice, in Keras and on LiteRT."""
-    model = compiled(cut)
+    model = compiled(cut, rate)
     of_keras, of_device = callback(updater, **settings), callback(updater, **settings)
     members, data = [], of_keras.sieve.batches(BATCH)
     note = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda *_: members.append(of_keras.sieve.member.numpy())
     )
     expected = model.fit(data, epochs=EPOCHS, callbacks=[of_keras, note], verbose=0).history
-    other, found = compiled(cut), []
+    other, found = compiled(cut, rate), []
     trainer = Trainer(path, other, of_device, cut)
     batches = of_device.sieve.batches(BATCH)
     history = trainer.fit(_Noting(batches, lambda: found.append(of_device.sieve.member.numpy())))
@@ -109,6 +109,10 @@ class _Noting:
 
 def test_runs_are_those_of_keras(path):
     check_same(path, "mest_ems")
+
+
+def test_a_schedule_is_followed(path):
+    check_same(path, "mest_ems", rate=keras.optimizers.schedules.CosineDecay(0.1, 40))
 
 
 @pytest.mark.slow

@@ -88,8 +88,9 @@ def test_hazards_are_written_repaired_on_demand(path, written, name):
     assert 0 < report.sparse_mode_error <= report.tolerance
     assert inspect_tflite(path).sparse_on_arm64
     lines = str(report).splitlines()
+    assert 0 < report.flops_share < 1
     assert lines[1:] == [
-        "runs sparse on phones (ARM64, ARM, WebAssembly)",
+        f"runs sparse on phones (ARM64, ARM, WebAssembly): {report.flops_share:.1%} of dense FLOPs",
         f"run in sparse mode ({report.sparse_mode}): largest error {report.sparse_mode_error:.1e}",
     ]
     x = sparse_nets.inputs({"serving_default": model})

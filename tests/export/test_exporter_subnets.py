@@ -198,3 +198,13 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(
     else:
         export_tflite(model, path)
     assert list(folder.iterdir()) == []
+
+
+def test_sub_nets_inside_of_another_model_are_refused(tmp_path):
+    """They would be one of them, without a name."""
+    layers = [keras.Input((8,)), *(keras.layers.Dense(8) for _ in range(3))]
+    inner = sparsify(keras.Sequential(layers), [0.5, 0.75], initial="random")
+    x = keras.Input((8,))
+    model = keras.Model(x, keras.layers.Softmax()(inner(x)))
+    with pytest.raises(ValueError, match="must not hold a model of several sub-nets"):
+        export_tflite(model, tmp_path / "model.tflite")

@@ -13,7 +13,7 @@ from spfde_keras.export import (
     verify_tflite,
 )
 from spfde_keras.export.interpreting import Interpreted, InterpretedApart
-from spfde_keras.export.verification import compare
+from spfde_keras.export.verification import compare, fitted, largest_error
 from spfde_keras.masking import find_masks
 from spfde_keras.sparsify import densify, sparsify
 
@@ -88,6 +88,25 @@ def test_verify_accepts_the_model_after_saving_and_loading(path, model, tmp_path
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert verify_tflite(path, loaded, np.eye(2), tolerance=1e-4) < 1e-6
+
+
+def test_nan_in_any_output_is_the_largest_error():
+    one, nan = np.ones((1, 2)), np.full((1, 2), np.nan)
+    assert np.isnan(largest_error({"a": one, "b": nan}, {"a": one, "b": one}))
+
+
+def test_nan_is_no_class(path, model):
+    with pytest.raises(ValueError, match="must give numbers for `x`. Received: NaN"):
+        evaluate_tflite(path, [[np.nan, 0.0]], [0])
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"), [(0.5, "uint8"), (300, "uint8"), (2**31, "int32"), (np.nan, "int8")]
+)
+def test_integers_are_not_made_of_other_numbers(given, dtype):
+    with pytest.raises(ValueError, match=f"`x` must hold integers that {dtype} has, for input 'a'"):
+        fitted(np.array([1, given]), dtype, "a", "x")
+    assert fitted(np.array([1.0, 3.0]), dtype, "a", "x").tolist() == [1, 3]
 
 
 def test_nan_never_passes(path, model):

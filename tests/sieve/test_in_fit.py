@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from spfde_keras import sparsify
+from spfde_keras import SpFDE, sparsify
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.policies import OneTime
@@ -111,3 +111,21 @@ def compiled_with_sieve():
     model = sparsify(mlp, 0.5, dense=())
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model, DataSieve((np.zeros((8, 2)), np.arange(8) % 2))
+
+
+def test_other_batches_made_meanwhile_change_nothing():
+    """An epoch is as long as the dataset has it that `fit` is given."""
+    x, y = np.zeros((32, 8), "float32"), np.zeros(32, "int32")
+    model = sparsify(
+        keras.Sequential([keras.Input((8,)), *(keras.layers.Dense(8) for _ in range(3))]), 0.5
+    )
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    sieve = DataSieve((x, y), 0.25, policy="one_time")
+    train = sieve.batches(4).map(lambda x, y: (x, y))
+    sieve.batches(32)
+    callback = SpFDE(2, "static", 1, sieve=sieve)
+    history = model.fit(train, epochs=2, verbose=0, callbacks=[callback]).history
+    assert history["active_samples"] == [32, 24]
+    other = DataSieve((x, y), 0.25)
+    with pytest.raises(ValueError, match="batches of the sieve that the callback has"):
+        model.fit(other.batches(4), verbose=0, callbacks=[SpFDE(sieve=sieve)])

@@ -209,6 +209,9 @@ def test_input_errors(runner, two_inputs, doubling, tmp_path):
         (["--threads=2"], "--threads=2 is not a flag; see --help"),
         (["--input"], "--input must have a value, as in --input=..."),
         (["other.tflite"], "one .tflite file must be given. Received: "),
+        (["--train=day", "--signature=train_2"], "--signature must be left out with --train, "),
+        (["--epochs=5"], "--epochs must be left out without --train"),
+        (["--save=no/such"], "no/such cannot be written: No such file"),
     ],
 )
 def test_flag_errors(runner, doubling, flags, rule):

@@ -1,8 +1,10 @@
 """Methods that divide the weights of all kernels anew."""
 
+import keras
 import numpy as np
 import pytest
 
+from spfde_keras import SpFDE, sparsify
 from spfde_keras.updaters import DSR, GlobalMagnitude, GraNet
 from spfde_keras.updaters.allocation import by_magnitude
 
@@ -31,3 +33,13 @@ def test_dsr_rests_from_its_stop_on(subnets):
     assert DSR(0.5, stop=0.5).allocate(subnets, 0.5, {}) is None
     assert DSR(1.0).allocate(subnets, 0.1, {}) is None
     assert DSR(0.0).allocate(subnets, 0.1, {}) == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("updater", ["dsr", "granet", "global_magnitude"])
+def test_groups_of_a_fixed_share_are_refused(updater):
+    """A 2:4 kernel that is given 0.56 of its weights would keep three of four."""
+    layers = [keras.Input((8,)), *(keras.layers.Dense(8) for _ in range(3))]
+    model = sparsify(keras.Sequential(layers), scheme="2:4")
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="the share that scheme .* keeps in each group"):
+        model.fit(np.zeros((8, 8)), np.zeros((8, 8)), verbose=0, callbacks=[SpFDE(1, updater)])

@@ -23,6 +23,14 @@ std::vector<char> ReadFile(const std::string& path) {
   return content;
 }
 
+void CheckWritable(const std::string& path) {
+  const std::string beside = path + ".new";
+  std::FILE* file = std::fopen(beside.c_str(), "wb");
+  if (!file) throw std::runtime_error(path + " cannot be written: " + std::strerror(errno));
+  std::fclose(file);
+  std::remove(beside.c_str());
+}
+
 void WriteFile(const std::string& path, const std::vector<char>& content) {
   const std::string beside = path + ".new";
   std::FILE* file = std::fopen(beside.c_str(), "wb");

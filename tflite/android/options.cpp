@@ -1,9 +1,12 @@
 #include "options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 const char kUsage[] =
     R"(litert_runner MODEL.tflite [flags] runs a TFLite file on the CPU, as an Android app would.
@@ -50,6 +53,10 @@ float ParseRate(const std::string& flag, const std::string& text) {
   return value;
 }
 
+bool Among(const std::string& flag, const std::vector<std::string>& flags) {
+  return std::find(flags.begin(), flags.end(), flag) != flags.end();
+}
+
 std::string ParseText(const std::string& flag, const std::string& text) {
   if (text.empty()) {
     throw std::invalid_argument(flag + " must have a value, as in " + flag + "=...");
@@ -61,11 +68,18 @@ std::string ParseText(const std::string& flag, const std::string& text) {
 
 Options ParseOptions(int count, char** arguments) {
   Options options;
+  std::vector<std::string> running;   // flags that only a file that runs knows
+  std::vector<std::string> training;  // and one that trains
   for (int i = 1; i < count; ++i) {
     const std::string argument = arguments[i];
     const size_t equals = argument.find('=');
     const std::string flag = argument.substr(0, equals);
     const std::string value = equals == std::string::npos ? "" : argument.substr(equals + 1);
+    if (Among(flag, {"--list", "--signature", "--input", "--warmup", "--runs", "--top"})) {
+      running.push_back(flag);
+    } else if (Among(flag, {"--epochs", "--rate"})) {
+      training.push_back(flag);
+    }
     if (argument == "--help") {
       options.help = true;
     } else if (argument == "--list") {
@@ -103,6 +117,14 @@ Options ParseOptions(int count, char** arguments) {
   }
   if (options.model.empty() && !options.help) {
     throw std::invalid_argument("one .tflite file must be given; see --help");
+  }
+  if (options.trains() && !running.empty()) {
+    throw std::invalid_argument(running[0] +
+                                " must be left out with --train, --test, --restore and --save, "
+                                "which do not use it");
+  }
+  if (options.train.empty() && !training.empty()) {
+    throw std::invalid_argument(training[0] + " must be left out without --train");
   }
   return options;
 }

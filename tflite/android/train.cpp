@@ -34,7 +34,7 @@ bool Has(const std::vector<Tensor>& tensors, const std::string& name) {
 template <typename Value>
 std::vector<Value> Values(const Bytes& bytes) {
   std::vector<Value> values(bytes.size() / sizeof(Value));
-  std::memcpy(values.data(), bytes.data(), bytes.size());
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(Value));
   return values;
 }
 
@@ -59,6 +59,29 @@ void CheckSame(const std::string& folder, size_t x, size_t y) {
   if (x != y) {
     throw std::runtime_error(folder + " must have as many samples in x.raw as labels in y.raw");
   }
+}
+
+// The labels of a folder: classes, below the number of outputs, or 0 and 1 for a single one.
+std::vector<int32_t> Labels(const std::string& path, size_t outputs) {
+  const Bytes bytes = ReadFile(path);
+  const auto labels = Values<int32_t>(bytes);
+  const auto classes = static_cast<int32_t>(std::max<size_t>(outputs, 2));
+  const bool known = std::all_of(labels.begin(), labels.end(),
+                                 [&](int32_t label) { return label >= 0 && label < classes; });
+  if (bytes.size() % sizeof(int32_t) || !known) {
+    throw std::runtime_error(path + " must hold int32 classes below " + std::to_string(classes));
+  }
+  return labels;
+}
+
+// The class that outputs name: the largest; of a single one, whether it is above a half.
+int32_t ClassOf(const std::vector<float>& outputs) {
+  if (std::any_of(outputs.begin(), outputs.end(), [](float value) { return std::isnan(value); })) {
+    throw std::runtime_error("The file gives NaN for a sample");
+  }
+  if (outputs.size() == 1) return outputs[0] > 0.5f ? 1 : 0;
+  const auto largest = std::max_element(outputs.begin(), outputs.end());
+  return static_cast<int32_t>(largest - outputs.begin());
 }
 
 void Restore(const Model& model, const Program& program, const std::string& path) {
@@ -117,8 +140,12 @@ void TrainOn(const Model& model, const Program& program, const Options& options)
 
 void Test(const Model& model, const Program& program, const std::string& folder) {
   Session session(program, model.Find("infer"));
+  const Tensor& output = session.signature().outputs[0];
+  if (!output.is_float32()) {
+    throw std::runtime_error("--test needs float32 outputs. Received: " + output.Describe());
+  }
   const Bytes samples = ReadFile(folder + "/x.raw");
-  const auto labels = Values<int32_t>(ReadFile(folder + "/y.raw"));
+  const auto labels = Labels(folder + "/y.raw", output.Size() / sizeof(float));
   const size_t size = session.signature().inputs[0].Size();
   const size_t count = Parts(folder + "/x.raw", samples, session.signature().inputs[0]);
   CheckSame(folder, count, labels.size());
@@ -126,8 +153,7 @@ void Test(const Model& model, const Program& program, const std::string& folder)
   for (size_t i = 0; i < count; ++i) {
     session.Write(0, samples.data() + i * size);
     session.Run();
-    const auto outputs = Values<float>(session.Read(0));
-    right += std::max_element(outputs.begin(), outputs.end()) - outputs.begin() == labels[i];
+    right += ClassOf(Values<float>(session.Read(0))) == labels[i];
   }
   std::printf("test: %zu of %zu right\n", right, count);
 }
@@ -142,6 +168,8 @@ void Save(const Model& model, const Program& program, const std::string& path) {
 
 void Train(const Options& options) {
   const Model model(options.model);
+  // Before hours of training: the folder must be there, and let itself be written to.
+  if (!options.save.empty()) CheckWritable(options.save);
   const Program program(model);
   if (!options.restore.empty()) Restore(model, program, options.restore);
   if (!options.train.empty()) TrainOn(model, program, options);

@@ -29,7 +29,7 @@ import numpy as np
 from absl import app, flags
 
 from apps import datasets, web_page
-from spfde_keras.export import run_tflite
+from spfde_keras.export import inspect_tflite, run_tflite
 
 HERE = pathlib.Path(__file__).parent
 MARK = "run.json"
@@ -88,6 +88,12 @@ def _first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
 
 def _check(files: dict[str, str], results: dict, images: np.ndarray) -> None:
     """Raises ValueError unless both files have all sub-nets and agree on the samples."""
+    stored = {w.stored for graph in inspect_tflite(files["dense"]).graphs for w in graph.weights}
+    if stored != {"dense"}:
+        raise ValueError(
+            "`dense` must be written with --nosparse. Received: "
+            f"{files['dense']}, which has weights stored sparse"
+        )
     x = (images - np.float32(results["pixel_mean"])) / np.float32(results["pixel_std"])
     names = [subnet["name"] for subnet in results["subnets"]]
     for name in names:

@@ -46,6 +46,7 @@ class WeightReport:
         bytes: int, what it takes in the file, positions included.
         layer: str, the layer's name, as the converter wrote it.
         operator: str, what uses it: "CONV_2D", ...
+        buffer: int, where it is in the file; graphs may share it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class WeightReport:
     bytes: int
     layer: str = ""
     operator: str = ""
+    buffer: int = 0
 
     @property
     def size(self) -> int:
