@@ -3,9 +3,11 @@
 import re
 import subprocess
 
+import keras
 import numpy as np
 import pytest
 
+import spfde_keras
 from spfde_keras.export.sparse_mode import available_runtimes, run_sparse_mode
 from tests.device.nets import App, batches
 from tests.tflite.test_android import runner  # noqa: F401  a fixture
@@ -92,9 +94,25 @@ class TestRunner:
         assert "error: Step 1 of epoch 1 changed nothing: a label is no class" in call(
             "--train=day"
         )
+        assert "y.raw must hold int32 classes below " in call("--test=day")
+        (folder / "day" / "y.raw").write_bytes(y.tobytes() + b"1")
+        assert "y.raw must hold int32 classes below " in call("--test=day")
         x[:9].tofile(folder / "day" / "x.raw")
         assert "x.raw must have a multiple of 2048 bytes" in call("--train=day")
         (folder / "state").write_bytes(b"1234")
         assert "error: state is no state of this file" in call("--restore=state")
         assert "error: --rate must be a number of at least 0" in call("--train=day", "--rate=-1")
         assert "error: nowhere/x.raw cannot be read" in call("--test=nowhere")
+
+    def test_one_output_tells_two_classes(self, runner, tmp_path):  # noqa: F811
+        """Whether it is above a half, as `evaluate_tflite` has it."""
+        net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, "sigmoid", name="only")])
+        net.layers[0].set_weights([np.array([[4.0], [0.0]]), np.zeros(1)])
+        path = tmp_path / "binary.tflite"
+        spfde_keras.export_trainable_tflite(net, path, "sgd", "binary_crossentropy", 1)
+        np.array([[1, 0], [-1, 0], [2, 0], [-2, 0]], "float32").tofile(tmp_path / "x.raw")
+        np.array([1, 0, 1, 1], "int32").tofile(tmp_path / "y.raw")
+        command = [runner, path, f"--test={tmp_path}"]
+        assert (
+            subprocess.run(command, capture_output=True, text=True).stdout == "test: 3 of 4 right\n"
+        )
