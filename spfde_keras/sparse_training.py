@@ -157,8 +157,7 @@ class SparseTraining(keras.callbacks.Callback):
         check_model(type(self).__name__, model, self.updater)
 
     def _check_steps(self, steps: int | None) -> None:
-        if self._changes_within:
-            check_steps(self.timeline, steps, self.model.steps_per_execution)
+        check_steps(self.timeline, steps, self.model.steps_per_execution)
 
     def check_begin(self, steps: int) -> None:
         """Checks what `fit` would refuse only when its first epoch begins.
@@ -169,7 +168,8 @@ class SparseTraining(keras.callbacks.Callback):
         Raises:
             ValueError: masks that the updater cannot start from, or cannot change so often.
         """
-        self._check_steps(steps)
+        if self._changes_within:
+            self._check_steps(steps)
         masks = [mask for mask in self._masks if mask not in self._frozen_by_user]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `fit` says them
@@ -208,7 +208,8 @@ class SparseTraining(keras.callbacks.Callback):
                 "`epochs` must be the same in `fit` and in the callback, or None in the callback. "
                 f"Received: {of_fit} and {self.epochs}"
             )
-        self._check_steps(self._steps())
+        if self._changes_within:
+            self._check_steps(self._steps())
         warn_of_standstill(self.timeline, self.updater if self._masks else None, self.sieve)
         if self.sieve is not None and self._interval is not None:
             warn_of_few_visits(self.timeline, self.sieve)

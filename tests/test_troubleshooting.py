@@ -28,6 +28,9 @@ ELSEWHERE = {
 # Raised by the tests of what they are about; here it is looked up that they are ours.
 OURS = {
     "ranks samples by one bit",  # tests/test_standstill.py
+    "must divide the kernels of layers",  # tests/test_sparsify_arguments.py
+    "keeps the weights of the best epoch",  # tests/test_any_script.py
+    "must hold one callback that trains sparse",
     "The optimizer must be made in",
     "Each batch must have a sample for each",
     "must be the same on all",
@@ -129,6 +132,11 @@ def unsieved():
     model.fit(X, np.arange(8) % 2, verbose=0, callbacks=[SpFDE(sieve=with_sieve())])
 
 
+def sieved():
+    sieve = with_sieve()
+    sparse().fit(sieve.batches(4), verbose=0, callbacks=[SpFDE(sieve=sieve)])
+
+
 def damaged(folder):
     fit(spfde_keras.Resume(folder), epochs=1)
     (folder / "epoch-0001" / "state.index").write_bytes(b"")
@@ -192,9 +200,7 @@ EXAMPLES = {
     "must be made of (x, y) or (x, y, sample_weight)": lambda _: DataSieve(
         DATA.map(lambda x, y: x)
     ),
-    "A sample's correctness is not defined": lambda _: sparse().fit(
-        with_sieve().batches(4), verbose=0, callbacks=[SpFDE(sieve=with_sieve())]
-    ),
+    "A sample's correctness is not defined": lambda _: sieved(),
     "if, and only if, the callback is": lambda _: unsieved(),
     "The model must be made": lambda _: in_scope(),
     "Models with masks are saved to": lambda path: sparse().save(path / "model.h5"),
