@@ -318,7 +318,7 @@ class RunConfig(Options):
         if self.method == "dense":
             of_masks = ("sparsity", "scheme", "distribution", "update_steps", "initial")
             yield from ((name, method) for name in of_masks)
-        if still := self.updater_name == "static":
+        if self.updater_name == "static":
             method = f"--updater={self.updater}" if self.updater else method
             yield "update_steps", method
         yield from ((name, method) for name in MASK_FLAGS if name not in self.updater_arguments)
@@ -331,7 +331,7 @@ class RunConfig(Options):
         if "exchange" not in families.parameters("sieve.policies", self.sieve_policy):
             yield "exchange", f"--sieve_policy={self.sieve_policy}"
         nothing_changes = not self.freezes and self.sieve_fraction == 0 and not self.analyse
-        if still and nothing_changes:
+        if self.method == "dense" and nothing_changes:
             yield "interval", f"{method}, --freeze_reduction=0 and --sieve_fraction=0"
         if self.dataset == "digits":
             yield "data_dir", "--dataset=digits"

@@ -73,6 +73,7 @@ def test_numbers_of_numpy_are_as_good_as_any():
         interval=np.array(2),
         seed=np.uint8(3),
         data_stop=np.float32(0.5),
+        sieve=spfde_keras.DataSieve((np.zeros((4, 2)), np.arange(4) % 2)),
         freeze=np.float64(0.25),
     )
     assert (callback.epochs, callback.interval, callback.seed) == (4, 2, 3)

@@ -98,9 +98,12 @@ def test_every_scheme_with_every_updater_ends_at_its_counts(name, updater):
         convolutional(), scheme=scheme, sparsity=sparsity, initial=initial, run_eagerly=True
     )
     before = [mask.read() for mask in find_masks(model)]
-    history = fit(
-        model, images(4, 4, 8), AlternatingSparseTraining(2, updater, interval=1), batch_size=12
-    )
+    callback = AlternatingSparseTraining(2, updater, interval=1)
+    if updater in ("dsr", "granet", "global_magnitude") and "2:4" in name:
+        with pytest.raises(ValueError, match="keeps in each group"):
+            fit(model, images(4, 4, 8), callback, batch_size=12)
+        return
+    history = fit(model, images(4, 4, 8), callback, batch_size=12)
     assert np.isfinite(history["loss"]).all()
     check_counts(model)
     for mask, (kernel, masks) in zip(find_masks(model), before, strict=True):

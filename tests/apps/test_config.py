@@ -73,10 +73,6 @@ def test_help_lists_every_flag(capsys):
             ["--method=dense", "--freeze_reduction=0", "--sieve_fraction=0", "--interval=2"],
             "`interval` .*--method=dense, --freeze_reduction=0 and --sieve_fraction=0",
         ),
-        (
-            ["--method=static", "--freeze_reduction=0", "--sieve_fraction=0", "--interval=2"],
-            "`interval` .*--method=static, --freeze_reduction=0 and --sieve_fraction=0",
-        ),
         (["--method=ast", "--updater=static", "--update_steps=5"], "`.*_steps` .*--updater=static"),
         (["--method=ast", "--nogradient_correction"], "`grad.*` .*--method=ast and one sub-net"),
         (

@@ -369,8 +369,11 @@ WRONG = [
     (["--train_samples=5000"], "`train_samples` must be in [1, 1437]. Received: 5000"),
     (["--dataset=mnist"], "`tfds build mnist --data_dir=FOLDER` prepares it. Received: None"),
     (["--dataset=mnist", "--data_dir=/no/such"], "`data_dir` must be a folder"),
-    (["--update_steps=2000"], "`update_steps` must be below the steps of an interval, 1 x 4: "),
-    (["--method=magnitude", "--initial=random"], "Magnitude starts from a dense model: "),
+    (["--update_steps=2000"], "`update_steps` must be below the steps of an interval, 1 x 3: "),
+    (
+        ["--method=magnitude", "--initial=random", "--freeze_reduction=0"],
+        "Magnitude starts from a dense model: ",
+    ),
     (["--resume", "--sparsity=0.8", "--seed=3"], "--sparsity was None, is 0.8; --seed was 0, is 3"),
 ]
 

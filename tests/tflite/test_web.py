@@ -152,8 +152,10 @@ def site(cli, run, tmp_path_factory):
     results = json.loads((run / "results.json").read_text())
     (single / "results.json").write_text(json.dumps(results | {"subnets": results["subnets"][:1]}))
     model = keras.saving.load_model(run / "model.keras", compile=False)
-    export_tflite(densify(model, subnet=0), single / "model.tflite")
-    cli.build(str(single), str(single / "model.tflite"), str(page / "single"), node_modules)
+    files = single / "model.tflite", single / "dense.tflite"
+    for file, sparse in zip(files, (None, False), strict=True):
+        export_tflite(densify(model, subnet=0), file, sparse=sparse)
+    cli.build(str(single), str(files[1]), str(page / "single"), node_modules)
     return page
 
 
