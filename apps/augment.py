@@ -5,11 +5,16 @@ import re
 import tensorflow as tf
 
 # Data sets whose images mean something else when mirrored.
-_WRITTEN = frozenset(
-    (
-        *("digits", "mnist", "mnist_corrupted", "emnist", "kmnist", "svhn_cropped", "omniglot"),
-        *("cmaterdb", "binary_alpha_digits"),
-    )
+_WRITTEN = (
+    "binary_alpha_digits",
+    "cmaterdb",
+    "digits",
+    "emnist",
+    "kmnist",
+    "mnist",
+    "mnist_corrupted",
+    "omniglot",
+    "svhn_cropped",
 )
 
 

@@ -142,11 +142,6 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
             steps=steps,
             verbose=2,
         )
-    if replicas.count > 1 and config.steps_per_execution > 1:
-        raise ValueError(
-            "`steps_per_execution` must be 1 on several devices, where Keras takes one step at a "
-            f"time. Received: {config.steps_per_execution}"
-        )
     training.check_begin(steps)
     folder.open()
     return Run(

@@ -15,6 +15,7 @@ from spfde_keras.booking import Booking
 from spfde_keras.cost.plan import PlanCost, TrainingPlan
 from spfde_keras.event_log import EventLog
 from spfde_keras.finite import check_epoch
+from spfde_keras.fitting import check_replicas
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.freezing.plan import FreezePlan, Freezing
@@ -130,12 +131,12 @@ class SparseTraining(keras.callbacks.Callback):
         if model.freezer is not None:
             model.freezer.end(model)
         self._masks = find_masks(model)
-        if not self._masks and self.timeline.update_steps is not None:
-            raise ValueError(
-                "`update_steps` must be left out with a model that has no masks. Received: "
-                f"{self.timeline.update_steps}"
-            )
         if not self._masks:
+            if self.timeline.update_steps is not None:
+                raise ValueError(
+                    "`update_steps` must be left out with a model that has no masks. Received: "
+                    f"{self.timeline.update_steps}"
+                )
             self.timeline = dataclasses.replace(self.timeline, masks_stop=0.0)
         self._subnets = max(1, len(model.subnets))
         self._step = 0
@@ -166,8 +167,10 @@ class SparseTraining(keras.callbacks.Callback):
             steps: int, the steps of an epoch.
 
         Raises:
-            ValueError: masks that the updater cannot start from, or cannot change so often.
+            ValueError: masks that the updater cannot start from, or cannot change so often, or a
+                model that several devices cannot train.
         """
+        check_replicas(self.model, {})
         if self._changes_within:
             self._check_steps(steps)
         masks = [mask for mask in self._masks if mask not in self._frozen_by_user]

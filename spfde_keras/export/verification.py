@@ -148,7 +148,7 @@ def named_inputs(model: keras.Model, x: Any, argument: str = "x") -> dict[str, n
     """
     given = _in_order(model, x, argument)
     inputs = {
-        name: _fitted(array, tensor.shape[1:], tensor.dtype, tensor.name, argument)
+        name: _of_shape(array, tensor.shape[1:], tensor.dtype, tensor.name, argument)
         for name, tensor, array in zip(input_names(model), model.inputs, given, strict=True)
         if not (array is None and tensor.name in _optional(model))
     }
@@ -335,14 +335,14 @@ def _inputs(x: Any, takes: Takes, path: str | os.PathLike[str]) -> dict[str, np.
             f"Received: {sorted(inputs) or type(x).__name__}"
         )
     fitted = {
-        name: _fitted(inputs[name], shape[1:], dtype, name, "x")
+        name: _of_shape(inputs[name], shape[1:], dtype, name, "x")
         for name, (shape, dtype) in takes.items()
     }
     _check_counts(fitted, "x")
     return fitted
 
 
-def _fitted(
+def _of_shape(
     array: Any, shape: Sequence[int | None], dtype: Any, name: str, argument: str
 ) -> np.ndarray:
     array = np.asarray(array)

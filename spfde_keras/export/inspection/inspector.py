@@ -139,8 +139,15 @@ def _weight_report(graph: Graph, operator: Operator, weights: Tensor) -> WeightR
     share = None if nonzeros is None else 1 - nonzeros / max(1, weights.size)
     layer = _layer(graph, operator)
     return WeightReport(
-        *(weights.name, weights.shape, weights.type, stored, share, size, layer, operator.name),
-        buffer=weights.buffer,
+        weights.name,
+        weights.shape,
+        weights.type,
+        stored,
+        share,
+        size,
+        layer,
+        operator.name,
+        weights.buffer,
     )
 
 
