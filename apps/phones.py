@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from spfde_keras.export.inputs import named_inputs
 from spfde_keras.export.sparse_mode import available_runtimes, run_sparse_mode
-from spfde_keras.export.verification import named_inputs
 
 from .progress import say
 

@@ -37,7 +37,8 @@ from spfde_keras.export import (
     run_sparse_mode,
     run_tflite,
 )
-from spfde_keras.export.verification import largest_error, named_inputs, reference
+from spfde_keras.export.inputs import named_inputs
+from spfde_keras.export.verification import largest_error, reference
 
 CALIBRATION_SAMPLES = 256
 # This machine's processor; the other runtimes are those of the mobile kit.

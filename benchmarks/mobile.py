@@ -22,8 +22,9 @@ import numpy as np
 import spfde_keras
 from benchmarks import arm64_instructions, report
 from spfde_keras.export import export_tflite
+from spfde_keras.export.inputs import named_inputs
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode, run_job
-from spfde_keras.export.verification import named_inputs, reference
+from spfde_keras.export.verification import reference
 
 WARM_UP = 3  # rounds in which WebAssembly is still being compiled
 # Shares of the output's scale. Untrained nets enlarge rounding more than trained ones do.

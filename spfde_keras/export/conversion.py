@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from spfde_keras import compat
 from spfde_keras.export.converter import PRECISIONS, Died, convert, convert_apart
+from spfde_keras.export.inputs import as_structured
 from spfde_keras.export.naming import TRACED, input_names, named_outputs
-from spfde_keras.export.verification import as_structured, quiet
+from spfde_keras.export.verification import quiet
 
 # A Keras model that computes in half precision itself is that much further from its file.
 _HALF_TOLERANCE = {"float16": 1e-2, "bfloat16": 1e-1}

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from spfde_keras.export.inputs import named_inputs
 from spfde_keras.export.naming import input_names
-from spfde_keras.export.verification import named_inputs
 
 CALIBRATION_SAMPLES = 256  # TensorFlow's guide asks for 100 to 500
 VERIFICATION_SAMPLES = 16

@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from spfde_keras import checks
-from spfde_keras.export.verification import fitted, largest_error
+from spfde_keras.export.inputs import fitted
+from spfde_keras.export.verification import largest_error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,9 @@ from benchmarks.mobile import normalize
 from spfde_keras import densify, export_tflite, find_blocks, sparsify
 from spfde_keras.cost.model import profile
 from spfde_keras.export import inspect_tflite
+from spfde_keras.export.inputs import named_inputs
 from spfde_keras.export.sparse_mode import available_runtimes, check_sparse_mode
-from spfde_keras.export.verification import named_inputs, reference
+from spfde_keras.export.verification import reference
 
 NAMES = ("mobilenet_sparse", "mobilenetv2_sparse")
 

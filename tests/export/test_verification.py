@@ -13,7 +13,7 @@ from spfde_keras.export import (
     verify_tflite,
 )
 from spfde_keras.export.interpreting import Interpreted, InterpretedApart
-from spfde_keras.export.verification import compare, fitted, largest_error
+from spfde_keras.export.verification import compare, largest_error
 from spfde_keras.masking import find_masks
 from spfde_keras.sparsify import densify, sparsify
 
@@ -98,15 +98,6 @@ def test_nan_in_any_output_is_the_largest_error():
 def test_nan_is_no_class(path, model):
     with pytest.raises(ValueError, match="must give numbers for `x`. Received: NaN"):
         evaluate_tflite(path, [[np.nan, 0.0]], [0])
-
-
-@pytest.mark.parametrize(
-    ("given", "dtype"), [(0.5, "uint8"), (300, "uint8"), (2**31, "int32"), (np.nan, "int8")]
-)
-def test_integers_are_not_made_of_other_numbers(given, dtype):
-    with pytest.raises(ValueError, match=f"`x` must hold integers that {dtype} has, for input 'a'"):
-        fitted(np.array([1, given]), dtype, "a", "x")
-    assert fitted(np.array([1.0, 3.0]), dtype, "a", "x").tolist() == [1, 3]
 
 
 def test_nan_never_passes(path, model):
