@@ -45,6 +45,22 @@ class SubnetSwitch:
         with holding(_chosen, {**_chosen.get(), id(self): index}):
             yield
 
+    @contextlib.contextmanager
+    def outlasting(self) -> Iterator[None]:
+        """Has functions that outlast a context of `at` read which sub-net it chose, not keep it."""
+        others = dict(_chosen.get())
+        index = others.pop(id(self), None)
+        if index is None:
+            yield
+            return
+        before = keras.ops.convert_to_numpy(self.active)
+        self.active.assign(index)
+        try:
+            with holding(_chosen, others):
+                yield
+        finally:
+            self.active.assign(before)
+
 
 def subnet_name(sparsity: float) -> str:
     """Returns the name, an identifier, of a sub-net with this sparsity.

@@ -138,10 +138,14 @@ class SparseModel(keras.Model):
     def at(self, subnet: int | tf.Tensor) -> contextlib.AbstractContextManager:
         """Returns a context in which sub-net `subnet`, int or int32 tensor, is the model.
 
-        It holds for calls of the model, and for functions traced in it. `predict`, `evaluate`
-        and `fit` use the sub-net that `activate` chose.
+        It holds for calls of the model, for functions traced in it, and for `predict`, `evaluate`
+        and `fit`.
         """
         return contextlib.nullcontext() if self.switch is None else self.switch.at(subnet)
+
+    def _outlasting(self) -> contextlib.AbstractContextManager:
+        """A context for Keras' loops, whose compiled functions are used again outside of `at`."""
+        return contextlib.nullcontext() if self.switch is None else self.switch.outlasting()
 
     def attach(
         self,
@@ -216,7 +220,11 @@ class SparseModel(keras.Model):
         if not sparse:
             settling.warn_if_unsettled(self)
         try:
-            with holding(_trained_on, iter([True])), self._naming_damage(bound.arguments):
+            with (
+                holding(_trained_on, iter([True])),
+                self._naming_damage(bound.arguments),
+                self._outlasting(),
+            ):
                 history = super().fit(*bound.args[1:], **bound.kwargs)
         except BaseException as error:
             guard = self.monitor and self.monitor.guard
@@ -245,16 +253,30 @@ class SparseModel(keras.Model):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         self.replicas.average(self.non_trainable_variables)
-        return super().evaluate(*args, **kwargs)
+        with self._outlasting():
+            return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         # Each worker predicts for all samples: it gets no outputs of the others.
         whole = self.replicas.workers > 1
         compat.set_untracked(self, _whole_batches=whole)
         try:
-            return super().predict(*args, **kwargs)
+            with self._outlasting():
+                return super().predict(*args, **kwargs)
         finally:
             compat.set_untracked(self, _whole_batches=False)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        with self._outlasting():
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        with self._outlasting():
+            return super().test_on_batch(*args, **kwargs)
+
+    def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        with self._outlasting():
+            return super().predict_on_batch(*args, **kwargs)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         if self.replicas.count == 1:

@@ -156,6 +156,37 @@ def test_a_context_chooses_without_activating():
     assert_runs(model(data()[0]), model, 2)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_context_chooses_for_the_loops_of_keras_and_no_longer(compiled):
+    model, (x, y) = sparse(), data(60)
+    right = [np.mean(outputs(model, k, x).argmax(axis=-1) == y) for k in range(3)]
+    assert len(set(right)) == 3
+    if compiled:
+        model.evaluate(x, y, verbose=0)
+        model.predict(x, verbose=0)
+    for subnet in (1, 2, 0):
+        with model.at(subnet):
+            assert model.evaluate(x, y, verbose=0)[1] == pytest.approx(right[subnet])
+            assert model.test_on_batch(x, y)[1] == pytest.approx(right[subnet])
+            assert_runs(model.predict(x[:12], verbose=0), model, subnet)
+            assert_runs(model.predict_on_batch(x[:12]), model, subnet)
+    assert model.active == 0
+    model.activate(2)
+    assert model.evaluate(x, y, verbose=0)[1] == pytest.approx(right[2])
+    assert_runs(model.predict(x[:12], verbose=0), model, 2)
+
+
+@pytest.mark.parametrize("train", ["fit", "train_on_batch"])
+def test_a_context_chooses_what_is_trained(train):
+    model, (x, y) = sparse(), data()
+    before = [mask.kernel.numpy() for mask in find_masks(model)]
+    with model.at(2):
+        getattr(model, train)(x, y)
+    for mask, was in zip(find_masks(model), before, strict=True):
+        changed = mask.kernel.numpy() != was
+        assert np.any(changed) and not np.any(changed & ~mask.subnets[2].read()[1])
+
+
 def test_changing_the_sub_net_traces_nothing_anew():
     model, (x, y) = sparse(), data()
     call = tf.function(model)
