@@ -63,6 +63,7 @@ class Run:
     recorder: results.Recorder
     analyses: Analyses | None
     callbacks: keras.callbacks.CallbackList
+    planned: PlanCost
     origin: dict
     begun: float
 
@@ -143,6 +144,8 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
             verbose=2,
         )
     training.check_begin(steps)
+    # Now: methods that move weights from kernel to kernel will have moved them in the end.
+    planned = training.planned_cost(batch_size=config.batch_size)
     folder.open()
     return Run(
         config,
@@ -154,6 +157,7 @@ def prepare(config: RunConfig, states: RunConfig | None = None) -> Run:
         recorder,
         analysing,
         callbacks,
+        planned,
         origin,
         begun,
     )
@@ -216,8 +220,8 @@ def _found(run: Run) -> dict:
         dataset,
         functools.partial(_as_trained, config, dataset),
     )
-    planned = run.training.planned_cost(batch_size=config.batch_size)
-    _draw(run, new / "training.png", [subnet["test_accuracy"] for subnet in subnets], planned)
+    planned = run.planned
+    _draw(run, new / "training.png", [subnet["test_accuracy"] for subnet in subnets])
     last = run.recorder.rows[-1]
     costs = profile(model)
     found = {
@@ -252,7 +256,7 @@ def _found(run: Run) -> dict:
     return rounded(found) | run.origin | {"config": dataclasses.asdict(config)}
 
 
-def _draw(run: Run, path: pathlib.Path, accuracies: Sequence[float], planned: PlanCost) -> None:
+def _draw(run: Run, path: pathlib.Path, accuracies: Sequence[float]) -> None:
     """Draws the history of the run, with lines at what it was to reach."""
     config, dense = run.config, run.training.dense_training_flops
     found = ", ".join(f"{accuracy:.4f}" for accuracy in accuracies)
@@ -264,7 +268,7 @@ def _draw(run: Run, path: pathlib.Path, accuracies: Sequence[float], planned: Pl
         f"{config.dataset}, {config.model}, {config.method}: test accuracy {found}",
         {
             "active_samples": run.dataset.train_samples,
-            "flops_share": planned.total / dense,
+            "flops_share": run.planned.total / dense,
             **{
                 "sparsity" if single else f"sparsity/{name}": target
                 for name, target in zip(run.model.subnets, targets, strict=True)

@@ -158,8 +158,7 @@ class ModelCost:
             As `by_block`, but float arrays (kernels,): FLOPs per sample and density.
         """
         flops = 1.0 * _FLOPS_PER_MAC * self._column("size") * self._column("positions")
-        trains = self._column("trainable") & (self._column("block") >= frozen)
-        passes_back = self._column("upstream") >= frozen
+        trains, passes_back = self._trained(frozen)
         return {
             "forward": flops,
             "weight_gradient": flops * trains,
@@ -174,9 +173,15 @@ class ModelCost:
         self, densities: Densities | None = None, frozen: int = 0, batch: int = 64
     ) -> np.ndarray:
         """Returns what `memory` adds up, a float array (blocks,)."""
-        values = self._column("size") * self.kept(densities) + batch * self._column("outputs")
-        copies = 1 + (self._column("block") >= frozen)
-        return self._per_block(_BYTES * values * copies)
+        trains, passes_back = self._trained(frozen)
+        weights = self._column("size") * self.kept(densities) * (1 + trains)
+        activations = batch * self._column("outputs") * (1 + (trains | passes_back))
+        return self._per_block(_BYTES * (weights + activations))
+
+    def _trained(self, frozen: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which kernels have a gradient, and which pass one on to what is in front."""
+        trains = self._column("trainable") & (self._column("block") >= frozen)
+        return trains, self._column("upstream") >= frozen
 
     def kept(self, densities: Densities | None = None) -> np.ndarray:
         """Returns the share of weights that each kernel keeps, a float array (kernels,)."""

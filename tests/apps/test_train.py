@@ -116,6 +116,15 @@ def test_without_freezing_and_sieving_dense_training_costs_what_it_costs(tmp_pat
     assert (found["active_samples"], found["frozen_blocks"]) == (100, 0)
 
 
+def test_the_plan_is_that_of_before_weights_move_from_kernel_to_kernel(tmp_path, no_export):
+    options = {"method": "dsr", "model": "tiny_cnn", "freeze_reduction": 0}
+    run = training.prepare(RunConfig(**(SHORT | options), output_dir=str(tmp_path)))
+    before = run.training.planned_cost(batch_size=32).total
+    found = training.train(run)["planned_training_flops"]
+    assert found == pytest.approx(before, rel=1e-4)
+    assert found != pytest.approx(run.training.planned_cost(batch_size=32).total, rel=1e-3)
+
+
 def test_a_dense_model_is_the_one_sub_net(tmp_path, no_export):
     options = {"method": "dense", "freeze_reduction": 0, "epochs": 1}
     found = run(output_dir=str(tmp_path), **options)

@@ -318,3 +318,12 @@ def test_rigl_ratios_erk(resnet50, sparsity, expected):
     densities = {path: 1 - share for path, share in ERK()(layouts, sparsity).items()}
     ratio = cost.forward(densities) / cost.forward({})
     assert expected[0] <= ratio <= expected[1]
+
+
+def test_what_the_user_has_frozen_has_no_gradients_in_memory(net):
+    net.get_layer("a").trainable = False
+    net.get_layer("a_bn").trainable = False
+    assert profile(net).memory(batch=10) == 4 * (72 + 640 + 2 * (144 + 640 + 192 + 30))
+    # In the middle, gradients of outputs pass through.
+    net.get_layer("a").trainable, net.get_layer("b").trainable = True, False
+    assert profile(net).memory(batch=10) == 4 * (144 + 2 * (72 + 640 + 640 + 192 + 30))
