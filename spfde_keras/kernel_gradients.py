@@ -34,7 +34,7 @@ def kernel_gradients(
 
     Returns:
         A dictionary from kernel path to float array of the kernel's shape, the same for all
-        replicas.
+        replicas. They are not finite where the loss is not, or half precision cannot hold them.
 
     Source: RigL (Evci et al., 2020) for the dense gradient, MEST for the other.
     """
@@ -44,9 +44,7 @@ def kernel_gradients(
             return _of_masked(model, data, masks, dense, scale)
 
     found = _over_replicas(model, read_batch, of_masked)
-    # An overflow must not decide which weights are kept.
-    finite = map(np.nan_to_num, found)
-    return {mask.kernel_path: gradient for mask, gradient in zip(masks, finite, strict=True)}
+    return {mask.kernel_path: gradient for mask, gradient in zip(masks, found, strict=True)}
 
 
 def variable_gradients(
@@ -72,8 +70,13 @@ def _over_replicas(
     # As in the train step: unscaled, small gradients vanish in half precision.
     scale = ops.convert_to_tensor(model.optimizer.scale_loss(1.0), "float32")
     replicas: Replicas = model.replicas
-    parts = replicas.strategy.run(lambda: gradients(read_batch(), scale))
-    return [ops.convert_to_numpy(replicas.sum(part) / scale) for part in parts]
+    while True:
+        parts = replicas.strategy.run(lambda: gradients(read_batch(), scale))  # noqa: B023
+        found = [ops.convert_to_numpy(replicas.sum(part) / scale) for part in parts]
+        if scale <= 1 or all(np.isfinite(each).all() for each in found):
+            return found
+        # The optimizer leaves such a step out, and takes the next one with a smaller scale.
+        scale = scale / 2
 
 
 def _of_masked(

@@ -157,3 +157,21 @@ def test_half_precision_gradients_do_not_vanish():
     for path, expected in mlp_gradients(model, x, y).items():
         assert gradients[path].dtype == "float32"
         np.testing.assert_allclose(gradients[path] * 1e7, expected, rtol=0.02, atol=0.005)
+
+
+def test_an_overflow_of_scaled_gradients_is_taken_again():
+    model = mlp(optimizer=keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(), 2.0**127))
+    x, y = data()
+    x, y = 8 * x, 64 * y  # so that gradients are above 2
+    gradients = kernel_gradients(model, lambda: (x, y), find_masks(model), dense=True)
+    for path, expected in mlp_gradients(model, x, y).items():
+        assert np.abs(expected).max() > 2
+        np.testing.assert_allclose(gradients[path], expected, rtol=1e-3, atol=1e-4)
+    assert float(model.optimizer.scale_loss(1.0)) == 2.0**127
+
+
+def test_gradients_that_are_too_large_are_said_to_be():
+    model = mlp()
+    x, y = data()
+    gradients = kernel_gradients(model, lambda: (x, y * 3e38), find_masks(model), dense=True)
+    assert not np.isfinite(gradients["head/kernel"]).all()

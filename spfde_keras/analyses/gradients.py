@@ -44,5 +44,6 @@ class GradientNorms(Measure):
 
 
 def norms(gradients: list[np.ndarray]) -> np.ndarray:
-    """Returns the L2 norms of arrays, in double precision."""
-    return np.array([np.linalg.norm(each.astype("float64").reshape(-1)) for each in gradients])
+    """Returns the L2 norms of arrays, in double precision; NaN where one is not finite."""
+    found = [np.linalg.norm(each.astype("float64").reshape(-1)) for each in gradients]
+    return np.where(np.isfinite(found), found, np.nan)
