@@ -51,12 +51,15 @@ def compare(folders: Sequence[str | os.PathLike]) -> dict:
         in which runs differ), "runs" (their folders), "subnet" (its name; "" where there is one
         only), "n" (how many runs),
         "test_accuracy" and "test_accuracy_std" (over runs; the standard deviation of a sample,
-        None for one run), "sparsity", "flops_share" and "training_time_s" (means).
+        None for one run), "sparsity", "flops_share" and "training_time_s" (means; of runs on
+        several machines the last is None). "machines" are those of all runs, in words.
 
     Raises:
-        ValueError: a folder without results, or two runs of the same options and seed.
+        ValueError: a folder without results, two runs of the same options and seed, or a dataset
+            that differs from run to run.
     """
     runs = {str(folder): finished.read(folder) for folder in folders}
+    finished.check_same_data(runs)
     configs = [run["config"] for run in runs.values()]
     names = [name for name in dict.fromkeys(n for c in configs for n in c) if name not in _FREE]
     differing = [name for name in names if len({str(c.get(name)) for c in configs}) > 1]
@@ -78,7 +81,7 @@ def compare(folders: Sequence[str | os.PathLike]) -> dict:
         shown = {"options": options, "runs": list(group.values())}
         rows += [shown | row for row in _rows(found)]
     shared = {name: configs[0].get(name) for name in names if name not in differing}
-    return {"config": shared, "rows": rows}
+    return {"config": shared, "rows": rows, "machines": finished.machines(runs.values())}
 
 
 def render(table: Mapping) -> str:
@@ -104,7 +107,7 @@ def render(table: Mapping) -> str:
             "" if row["test_accuracy_std"] is None else f"{row['test_accuracy_std']:.4f}",
             f"{row['sparsity']:.4f}",
             f"{row['flops_share']:.3f}",
-            f"{row['training_time_s']:.0f} s",
+            finished.duration(row["training_time_s"]),
         ]
         for row in rows
     ]
@@ -112,7 +115,8 @@ def render(table: Mapping) -> str:
     config = table["config"]
     title = ", ".join(f"{name} {config[name]}" for name in ("dataset", "model") if name in config)
     text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    return "\n".join([f"mean test accuracy over seeds; {title}", "", *text])
+    machines = finished.of_several_machines(table["machines"])
+    return "\n".join([f"mean test accuracy over seeds; {title}", "", *text, *machines])
 
 
 def _rows(runs: Sequence[Mapping]) -> list[dict[str, Any]]:
@@ -131,7 +135,7 @@ def _rows(runs: Sequence[Mapping]) -> list[dict[str, Any]]:
                 "test_accuracy_std": float(accuracies.std(ddof=1)) if len(runs) > 1 else None,
                 "sparsity": float(np.mean([one["sparsity"] for one in found])),
                 "flops_share": float(np.mean([run["flops_share"] for run in runs])),
-                "training_time_s": float(np.mean([run["training_time_s"] for run in runs])),
+                "training_time_s": finished.on_one_machine(runs, "training_time_s"),
             }
         )
     return rows

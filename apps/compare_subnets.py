@@ -69,9 +69,9 @@ def compare(folders: Sequence[str | os.PathLike]) -> dict:
         A dictionary: "config" (the options all runs share), and "methods", each with "method"
         ("AST", "AST, uncorrected", "joint" or "separate"); "training_flops" and
         "training_time_s" of all sub-nets together, for "separate" the sum over the runs of each
-        alone, averaged over seeds; and "subnets", from the densest to the sparsest, each with
-        "name", "scheme", "sparsity", "seeds" (sorted), "test_accuracies" (one a seed) and their
-        mean, "test_accuracy".
+        alone, averaged over seeds (None for the time of runs on several machines); and "subnets",
+        from the densest to the sparsest, each with "name", "scheme", "sparsity", "seeds" (sorted),
+        "test_accuracies" (one a seed) and their mean, "test_accuracy".
 
     Raises:
         ValueError: a folder without results of such a run, runs that differ in other options
@@ -83,6 +83,7 @@ def compare(folders: Sequence[str | os.PathLike]) -> dict:
         raise ValueError("At least one folder of a finished run is needed. Received: none")
     runs = {str(folder): _read(folder) for folder in folders}
     _check_options(runs)
+    finished.check_same_data(runs)
     _check_subnets(runs)
     config = next(iter(runs.values()))["config"]
     grouped = {name: [r for r in runs.values() if _method(r) == name] for name in _METHODS}
@@ -100,11 +101,13 @@ def render(table: Mapping) -> str:
         "(lowest to highest seed); FLOPs and time of training all sub-nets",
         "",
         f"{'method':<18}{'sub-net':<12}{'scheme':<14}{'sparsity':>8}{'accuracy':>10}"
-        f"{'(range)':>18}{'seeds':>7}{'training FLOPs':>16}{'time':>9}",
+        f"{'(range)':>18}{'seeds':>7}{'training FLOPs':>16}{'time':>18}",
     ]
     for method in table["methods"]:
         name = method["method"]
-        cost = f"{method['training_flops']:>16.3g}{method['training_time_s']:>7.0f} s"
+        cost = (
+            f"{method['training_flops']:>16.3g}{finished.duration(method['training_time_s']):>18}"
+        )
         for subnet in method["subnets"]:
             found = subnet["test_accuracies"]
             spread = f"({min(found):.4f}-{max(found):.4f})"
@@ -209,10 +212,11 @@ def _summary(method: str, runs: Sequence[Mapping]) -> dict:
                 "test_accuracies": accuracies,
             }
         )
+    one_machine = len(finished.machines(runs)) == 1
     return {
         "method": method,
         "training_flops": _total(runs, "training_flops"),
-        "training_time_s": _total(runs, "training_time_s"),
+        "training_time_s": _total(runs, "training_time_s") if one_machine else None,
         "subnets": sorted(rows, key=lambda row: row["sparsity"]),
     }
 

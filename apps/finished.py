@@ -5,7 +5,8 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from .program import Options, option
@@ -87,7 +88,11 @@ def read(folder: str | os.PathLike) -> Results:
     """
     path = pathlib.Path(folder)
     try:
-        found = _json(path)["results"] if path.is_file() else _json(path / "results.json")
+        if path.is_file():
+            about = _json(path)
+            found = {"machine": about.get("machine")} | about["results"]
+        else:
+            found = _json(path / "results.json")
         found["config"]["method"]
         parts = [Results(found, path), *(Results(s, path) for s in found.get("subnets", ()))]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -114,6 +119,58 @@ def _no_results(path: pathlib.Path) -> str:
     if next(path.glob("*/results.json"), None):
         return f"{said}; folders in it do: give them, as {path}/*"
     return said
+
+
+def machines(runs: Iterable[Mapping]) -> list[str]:
+    """Returns the machines of runs, in words; one of which nothing is known is called so.
+
+    Args:
+        runs: what `read` returns of each.
+    """
+    known = [run.get("machine") or {} for run in runs]
+    words = [f"{m['processor']}, {m['cores']} cores" if m else "an unknown machine" for m in known]
+    return sorted(set(words))
+
+
+def on_one_machine(runs: Sequence[Mapping], name: str) -> float | None:
+    """Returns the mean of seconds that runs took; None if they ran on several machines."""
+    return fmean(run[name] for run in runs) if len(machines(runs)) == 1 else None
+
+
+def duration(seconds: float | None) -> str:
+    """Returns seconds in words, as of `on_one_machine`."""
+    return "several machines" if seconds is None else f"{seconds:.0f} s"
+
+
+def of_several_machines(names: Sequence[str]) -> list[str]:
+    """Returns the lines that warn of times on different machines, none if there is one.
+
+    Args:
+        names: what `machines` returns of all runs.
+    """
+    said = "Training times are of different machines, and do not compare: "
+    return ["", said + "; ".join(names)] if len(names) > 1 else []
+
+
+def check_same_data(runs: Mapping[str, Mapping]) -> None:
+    """Raises ValueError if runs cannot be compared, since they are of different data.
+
+    Args:
+        runs: what `read` returns of each, by what the message is to call it.
+    """
+    seen: dict[tuple, tuple[str, Any]] = {}
+    for name, run in runs.items():
+        config = run["config"]
+        of = ("dataset", "image_size")
+        # How many there are to train on says nothing of runs that were told how many to take.
+        for count, options in (("test_samples", of), ("train_samples", (*of, "train_samples"))):
+            key = (count, *(str(config.get(option)) for option in options))
+            other, expected = seen.setdefault(key, (name, run[count]))
+            if run[count] != expected:
+                raise ValueError(
+                    f"Runs of one dataset must have the same data. Received: {config['dataset']} "
+                    f"with {expected} {count} in {other}, and with {run[count]} in {name}"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +213,7 @@ def load(folder: str | os.PathLike) -> Run:
             "The history of a finished run must be a table of numbers, a line for each epoch. "
             f"Received: {file}"
         ) from None
-    return Run(path, results, history, about.get("command"), dict(about.get("machine") or {}))
+    return Run(path, results, history, about.get("command"), dict(results.get("machine") or {}))
 
 
 def rows(lines: Iterable[str]) -> list[dict[str, float]]:
@@ -187,7 +244,9 @@ def table(results: Mapping) -> str:
         accuracy.append(("in sparse mode", text))
     if len(results["subnets"]) > 1:
         text = "test accuracy {test_accuracy:.4f}, .tflite {tflite_test_accuracy:.4f}"
-        text += f", in sparse mode {sparse_mode}" if measured else ""
+        text += (
+            f", in sparse mode {sparse_mode} on {{sparse_mode_test_samples}}" if measured else ""
+        )
         accuracy = [(s["name"], text.format_map(s)) for s in results["subnets"]]
     lines = [
         *accuracy,

@@ -64,6 +64,8 @@ def sparse_mode_accuracies(
     try:
         for signature in signatures:
             (logits,) = run_sparse_mode(path, inputs, signature).values()
+            if np.isnan(logits).any():
+                raise RuntimeError("NaN among the outputs")
             accuracies.append(float(np.mean(logits.argmax(axis=-1) == labels)))
     except RuntimeError as error:
         # A failing runtime must not end the run.

@@ -1,7 +1,10 @@
-"""Where results come from: versions, commit and date."""
+"""Where results come from: versions, commit, date and machine."""
 
 import datetime
+import os
 import pathlib
+import platform
+import re
 import subprocess
 
 import keras
@@ -16,7 +19,7 @@ def provenance() -> dict:
     Returns:
         A dictionary: "versions" of keras, tensorflow and spfde_keras; "commit" of this program,
         with "-dirty" behind it where files have changed since, None where it is not known;
-        "date", of now in UTC, as ISO 8601 has it.
+        "date", of now in UTC, as ISO 8601 has it; "machine", as of `machine`.
     """
     now = datetime.datetime.now(datetime.UTC)
     return {
@@ -27,7 +30,23 @@ def provenance() -> dict:
         },
         "commit": commit(pathlib.Path(__file__)),
         "date": now.isoformat(timespec="seconds"),
+        "machine": machine(),
     }
+
+
+def machine() -> dict:
+    """Returns what kind of machine this is: "processor", "cores" and "python"."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    path = pathlib.Path("/proc/cpuinfo")
+    found = re.search("model name\\s*: (.*)", path.read_text()) if path.exists() else None
+    return found.group(1) if found else platform.processor()
 
 
 def commit(file: pathlib.Path) -> str | None:

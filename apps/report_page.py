@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from . import finished_analyses, report_analyses, report_origin
+from . import finished, finished_analyses, report_analyses, report_origin
 from .finished import ON_PHONES, Run
 from .report_charts import STYLES, Line, curves, mark, number
 from .report_html import Markup, charts, details, document, html, paragraph, section, table
@@ -131,23 +131,31 @@ def _ends(found: Sequence[Row]) -> Iterator[Markup]:
         *(
             curves(
                 f"test accuracy over {label}, %",
-                [row.end(name) for row in found],
+                [row.end(name) for row in known],
                 label,
                 log_x=True,
             )
-            for name, label in (
-                ("training_flops", "training FLOPs"),
-                ("training_time_s", "seconds of training"),
+            for name, label, known in (
+                ("training_flops", "training FLOPs", found),
+                ("training_time_s", "seconds of training", _timed(found)),
             )
+            if known
         )
     )
     yield _keys(found)
     means = "A mark is the mean over seeds, its bar the range. " if _has_seeds(found) else ""
     signs = "" if len(found) <= STYLES else "The same signs come again: go by the numbers. "
+    machines = finished.machines(run.results for row in found for run in row.runs)
+    differ = f" They were different ones: {'; '.join(machines)}." if len(machines) > 1 else ""
     yield paragraph(
         f"{means}{signs}The scales below are logarithmic. Seconds are those of the machine at that "
-        "time: other work on it counts, too."
+        f"time: other work on it counts, too.{differ}"
     )
+
+
+def _timed(found: Sequence[Row]) -> list[Row]:
+    """The rows whose runs all were on one machine, so that their seconds have a mean."""
+    return [row for row in found if row.found["training_time_s"] is not None]
 
 
 def _has_seeds(found: Sequence[Row]) -> bool:
@@ -196,19 +204,23 @@ def _alone(found: Sequence[Row]) -> Iterator[str]:
 def _compared(found: Sequence[Row]) -> Iterator[str]:
     """The curves of all rows."""
 
-    def accuracies(over: Callable[[Run], Sequence[float]]) -> list[Line]:
-        return [row.curve("val_accuracy", over, times=100) for row in found]
+    def accuracies(over: Callable[[Run], Sequence[float]], known: Sequence[Row]) -> list[Line]:
+        return [row.curve("val_accuracy", over, times=100) for row in known]
 
-    lines = accuracies(_epochs)
+    lines = accuracies(_epochs, found)
     # What the first half has would flatten the rest.
     late = [y for line in lines for _, y in line.points[len(line.points) // 2 :]]
     floor = min(late, default=None)
     losses = [_of_run(row, "loss") for row in found if row.index == 0]
     yield curves("test accuracy over epochs, %", lines, "epoch", floor=floor)
     yield curves("training loss", losses, "epoch", log_y=True)
-    for over, label in ((_flops, "training FLOPs so far"), (_seconds, "seconds so far")):
+    for over, label, known in (
+        (_flops, "training FLOPs so far", found),
+        (_seconds, "seconds so far", _timed(found)),
+    ):
         title = f"test accuracy over {label}, %"
-        yield curves(title, accuracies(over), label, floor=floor, log_x=True)
+        if known:
+            yield curves(title, accuracies(over, known), label, floor=floor, log_x=True)
 
 
 def _of_run(row: Row, column: str) -> Line:
@@ -306,7 +318,7 @@ def _file(found: Sequence[Row]) -> Markup:
                 f"{row.mean('tflite_dense_bytes'):,.0f}",
                 f"{row.mean('tflite_share'):.3f}",
                 _accuracy(row.mean_of_subnet("tflite_test_accuracy")),
-                *([_accuracy(accuracy)] if measured else []),
+                *([_in_sparse_mode(row, accuracy)] if measured else []),
                 ON_PHONES[all(run.results["tflite_runs_sparse"] for run in row.runs)],
             )
         )
@@ -314,12 +326,19 @@ def _file(found: Sequence[Row]) -> Markup:
     return table("its size, and what it does on phones", [*headings, "on phones"], lines)
 
 
+def _in_sparse_mode(row: Row, accuracy: float) -> str:
+    samples, tests = row.mean_of_subnet("sparse_mode_test_samples"), row.mean("test_samples")
+    return _accuracy(accuracy) + (f" (on {samples:.0f} samples)" if 0 < samples < tests else "")
+
+
 def _accuracy(share: float) -> str:
     return "not measured" if math.isnan(share) else f"{100 * share:.2f}"
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.1f} min"
+def _duration(seconds: float | None) -> str:
+    if seconds is None or seconds < 600:
+        return finished.duration(seconds)
+    return f"{seconds / 60:.1f} min"
 
 
 def _bytes(size: float) -> str:

@@ -19,8 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from apps import finished, finished_analyses, program  # first: no log of TensorFlow
-from benchmarks import report
+from apps import finished, finished_analyses, program, provenance  # first: no log of TensorFlow
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = Path("apps/configs/evidence")
@@ -148,7 +147,7 @@ def train(row: Row, options: Options) -> None:
     for where in ("data_dir", "output_dir"):  # of this machine
         results["config"].pop(where)
     shown = shlex.join(["spfde", "train", *row.arguments(None)])
-    about = {"command": shown, "flags": row.text(), "machine": report.machine()}
+    about = {"command": shown, "flags": row.text(), "machine": provenance.machine()}
     found = about | {"results": results}
     found["history"] = (folder / "history.csv").read_text().splitlines()
     analyses = folder / finished_analyses.FILE

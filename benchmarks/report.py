@@ -3,9 +3,6 @@
 import dataclasses
 import inspect
 import json
-import os
-import platform
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -71,7 +68,7 @@ def finish(
     """
     found = settings(options, leave_out)
     found |= {name: _PLACES[name] for name in _PLACES.keys() & found.keys() if found[name]}
-    about = {"command": _command(options, found), "settings": found, "machine": machine()}
+    about = {"command": _command(options, found), "settings": found}
     written = about | ORIGIN | dict(results)
     # As they are read from the file.
     print("\n\n".join(t.aligned() for t in tables(json.loads(json.dumps(written))).values()))
@@ -94,15 +91,6 @@ def settings(options: Options, leave_out: Iterable[str] = ()) -> dict:
     """
     fields = dataclasses.asdict(options).items()
     return {name: value for name, value in fields if name not in {"json", *leave_out}}
-
-
-def machine() -> dict:
-    """Returns what kind of machine this is."""
-    return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-    }
 
 
 def percent(share: float) -> str:
@@ -128,12 +116,6 @@ def _command(options: Options, values: Mapping) -> str:
 
 def _positional(field: dataclasses.Field) -> bool:
     return bool(field.metadata["positional"])
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    found = re.search("model name\\s*: (.*)", path.read_text()) if path.exists() else None
-    return found.group(1) if found else platform.processor()
 
 
 def check_installed(runtimes: Iterable[str]) -> tuple[str, ...]:

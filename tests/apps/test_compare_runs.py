@@ -9,7 +9,7 @@ from apps import compare_runs, errors
 
 @pytest.fixture
 def run(tmp_path):
-    def run(name, accuracy, subnets=(), **options):
+    def run(name, accuracy, subnets=(), machine=None, tests=50, **options):
         config = {"dataset": "digits", "model": "mlp", "method": "set", "seed": 0} | options
         found = {
             "config": config | {"output_dir": name},
@@ -17,6 +17,9 @@ def run(tmp_path):
             "sparsity": 0.9,
             "flops_share": 0.25,
             "training_time_s": 10.0,
+            "train_samples": 100,
+            "test_samples": tests,
+            "machine": machine,
             "subnets": [
                 {"name": f"subnet_{share}", "sparsity": share / 100, "test_accuracy": one}
                 for share, one in subnets
@@ -58,6 +61,29 @@ def test_sub_nets_have_rows_of_their_own(run):
     assert [row["subnet"] for row in rows] == ["subnet_90", "subnet_95", ""]
     assert [row["test_accuracy"] for row in rows] == [0.9, 0.8, 0.7]
     assert rows[1]["sparsity"] == 0.95
+
+
+def test_times_on_several_machines_have_no_mean(run, capsys):
+    quick, slow = {"processor": "Quick", "cores": 2}, {"processor": "Slow", "cores": 1}
+    folders = [run("a", 0.9, machine=quick), run("b", 0.8, machine=quick, seed=1)]
+    assert compare_runs.main(folders) == 0
+    printed = capsys.readouterr().out
+    assert " 10 s" in printed and "machine" not in printed
+    folders += [run("c", 0.9, machine=slow, seed=2), run("d", 0.9, machine=slow, method="rigl")]
+    first, second = compare_runs.compare(folders)["rows"]
+    assert (first["n"], first["training_time_s"], second["training_time_s"]) == (3, None, 10.0)
+    assert compare_runs.main(folders) == 0
+    *_, last = lines = capsys.readouterr().out.splitlines()
+    assert lines[3].endswith("several machines") and lines[4].endswith(" 10 s")
+    assert last.endswith("do not compare: Quick, 2 cores; Slow, 1 cores")
+
+
+@pytest.mark.parametrize("differing", [{"seed": 1}, {"method": "rigl"}])
+def test_other_data_by_the_same_name_is_refused(run, differing):
+    folders = [run("a", 0.9), run("b", 0.9, tests=40, **differing)]
+    with pytest.raises(ValueError, match="digits with 50 test_samples in .*a, and with 40 in .*b"):
+        compare_runs.compare(folders)
+    assert compare_runs.compare([folders[0], run("c", 0.9, tests=40, dataset="mnist")])
 
 
 def test_the_same_run_twice_is_refused_in_one_line(run, capsys):

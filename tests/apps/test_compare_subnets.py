@@ -12,7 +12,7 @@ from apps import compare_subnets, plots, results, training
 from apps.config import RunConfig
 
 
-def write(folder, accuracies, flops=0.0, seconds=1.0, **options):
+def write(folder, accuracies, flops=0.0, seconds=1.0, machine=None, **options):
     """Results as `apps.train` writes them; `accuracies` by sparsity."""
     scheme = options.pop("scheme", "unstructured")
     config = RunConfig(**({"method": "ast", "scheme": scheme} | options))
@@ -25,6 +25,9 @@ def write(folder, accuracies, flops=0.0, seconds=1.0, **options):
         "subnets": subnets,
         "training_flops": flops,
         "training_time_s": seconds,
+        "train_samples": 100,
+        "test_samples": 50,
+        "machine": machine,
         "config": json.loads(config.to_json()),
     }
     (folder / "results.json").write_text(json.dumps(found))
@@ -60,6 +63,17 @@ def test_means_over_seeds_and_sums_over_nets(folders):
     assert [s["test_accuracy"] for s in separate["subnets"]] == pytest.approx([0.93, 0.96])
     assert table["config"]["epochs"] == 60
     assert not {"seed", "sparsity", "method", "output_dir"} & table["config"].keys()
+
+
+def test_times_on_several_machines_have_no_sum(tmp_path):
+    machines = [{"processor": name, "cores": 2} for name in "ab"]
+    folders = [
+        write(tmp_path / f"{seed}", {0.5: 0.9, 0.9: 0.8}, 1.0, machine=one, seed=seed)
+        for seed, one in enumerate(machines)
+    ]
+    table = compare_subnets.compare(folders)
+    assert table["methods"][0]["training_time_s"] is None
+    assert compare_subnets.render(table).splitlines()[3].endswith("several machines")
 
 
 def test_runs_without_gradient_correction_are_a_group(folders, tmp_path):

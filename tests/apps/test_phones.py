@@ -53,6 +53,13 @@ def test_each_signature_is_measured_by_itself(model, pairs, runtime):
     assert runtime == [("file", "plain"), ("file", "inverse")]
 
 
+def test_nan_is_no_class(model, pairs, runtime, capsys):
+    x, y = pairs
+    x[2] = np.nan
+    assert phones.sparse_mode_accuracies(model, "file", x, y) == [measured(None, 0)]
+    assert "in sparse mode not measured: NaN among the outputs" in capsys.readouterr().out
+
+
 def test_so_many_samples_are_used_as_256_mib_hold():
     assert phones.most((8, 8, 1)) == 2**20
     assert phones.most((224, 224, 3)) == 445

@@ -237,6 +237,29 @@ def test_without_forgetting_the_rest_is_shown(tmp_path):
     assert "density" in found.charts and "Samples" not in found.headings
 
 
+def test_times_on_several_machines_have_no_mean(tmp_path):
+    files = [finished_runs.evidence(tmp_path / f"{seed}.json", seed=seed) for seed in range(2)]
+    other = finished_runs.evidence(tmp_path / "other.json", method="rigl")
+    found = page(*files, other)
+    assert found.column(RESULTS, "training time") == ["8 s", "8 s"]
+    assert "different ones" not in found.text
+    changed = json.loads((tmp_path / "0.json").read_text())
+    changed["machine"]["cores"] = 1
+    (tmp_path / "0.json").write_text(json.dumps(changed))
+    found = page(*files, other)
+    assert found.column(RESULTS, "training time") == ["several machines", "8 s"]
+    assert "They were different ones: Fast, 1 cores; Fast, 2 cores." in found.text
+
+
+def test_on_how_many_samples_the_sparse_mode_was_measured(tmp_path):
+    folder = pathlib.Path(finished_runs.folder(tmp_path / "run"))
+    found = json.loads((folder / "results.json").read_text())
+    for samples, shown in [(50, "80.00"), (20, "80.00 (on 20 samples)")]:
+        found |= {"sparse_mode_test_accuracy": 0.8, "sparse_mode_test_samples": samples}
+        (folder / "results.json").write_text(json.dumps(found))
+        assert page(folder).column(FILE, "in sparse mode, %") == [shown]
+
+
 def test_the_files_of_the_comparison_are_runs():
     files = sorted(EVIDENCE.glob("10_*-seed0.json"))
     found = page(*files)
