@@ -120,9 +120,8 @@ class Dataset:
                 images = shifted(images, x.sample_id, epoch, sieve.total, seed, mirror)
             return Identified(self.normalize(images), x.sample_id), y
 
-        # As any dataset maps: images are shifted by their ids, which the batches' own `map` hides.
-        batches = tf.data.Dataset.map(sieve.batches(batch_size), prepared)
-        return batches.prefetch(tf.data.AUTOTUNE)
+        # Images are shifted by their ids, which `map` hides.
+        return sieve.batches(batch_size).map_identified(prepared).prefetch(tf.data.AUTOTUNE)
 
     def tests(self, most: int | None = None) -> tf.data.Dataset:
         """Returns normalized test images with labels, in batches.

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from spfde_keras import DataSieve
-from spfde_keras.sieve import Identified, Source, tfds_split
+from spfde_keras.sieve import Source, tfds_split
 
 from . import images
 from .augment import mirrors
@@ -91,11 +91,9 @@ class Streamed:
             size, channels = self.input_shape[:2], self.input_shape[2]
             return images.random_crop(file, size, channels, seed, mirror), label
 
-        def normalized(x: Identified, y: tf.Tensor) -> tuple:
-            return Identified(self.normalize(x.inputs), x.sample_id), y
-
         batches = sieve.batches(batch_size, preprocess=cropped if augment else self._middle)
-        return tf.data.Dataset.map(batches, normalized).prefetch(tf.data.AUTOTUNE)
+        batches = batches.map(lambda x, y: (self.normalize(x), y))
+        return batches.prefetch(tf.data.AUTOTUNE)
 
     def tests(self, most: int | None = None) -> tf.data.Dataset:
         """Returns normalized test images with labels, in batches; `most` of them, spread."""

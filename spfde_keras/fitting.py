@@ -28,7 +28,8 @@ def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArg
             "`callbacks` must hold one callback that trains sparse, since each changes masks, "
             f"samples and layers by a plan of its own. Received: {names}"
         )
-    _check_sieve(bound.arguments)
+    most_steps = _most_steps(bound.arguments)
+    _check_sieve(bound.arguments, most_steps)
     callbacks = bound.arguments.get("callbacks")
     if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = arranged(keras.tree.flatten(callbacks))
@@ -39,7 +40,7 @@ def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArg
         sieving = [one for one in callbacks if leads(one) and one.sieve is not None]
         for callback in sieving:
             # Given to Keras, an iteration would go on over several epochs, past updates.
-            callback.most_steps = bound.arguments.get("steps_per_epoch")
+            callback.most_steps = most_steps
             bound.arguments["steps_per_epoch"] = None
     replicas = model.replicas
     share = getattr(bound.arguments.get("x"), "share", None)
@@ -51,7 +52,14 @@ def bound_fit(model: keras.Model, args: tuple, kwargs: dict) -> inspect.BoundArg
     return bound
 
 
-def _check_sieve(arguments: Mapping[str, Any]) -> None:
+def _most_steps(arguments: Mapping[str, Any]) -> int | None:
+    """The most steps of an epoch, by `steps_per_epoch` or as batches of a sieve were taken."""
+    taken = getattr(arguments.get("x"), "most_steps", None)
+    given = [each for each in (arguments.get("steps_per_epoch"), taken) if each is not None]
+    return min(given, default=None)
+
+
+def _check_sieve(arguments: Mapping[str, Any], most_steps: int | None) -> None:
     """Refuses a sieve in place of its batches; warns where nothing would exchange its samples."""
     x, callbacks = arguments.get("x"), keras.tree.flatten(arguments.get("callbacks"))
     if isinstance(x, DataSieve):
@@ -64,10 +72,25 @@ def _check_sieve(arguments: Mapping[str, Any]) -> None:
     chosen = getattr(x, "chosen", None)
     of = None if chosen is None else chosen()
     for callback in leading(callbacks):
-        if of is not None and callback.sieve not in (None, of):
+        if callback.sieve is None:
+            continue  # which the first step refuses
+        if chosen is None:
+            raise ValueError(
+                "`x` must be what `sieve.batches` returned, or what its `map`, `prefetch`, "
+                "`shuffle`, `take` or `with_options` made of it: otherwise nobody knows which "
+                f"samples an epoch has. Received: a {type(x).__name__.lstrip('_')}"
+            )
+        if of is not callback.sieve:
             raise ValueError(
                 "`x` must be batches of the sieve that the callback has. Received: those of "
                 "another DataSieve"
+            )
+        if most_steps is not None and isinstance(
+            arguments.get("callbacks"), keras.callbacks.CallbackList
+        ):
+            raise ValueError(
+                "`callbacks` must be a list where epochs of a sieve are to have fewer steps than "
+                f"there are samples for. Received: a CallbackList, and {most_steps} steps"
             )
     follows = (keras.callbacks.CallbackList, SieveEpochs)
     if not any(leads(one) or isinstance(one, follows) for one in callbacks):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -60,7 +59,7 @@ class SparseTraining(keras.callbacks.Callback):
     trains_sparse = True
     """Whether it goes before all other callbacks."""
     most_steps: int | None = None
-    """The most steps of an epoch that is sieved, `fit`'s `steps_per_epoch`."""
+    """The most steps of an epoch that is sieved, by `steps_per_epoch` and `take` of its batches."""
 
     def __init__(
         self,
@@ -116,14 +115,16 @@ class SparseTraining(keras.callbacks.Callback):
 
     def masks_rest(self, model: keras.Model, epochs: int) -> int:
         """Returns the epoch after which a model's masks change no more, in a `fit` of so many."""
-        length = epochs if self._of_fit else self.epochs
-        return math.ceil(self.timeline.masks_stop * length) if find_masks(model) else 0
+        timeline = self._lasting(epochs) if self._of_fit else self.timeline
+        return timeline.masks_rest(len(model.subnets)) if find_masks(model) else 0
 
     def _lasts(self, epochs: int) -> None:
         """Sets the length of training."""
-        self.timeline = dataclasses.replace(self.timeline, epochs=epochs)
-        if self._interval is None:
-            self.timeline = dataclasses.replace(self.timeline, interval=usual_interval(epochs))
+        self.timeline = self._lasting(epochs)
+
+    def _lasting(self, epochs: int) -> Timeline:
+        interval = usual_interval(epochs) if self._interval is None else self._interval
+        return dataclasses.replace(self.timeline, epochs=epochs, interval=interval)
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -350,7 +351,9 @@ class SparseTraining(keras.callbacks.Callback):
 
     def _steps(self) -> int | None:
         """The steps of an epoch; None where `fit` cannot know."""
-        return (self.params or {}).get("steps") if self.sieve is None else self.sieve.epoch_steps
+        if self.sieve is None:
+            return (self.params or {}).get("steps")
+        return self.sieve.epoch_steps_of(self.most_steps)
 
     def _advance(self, step: int | None) -> None:
         """Updates the masks whose turn comes up to a step of this epoch."""
@@ -405,7 +408,9 @@ class SparseTraining(keras.callbacks.Callback):
         frozen = self._freezer.frozen(event - 1)
         densities = {mask.kernel_path: mask.subnets[subnet].density for mask in self._masks}
         self._booking.ledger.book_gradient(kind, samples, frozen, densities)
-        return gradients
+        # What is too large to be known must not decide which weights are kept.
+        known = functools.partial(np.nan_to_num, posinf=0.0, neginf=0.0)
+        return {path: known(gradient) for path, gradient in gradients.items()}
 
     def _make_plan(self, blocks: list[list[keras.layers.Layer]]) -> FreezePlan | None:
         if self.freezing is None:

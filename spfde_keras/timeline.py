@@ -97,6 +97,17 @@ class Timeline:
         """
         return not self._at_rest(self.interval_start(done - 1))
 
+    def masks_rest(self, subnets: int) -> int:
+        """Returns the epochs done when no masks of any sub-net change any more; 0: they never do.
+
+        Args:
+            subnets: int, number of sub-nets.
+        """
+        changes = [done for done in (*self.boundaries, self.epochs) if self.masks_change(done)]
+        # Those of other sub-nets change for the last time in the interval that follows.
+        after = self.interval if changes and subnets > 1 else 0
+        return min(max(changes, default=0) + after, self.epochs)
+
     def data_changes(self, done: int, policy: "SievePolicy") -> bool:
         """Returns whether a policy exchanges samples at the boundary after `done` epochs."""
         t = self.fraction(done)

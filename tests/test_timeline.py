@@ -163,3 +163,29 @@ def test_arguments_out_of_range_are_refused(arguments, message):
 
 def test_the_usual_interval_follows_the_length_of_training():
     assert [usual_interval(epochs) for epochs in (1, 6, 12, 60, 160, 320)] == [1, 1, 1, 2, 5, 10]
+
+
+@pytest.mark.parametrize("epochs", [4, 10, 60, 90])
+@pytest.mark.parametrize("interval", [1, 2, 10])
+@pytest.mark.parametrize("stop", [0.0, 0.5, 0.75, 1.0])
+def test_masks_rest_after_their_last_change(epochs, interval, stop):
+    timeline = Timeline(epochs, interval, stop)
+    _, masks, _ = changes(timeline)
+    assert timeline.masks_rest(1) == (masks[-1] if masks else 0)
+    if not stop:
+        return
+    # In steps of a tenth of an epoch.
+    turns = [
+        epoch + step / 10
+        for epoch in range(epochs)
+        for step in range(1, 11)
+        if timeline.turns(epoch, step - 1, step, 3, 10)
+    ]
+    assert timeline.masks_rest(3) >= max([timeline.masks_rest(1), *turns])
+    assert timeline.masks_rest(3) <= min(epochs, timeline.masks_rest(1) + interval)
+
+
+def test_masks_rest_by_hand():
+    assert Timeline(60, 2, 0.75).masks_rest(1) == 46
+    assert Timeline(60, 2, 0.75).masks_rest(2) == 48
+    assert Timeline(100, 10, 0.75).masks_rest(1) == 80

@@ -120,6 +120,17 @@ def test_steps_taken_at_once_are_no_more_than_those_between_updates():
         trained(callback, compiled={"steps_per_execution": 3})
 
 
+def test_epochs_of_fewer_steps_than_samples_are_for():
+    x, y = make_data(160)
+    sieve = DataSieve((x, y), fraction=0.25)
+    callback = SpFDE(4, SET(stop=1.0), interval=2, sieve=sieve, update_steps=12)
+    with pytest.raises(ValueError, match="steps of an interval, 2 x 6: .* Received: 12"):
+        trained(callback, data=sieve.batches(8).take(6).prefetch(1))
+    callback = SpFDE(4, SET(stop=1.0), interval=2, sieve=sieve, update_steps=5)
+    _, masks = trained(callback, data=sieve.batches(8).take(9).take(6))
+    assert changes(masks) == [5, 10, 12, 17, 22]
+
+
 def test_data_of_unknown_length_is_refused():
     batches = tf.data.Dataset.from_tensor_slices(make_data()).batch(8).filter(lambda x, y: True)
     with pytest.raises(ValueError, match="`fit` must know the number of steps"):

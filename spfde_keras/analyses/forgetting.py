@@ -29,7 +29,6 @@ class Forgetting(Measure):
         self.events = self.variable("events", (sieve.total,), "int64")
         self.counted = self.variable("counted", (sieve.total,), "int64")
         self.learned = self.variable("learned", (sieve.total,), "bool")
-        self.trained = self.variable("trained_on", (sieve.total,), "bool")
         self.histogram = self.per_record("histogram", (MOST + 1,), "int64")
         self.never_forgotten = self.per_record("never_forgotten", (), "int64")
         self.never_learned = self.per_record("never_learned", (), "int64")
@@ -49,14 +48,13 @@ class Forgetting(Measure):
         new = self._sieve.forgets.numpy() - self.counted.numpy()
         self.events.assign_add(new)
         self.learned.assign(self.learned.numpy() | self._sieve.learned.numpy())
-        self.trained.assign(self.trained.numpy() | member)
         enter(
             self.histogram, record, np.bincount(np.minimum(new[member], MOST), minlength=MOST + 1)
         )
         learned = self.learned.numpy()
         kept = np.count_nonzero(learned & (self.events.numpy() == 0))
         enter(self.never_forgotten, record, kept)
-        enter(self.never_learned, record, np.count_nonzero(self.trained.numpy() & ~learned))
+        enter(self.never_learned, record, np.count_nonzero(self._sieve.visited.numpy() & ~learned))
 
     def after(self, record: int) -> None:
         self.counted.assign(self._sieve.forgets.numpy())
@@ -65,7 +63,7 @@ class Forgetting(Measure):
         names = ("histogram", "never_forgotten", "never_learned")
         found: dict[str, Any] = {name: getattr(self, name).numpy()[:records] for name in names}
         rng = generator(self.subject.seed, records, "analyses/extremes")
-        easiest = rng.permutation(np.flatnonzero(self.trained.numpy()))
+        easiest = rng.permutation(np.flatnonzero(self._sieve.visited.numpy()))
         # One that was never learned is harder than any that was.
         events = np.where(self.learned.numpy(), self.events.numpy(), np.iinfo("int64").max)
         easiest = easiest[np.argsort(events[easiest], kind="stable")]

@@ -34,11 +34,12 @@ class WorkerCounts:
             return
         # Nobody but the worker that saw a sample has changed anything about it.
         packed = self._before + self._replicas.summed(self._packed() - self._before)
-        self._sieve.forgets.assign(packed >> 2)
+        self._sieve.forgets.assign(packed >> 3)
+        self._sieve.visited.assign((packed & 4) > 0)
         self._sieve.learned.assign((packed & 2) > 0)
         self._sieve.was_correct.assign((packed & 1) > 0)
 
     def _packed(self) -> np.ndarray:
         sieve = self._sieve
-        flags = sieve.learned.numpy() * 2 + sieve.was_correct.numpy()
-        return (sieve.forgets.numpy() << 2) + flags
+        flags = sieve.visited.numpy() * 4 + sieve.learned.numpy() * 2 + sieve.was_correct.numpy()
+        return (sieve.forgets.numpy() << 3) + flags

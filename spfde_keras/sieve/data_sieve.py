@@ -146,6 +146,7 @@ class DataSieve(SavedState):
         self.forgets = self.variable("forgets", (self.total,), "int64")
         self.was_correct = self.variable("was_correct", (self.total,), "bool")
         self.learned = self.variable("learned", (self.total,), "bool")
+        self.visited = self.variable("visited", (self.total,), "bool")
         self.queue = self.variable("queue", (removed,), "int64")
         self.retrieved = self.variable("retrieved", (), "int64")
         drawn = generator(self.seed, 0, "sieve/start").permutation(self.total)[:removed]
@@ -173,6 +174,10 @@ class DataSieve(SavedState):
             raise ValueError("`DataSieve.batches` must be called before `epoch_steps` is known.")
         return self.steps(*self._batching)
 
+    def epoch_steps_of(self, most: int | None) -> int:
+        """Returns `epoch_steps`, or `most` where that is less."""
+        return self.epoch_steps if most is None else min(self.epoch_steps, most)
+
     @property
     def batch_sizes(self) -> set[int]:
         """Sizes of the batches that `batches` last made, now and with all removals done."""
@@ -193,9 +198,7 @@ class DataSieve(SavedState):
 
     def most(self, steps: int | None) -> int:
         """Returns the samples of an epoch without sieving, of at most so many steps."""
-        if steps is None or self._batching is None:
-            return self.total
-        return min(self.total, steps * self._batching[0])
+        return self.taken(self.total, steps)
 
     def taken(self, active: int, most_steps: int | None) -> int:
         """Returns the samples of an epoch with `active` in training, of at most so many steps."""
@@ -389,6 +392,7 @@ class DataSieve(SavedState):
         self.forgets.value.scatter_add(tf.IndexedSlices(tf.cast(forgotten, tf.int64), ids))
         self.learned.value.scatter_update(tf.IndexedSlices(learned, ids))
         self.was_correct.value.scatter_update(tf.IndexedSlices(correct, ids))
+        self.visited.value.scatter_update(tf.IndexedSlices(tf.ones_like(correct), ids))
 
     def update(self, event: int, t: float) -> bool:
         """Exchanges samples by the policy; takes effect with the next iteration.

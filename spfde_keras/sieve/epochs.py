@@ -46,7 +46,7 @@ class SieveEpochs(keras.callbacks.Callback):
         replicas = getattr(self.model, "replicas", ALONE)
         self._counts = WorkerCounts(self.sieve, replicas)
         if not self.sieve.fixed_size or self.most_steps is not None:
-            steps = min(self.sieve.epoch_steps, self.most_steps or self.sieve.epoch_steps)
+            steps = self.sieve.epoch_steps_of(self.most_steps)
             self._last_start = steps - self.model.steps_per_execution
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:

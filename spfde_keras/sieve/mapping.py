@@ -36,6 +36,7 @@ def past_ids(
     told: Callable[[], None],
     share: Share = lambda *_: None,
     chosen: Callable[[], Any] = lambda: None,
+    most_steps: int | None = None,
 ) -> tf.data.Dataset:
     """Gives a dataset of `Identified` batches a `map` that takes functions of (x, y).
 
@@ -45,28 +46,36 @@ def past_ids(
         share: function of the number of a worker and of how many there are, which returns the
             dataset with the worker's part of each batch alone; None where it cannot be divided.
         chosen: called when `fit` is given the dataset; returns the sieve that it is of.
+        most_steps: None, or int, how many batches are taken of each epoch at most.
 
     Returns:
-        The dataset. What is made of it by `map`, `prefetch` and the like has such a `map`, too.
+        The dataset. What is made of it by `map`, `take` and the like has such a `map`, too; its
+        `map_identified` takes functions of the batches as they are, which leave ids and labels.
     """
 
-    def mapped(function: Callable, *args: Any, **kwargs: Any) -> tf.data.Dataset:
-        told()
-        return past_ids(*_both("map", functools.partial(_carried, function), *args, **kwargs))
-
-    def _both(name: str, *args: Any, **kwargs: Any) -> tuple:
+    def again(most: int | None, name: str, *args: Any, **kwargs: Any) -> tf.data.Dataset:
         def derived(parent: tf.data.Dataset | None) -> Any:
             if parent is None:
                 return None
             return getattr(tf.data.Dataset, name)(parent, *args, **kwargs)
 
-        return derived(dataset), told, lambda *worker: derived(share(*worker)), chosen
+        parts = lambda *worker: derived(share(*worker))  # noqa: E731
+        return past_ids(derived(dataset), told, parts, chosen, most)
 
-    def kept(name: str) -> Callable:
-        return lambda *args, **kwargs: past_ids(*_both(name, *args, **kwargs))
+    def mapped(function: Callable, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+        told()
+        return again(most_steps, "map", functools.partial(_carried, function), *args, **kwargs)
 
-    same = {name: kept(name) for name in ("prefetch", "shuffle", "take", "with_options")}
-    compat.replace_methods(dataset, map=mapped, share=share, chosen=chosen, **same)
+    def taken(count: Any, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+        number = int(count)
+        few = [each for each in (most_steps, number) if each is not None and each >= 0]
+        return again(min(few, default=None), "take", number, *args, **kwargs)
+
+    names = ("prefetch", "shuffle", "with_options")
+    same = {name: functools.partial(again, most_steps, name) for name in names}
+    same["map_identified"] = functools.partial(again, most_steps, "map")
+    compat.replace_methods(dataset, map=mapped, take=taken, share=share, chosen=chosen, **same)
+    dataset.most_steps = most_steps
     return dataset
 
 

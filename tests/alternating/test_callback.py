@@ -48,7 +48,9 @@ def spied(callback):
     return seen
 
 
-def updates(samples=48, epochs=3, interval=1, sparsity=SPARSITIES, per_execution=1, sieve=None):
+def updates(
+    samples=48, epochs=3, interval=1, sparsity=SPARSITIES, per_execution=1, sieve=None, most=None
+):
     """Each update as (sub-net, steps done, t)."""
     model = small(sparsity, steps_per_execution=per_execution)
     data = make_data(samples)
@@ -63,7 +65,11 @@ def updates(samples=48, epochs=3, interval=1, sparsity=SPARSITIES, per_execution
         update(masks, subnet, t, event, moment, step)
 
     callback._update = spy
-    fit(model, data if sieve is None else sieve.batches(8), callback)
+    batches = data if sieve is None else sieve.batches(8)
+    if most == "taken":
+        fit(model, batches.take(6), callback)
+    else:
+        fit(model, batches, callback, steps_per_epoch=most)
     return seen
 
 
@@ -131,6 +137,13 @@ def test_every_sub_net_changes_even_where_an_interval_has_fewer_steps():
 def test_instants_count_the_steps_of_sieved_data():
     got = updates(64, sieve={"fraction": 0.25})
     assert [update[:2] for update in got] == [update[:2] for update in updates()]
+
+
+@pytest.mark.parametrize("policy", ["circular", "one_time"])
+@pytest.mark.parametrize("most", [6, "taken"])
+def test_instants_count_the_steps_that_an_epoch_has(most, policy):
+    got = updates(160, sieve={"fraction": 0.25, "policy": policy}, most=most)
+    assert got == updates()
 
 
 def test_masks_rest_between_updates_and_from_stop_on():

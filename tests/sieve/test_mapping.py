@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spfde_keras import DataSieve, SpFDE, sparsify
+from spfde_keras import DataSieve, SpFDE, sparsify, wrap
 from spfde_keras.sieve import Identified
 
 X = np.arange(24, dtype="float32").reshape(12, 2)
@@ -86,3 +86,48 @@ def test_steps_per_epoch_are_the_most_steps_of_an_epoch(steps, samples, policy):
     else:
         assert history["active_samples"][0] == samples
     assert 0 < history["flops_share"][-1] < 1
+
+
+def test_batches_that_nobody_can_count_are_refused():
+    for changed in (
+        lambda batches: batches.cache(),
+        lambda batches: batches.repeat(2),
+        lambda batches: batches.prefetch(1).filter(lambda *_: True),
+    ):
+        sieve = DataSieve((X, Y), 0.25)
+        with pytest.raises(ValueError, match="`x` must be what `sieve.batches` returned, or what"):
+            model().fit(changed(sieve.batches(4)), epochs=2, callbacks=[SpFDE(2, sieve=sieve)])
+
+
+def test_functions_of_batches_as_they_are():
+    def shifted(x, y):
+        return Identified(x.inputs + tf.cast(x.sample_id, tf.float32)[:, None], x.sample_id), y
+
+    sieve = DataSieve((X, Y), 0.25)
+    batches = sieve.batches(4, shuffle=False).map_identified(shifted).prefetch(1)
+    for x, y in batches:
+        np.testing.assert_array_equal(x.inputs, X[x.sample_id] + x.sample_id.numpy()[:, None])
+        np.testing.assert_array_equal(y, Y[x.sample_id])
+    model().fit(batches, epochs=2, verbose=0, callbacks=[SpFDE(2, sieve=sieve)])
+
+
+def test_a_list_of_keras_with_fewer_steps_is_refused():
+    sieve, net = DataSieve((X, Y), 0.25), model()
+    callbacks = keras.callbacks.CallbackList([SpFDE(2, sieve=sieve)], model=net, epochs=2)
+    for batches, more in [
+        (sieve.batches(4), {"steps_per_epoch": 2}),
+        (sieve.batches(4).take(2), {}),
+    ]:
+        with pytest.raises(
+            ValueError, match="`callbacks` must be a list .* CallbackList, and 2 st"
+        ):
+            net.fit(batches, epochs=2, callbacks=callbacks, **more)
+
+
+def test_an_incomplete_batch_that_is_left_out_is_no_cost_of_dense_training():
+    sieve = DataSieve((X, Y), 0.0)
+    net = wrap(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+    net.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    batches = sieve.batches(5, drop_remainder=True)
+    logs = net.fit(batches, verbose=0, callbacks=[SpFDE(1, "static", sieve=sieve)]).history
+    assert logs["active_samples"] == [10] and logs["flops_share"] == [1.0]
