@@ -1,4 +1,4 @@
-"""Times the same training step in this library and in others, each in an environment of its own.
+"""Times the same training step in this library and in others, each in a process of its own.
 
 One net, one batch, one machine: ours, dense Keras 3 in float32 and bfloat16, tfmot on Keras 2,
 dense PyTorch, and SparseProp on PyTorch. Each is a process. They train in turns, so that a machine

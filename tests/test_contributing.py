@@ -35,9 +35,9 @@ def test_an_updater_trains_by_name_with_a_scheme_and_a_masked_layer(examples):
     model = spfde_keras.sparsify(net, 0.5, "pairs", "last_is_denser")
     assert [mask.density for mask in spfde_keras.masking.find_masks(model)] == [0.5, 0.59375]
     model.compile("sgd", "mse")
-    callback = spfde_keras.SpFDE(epochs=2, updater="itop", interval=1)
+    callback = spfde_keras.SpFDE(epochs=2, updater="set_to_the_end", interval=1)
     model.fit(np.ones((8, 8)), np.ones((8, 2)), epochs=2, verbose=0, callbacks=[callback])
-    assert type(callback.updater) is examples["ITOP"]
+    assert type(callback.updater) is examples["SetToTheEnd"]
     assert type(spfde_keras.densify(model).layers[1]) is examples["Scale"]
 
 

@@ -407,6 +407,9 @@ def cases(path: pathlib.Path) -> dict[str, Case]:
         "spfde_keras.updaters.RigL": Case(
             updaters.RigL, {"fraction": share, "stop": (0.75, FRACTION)}
         ),
+        "spfde_keras.updaters.ITOP": Case(
+            updaters.ITOP, {"fraction": share, "stop": (1.0, FRACTION)}
+        ),
         "spfde_keras.updaters.DSR": Case(
             updaters.DSR, {"fraction": (0.3, within(0, 1)), "stop": (0.75, FRACTION)}
         ),

@@ -200,9 +200,9 @@ def are_used() -> bool:
 def choose(convolution: Convolution) -> Choice:
     """Returns how to compute a convolution on this machine.
 
-    The first time on a machine, both ways are timed for a few tens of milliseconds, forward and
-    backward. The environment's SPFDE_KERNELS_CACHE names the file that keeps the results;
-    SPFDE_KERNELS=sparse or =dense decides without measuring.
+    The first time on a machine, both ways are timed, forward and backward. The environment's
+    SPFDE_KERNELS_CACHE names the file that keeps the results; SPFDE_KERNELS=sparse or =dense
+    decides without measuring.
 
     Args:
         convolution: its shape and density.

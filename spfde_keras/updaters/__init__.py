@@ -6,6 +6,7 @@ from spfde_keras.updaters.base import Updater, get, names, register
 from spfde_keras.updaters.dsr import DSR
 from spfde_keras.updaters.global_magnitude import GlobalMagnitude
 from spfde_keras.updaters.granet import GraNet
+from spfde_keras.updaters.itop import ITOP
 from spfde_keras.updaters.magnitude import Magnitude
 from spfde_keras.updaters.mest import MESTEM, MESTEMS
 from spfde_keras.updaters.mutation import Change, Moment, Mutation, carry_out
@@ -17,6 +18,7 @@ from spfde_keras.updaters.static import Static
 __all__ = [
     "ACDC",
     "DSR",
+    "ITOP",
     "MESTEM",
     "MESTEMS",
     "SET",
