@@ -9,8 +9,8 @@ from apps import finished, finished_analyses
 from benchmarks import report
 from benchmarks.evidence import FLAGS, RESULTS, ROOT, Row
 
-CORES = 2
-"""How many cores a run had whose seconds count."""
+TIMED = "10_dense-seed0"
+"""The run on whose kind of machine others must have been, for their seconds to count."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +19,11 @@ class Found:
 
     Args:
         runs: those.
+        machine: that on which seconds count, in words.
     """
 
     runs: Sequence[finished.Run]
+    machine: str
 
     @property
     def accuracies(self) -> np.ndarray:
@@ -49,7 +51,7 @@ class Found:
         """Seconds of each epoch: what the quickest tenth of its kind took, in all runs.
 
         A kind are epochs with as many blocks frozen, as many samples and the same density. Runs
-        on more or fewer than `CORES` are left out; there must be another one (`is_timed`).
+        on other machines are left out; there must be another one (`is_timed`).
         """
         timed = self._timed
         of = ("frozen_blocks", "active_samples", "sparsity")
@@ -61,7 +63,7 @@ class Found:
 
     @property
     def _timed(self) -> np.ndarray:
-        return np.array([run.machine["cores"] == CORES for run in self.runs])
+        return np.array([finished.machines([run.results]) == [self.machine] for run in self.runs])
 
     @property
     def is_timed(self) -> bool:
@@ -86,7 +88,8 @@ def read() -> dict[str, Found]:
         if not Row(FLAGS / f"{name}.flags", int(seed)).is_done():
             raise ValueError(f"{path.name} is of other flags than {name}.flags: train it again")
         runs.setdefault(name, []).append(finished.load(path))
-    return {name: Found(found) for name, found in runs.items()}
+    (machine,) = finished.machines([finished.read(ROOT / RESULTS / f"{TIMED}.json")])
+    return {name: Found(found, machine) for name, found in runs.items()}
 
 
 METHODS = {
@@ -97,6 +100,7 @@ METHODS = {
     "MEST EM&S": "10_ems",
     "magnitude": "30_magnitude",
     "global magnitude": "30_global_magnitude",
+    "ITOP": "30_itop",
     "DSR": "30_dsr",
     "GraNet": "30_granet",
     "AC/DC": "30_ac_dc",
@@ -141,6 +145,7 @@ PARTS = [
     ("pattern", "46_ems_pattern_90"),
     ("channel", "46_ems_channel_90"),
     ("ERK", "46_ems_erk_90"),
+    ("ERK, 95 %", "46_ems_erk_95"),
     ("weight decay 1e-4", "47_ems_90_decay_1e-4"),
     ("weight decay 5e-3", "47_ems_90_decay_5e-3"),
 ]
@@ -227,11 +232,14 @@ def forgetting(found: Mapping[str, Found]) -> str:
     return _table(["", "never forgotten", "never learned"], rows)
 
 
+_LAYERS = ("70_analysed_dense", "70_analysed_ems_90", "70_analysed_spfde_20_20_90")
+
+
 def layers(found: Mapping[str, Found]) -> str:
     """The table of layers: how like their final form they are, from one run of each kind."""
     rows, headings = [], ["", "epochs"]
     for label, name in ANALYSED:
-        if name not in ("70_analysed_ems_90", "70_analysed_spfde_20_20_90") or name not in found:
+        if name not in _LAYERS or name not in found:
             continue
         analyses = _analyses(found[name])[0]
         (subnet,) = analyses.subnets.values()
