@@ -66,6 +66,13 @@ def test_sieve_masks_optimizer_and_blocks(tmp_path):
         assert kept.mean() == pytest.approx(0.2, abs=0.01) and (kernel[kept] != 0).all()
 
 
+@pytest.mark.parametrize(("share", "most"), [(None, 2), (0.3, 1)])
+def test_the_share_of_layers_that_freeze(tmp_path, share, most):
+    options = {"model": "small_cnn", "epochs": 8, "freeze_reduction": 0.05}
+    run = prepared(tmp_path, freeze_share=share, **options)
+    assert run.training.freezer.plan.frozen.max() == most
+
+
 def test_blocks_that_are_none_are_refused_by_the_flags_name(tmp_path):
     with pytest.raises(ValueError, match="`freeze_blocks`"):
         prepared(tmp_path, freeze_blocks="conv.*")

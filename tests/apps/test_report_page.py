@@ -12,6 +12,7 @@ from apps import errors, program, report, report_origin, report_page
 from apps.config import RunConfig
 from apps.finished import load
 from tests.apps import finished_runs
+from tests.tflite.browser import asked
 
 EVIDENCE = pathlib.Path(__file__).parents[2] / "benchmarks" / "results" / "evidence"
 
@@ -332,6 +333,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(tmp_path, chromium, scheme)
     chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     preferred = [{"name": "prefers-color-scheme", "value": scheme}]
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": preferred})
+    asked(chromium)
     chromium.get(out.as_uri())
     chromium.execute_script("document.querySelectorAll('details').forEach((d) => d.open = true)")
     shown = chromium.execute_script(
@@ -344,3 +346,4 @@ def test_a_phone_shows_it_without_scrolling_sideways(tmp_path, chromium, scheme)
     assert shown[2] >= 10  # as high as letters that can be read
     assert (shown[3] == "rgb(255, 255, 255)") == (scheme == "light")
     assert not chromium.get_log("browser")
+    assert asked(chromium) == {out.as_uri()}

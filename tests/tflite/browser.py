@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import http.server
+import json
 import threading
 
 
@@ -55,3 +56,19 @@ class Page:
 
     def text(self, name):
         return self.script(f"document.getElementById('{name}').textContent")
+
+
+def asked(driver) -> set[str]:
+    """The addresses that were requested, of servers and files, since it was last asked.
+
+    Args:
+        driver: as of the fixture `chromium`.
+    """
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = {
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    }
+    # The browser's own start page asks chrome://.
+    return {url for url in urls if not url.startswith(("data:", "chrome:"))}

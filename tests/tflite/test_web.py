@@ -325,16 +325,10 @@ class TestPage:
 
     def test_asks_no_other_server(self, page, address, site):
         page.measured("subnet_50")
-        events = [json.loads(entry["message"]) for entry in page.driver.get_log("performance")]
-        asked = {
-            event["message"]["params"]["request"]["url"]
-            for event in events
-            if event["message"]["method"] == "Network.requestWillBeSent"
-        }
+        urls = browser.asked(page.driver)
         files = json.loads((site / "run.json").read_text())["files"].values()
-        assert {address, *(address + file["url"] for file in files)} <= asked
-        # The browser's own start page asks chrome://.
-        assert [url for url in asked if not url.startswith((address, "data:", "chrome:"))] == []
+        assert {address, *(address + file["url"] for file in files)} <= urls
+        assert [url for url in urls if not url.startswith(address)] == []
 
     def test_says_why_it_cannot_run(self, chromium, address, site):
         file = site / "sparse.tflite"
