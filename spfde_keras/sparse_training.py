@@ -11,26 +11,26 @@ import numpy as np
 
 from spfde_keras import checks, compat, updaters
 from spfde_keras.booking import Booking
-from spfde_keras.cost.plan import PlanCost, TrainingPlan
+from spfde_keras.cost.plan import PlanCost
 from spfde_keras.event_log import EventLog
 from spfde_keras.finite import check_epoch
 from spfde_keras.fitting import check_replicas
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
-from spfde_keras.freezing.plan import FreezePlan, Freezing
+from spfde_keras.freezing.plan import Freezing
 from spfde_keras.kernel_gradients import kernel_gradients
 from spfde_keras.mask_updates import MaskUpdate
 from spfde_keras.masking import Mask, find_masks
 from spfde_keras.monitor import Monitor
+from spfde_keras.planning import Planning
 from spfde_keras.settling import settle_by_size
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
-from spfde_keras.sieve.planned import planned_samples
 from spfde_keras.sieve.suitable import check_model as check_sieved
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, target_sparsities
 from spfde_keras.standstill import warn_of_few_visits, warn_of_standstill
 from spfde_keras.starting import check_start
-from spfde_keras.suitable import check_follows, check_model, check_steps
+from spfde_keras.suitable import check_follows, check_model, check_steps, check_update_steps
 from spfde_keras.timeline import Timeline, usual_interval
 from spfde_keras.updaters import Moment
 from spfde_keras.updaters.base import UpdaterLike
@@ -90,11 +90,7 @@ class SparseTraining(keras.callbacks.Callback):
         )
         if data_stop is not None and self.sieve is None:
             raise ValueError(f"`data_stop` must be left out without `sieve`. Received: {data_stop}")
-        if update_steps is not None and not self.updater.stop:
-            raise ValueError(
-                f"`update_steps` must be left out with {type(self.updater).__name__}, with which "
-                f"masks never change. Received: {update_steps}"
-            )
+        check_update_steps(update_steps, self.updater)
         self.log_dir = checks.optional(checks.folder, "log_dir", log_dir)
         EventLog.check(log_dir)
 
@@ -133,11 +129,6 @@ class SparseTraining(keras.callbacks.Callback):
             model.freezer.end(model)
         self._masks = find_masks(model)
         if not self._masks:
-            if self.timeline.update_steps is not None:
-                raise ValueError(
-                    "`update_steps` must be left out with a model that has no masks. Received: "
-                    f"{self.timeline.update_steps}"
-                )
             self.timeline = dataclasses.replace(self.timeline, masks_stop=0.0)
         self._subnets = max(1, len(model.subnets))
         self._step = 0
@@ -150,13 +141,15 @@ class SparseTraining(keras.callbacks.Callback):
         self._blocks = find_blocks(model, patterns)
         self._frozen_by_user = [mask for mask in self._masks if not mask.kernel.trainable]
         if not self._of_fit:
-            self._freezer = Freezer(self._blocks, self._make_plan(self._blocks))
+            self._freezer = Freezer(
+                self._blocks, self._planning.solved(self.freezing, self._blocks)
+            )
         data = [] if self.sieve is None else [SieveEpochs(self.sieve, self.most_steps)]
         self._data = keras.callbacks.CallbackList(data, model=model)
         self._events = EventLog(self.log_dir if model.replicas.chief else None)
 
     def _check(self, model: keras.Model) -> None:
-        check_model(type(self).__name__, model, self.updater)
+        check_model(type(self).__name__, model, self.updater, self.timeline)
 
     def _check_steps(self, steps: int | None) -> None:
         check_steps(self.timeline, steps, self.model.steps_per_execution)
@@ -206,7 +199,9 @@ class SparseTraining(keras.callbacks.Callback):
                     "`epochs` must be given where `fit` does not tell it. Received: None"
                 )
             self._lasts(of_fit)
-            self._freezer = Freezer(self._blocks, self._make_plan(self._blocks))
+            self._freezer = Freezer(
+                self._blocks, self._planning.solved(self.freezing, self._blocks)
+            )
         elif of_fit not in (None, self.epochs):
             raise ValueError(
                 "`epochs` must be the same in `fit` and in the callback, or None in the callback. "
@@ -324,8 +319,9 @@ class SparseTraining(keras.callbacks.Callback):
         """
         if samples is None and self.sieve is None:
             checks.refuse("samples", "given where no sieve says how many there are", samples)
-        samples = self._sieved() if samples is None else samples
-        return self._training_plan(samples, batch_size).cost(self._freezer.plan)
+        planning = self._planning
+        samples = planning.samples() if samples is None else samples
+        return planning.plan(samples, batch_size).cost(self._freezer.plan)
 
     def _boundary(self, done: int) -> None:
         timeline = self.timeline
@@ -412,34 +408,18 @@ class SparseTraining(keras.callbacks.Callback):
         known = functools.partial(np.nan_to_num, posinf=0.0, neginf=0.0)
         return {path: known(gradient) for path, gradient in gradients.items()}
 
-    def _make_plan(self, blocks: list[list[keras.layers.Layer]]) -> FreezePlan | None:
-        if self.freezing is None:
-            return None
-        # Front blocks that the user has frozen save nothing more, and take no turn of their own.
-        trained = [any(layer.trainable_variables for layer in block) for block in blocks]
-        first = trained.index(True) if any(trained) else 0
-        plan = self._training_plan(self._sieved(), batch_size=1)
-        return plan.solve(self.freezing, first)
+    def _plan_freezing(self) -> None:
+        plan = self._planning.solved(self.freezing, self._blocks)
+        self._freezer = Freezer(self._blocks, plan)
 
-    def _sieved(self) -> float | list[int]:
-        """The samples of each epoch, as far as they are known: 1 stands for all."""
-        if self.sieve is None:
-            return 1
-        return planned_samples(self.sieve, self.timeline, self.most_steps)
-
-    def _training_plan(self, samples: float | Sequence[float], batch_size: int) -> TrainingPlan:
-        subnets = [mask.subnets for mask in self._masks]
-        return TrainingPlan(
+    @property
+    def _planning(self) -> Planning:
+        return Planning(
             self._booking.ledger.costs,
-            [
-                {kernel[index].kernel_path: 1 - kernel[index].sparsity for kernel in subnets}
-                for index in range(self._subnets)
-            ],
+            self._masks,
             self.updater,
-            self.epochs,
-            self.interval,
-            samples,
-            batch_size,
+            self.timeline,
+            self.sieve,
+            self.most_steps,
             self._passes,
-            self.timeline.update_steps,
         )

@@ -12,13 +12,14 @@ from spfde_keras.training import SparseModel
 from spfde_keras.updaters import Updater
 
 
-def check_model(name: str, model: keras.Model, updater: Updater) -> None:
+def check_model(name: str, model: keras.Model, updater: Updater, timeline: Timeline) -> None:
     """Raises ValueError if a callback cannot train a model.
 
     Args:
         name: of the callback's class.
         model: what it is given.
         updater: how masks change.
+        timeline: when they do.
     """
     if not isinstance(model, SparseModel):
         raise ValueError(
@@ -28,6 +29,11 @@ def check_model(name: str, model: keras.Model, updater: Updater) -> None:
     if model.optimizer is None:
         raise ValueError("The model must be compiled with an optimizer before `fit`.")
     inner_optimizer(model.optimizer)
+    if timeline.update_steps is not None and not find_masks(model):
+        raise ValueError(
+            "`update_steps` must be left out with a model that has no masks. Received: "
+            f"{timeline.update_steps}"
+        )
     shared = type(updater).allocate is not Updater.allocate
     of_groups = {
         str(one.scheme) for mask in find_masks(model) for one in mask.subnets if one.scheme.density
@@ -44,6 +50,15 @@ def check_model(name: str, model: keras.Model, updater: Updater) -> None:
             f"The {name} callback must know the loss that a step trains: use an updater "
             'without gradients ("set", "static", "magnitude") and one sub-net, or override '
             f"`compute_loss` instead. Received: {type(model).__name__} with its own `train_step`"
+        )
+
+
+def check_update_steps(update_steps: int | None, updater: Updater) -> None:
+    """Raises ValueError if masks are to change every so many steps, and never do."""
+    if update_steps is not None and not updater.stop:
+        raise ValueError(
+            f"`update_steps` must be left out with {type(updater).__name__}, with which masks "
+            f"never change. Received: {update_steps}"
         )
 
 
