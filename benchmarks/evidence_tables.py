@@ -133,6 +133,7 @@ PARTS = [
     ("sieve 30 %", "41_sieve_30_90"),
     ("random sieve 20 %", "42_random_sieve_20_90"),
     ("random sieve 30 %", "42_random_sieve_30_90"),
+    ("24 % removed once", "42_one_time_24_90"),
     ("freezing 20 %, single_shot_resume", "43_freezing_20_single_shot_resume_90"),
     ("freezing 20 %, periodic", "43_freezing_20_periodic_90"),
     ("freezing 20 %, delayed_periodic", "43_freezing_20_delayed_periodic_90"),
