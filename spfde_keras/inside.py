@@ -7,7 +7,7 @@ import keras
 from spfde_keras import checks, compat
 from spfde_keras.layers.base import MASK_ARGUMENTS, MaskArguments
 from spfde_keras.masking import find_masks
-from spfde_keras.places import places
+from spfde_keras.places import name_streams, places
 from spfde_keras.rebuilding import leaf_layers
 from spfde_keras.replacements import Replacements, fused, masked, rebuild
 
@@ -71,3 +71,4 @@ def name_kernels(model: keras.Model, inside: Inside) -> None:
         paths = wanted.get("paths", ())
         for mask, path in zip(find_masks(found[int(index)].layer), paths, strict=False):
             compat.rename_variable(mask.kernel, path)
+    name_streams(model)

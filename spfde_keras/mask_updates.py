@@ -70,13 +70,13 @@ class MaskUpdate:
         for kernel, plan in plans:
             path = kernel.kernel_path
             # At the start, sub-nets draw the same numbers, so that they have much in common.
-            name = f"{path}/{self.subnet}" if self.subnet and self.event else path
-            drawn = f"{name}@{self.step}" if self.step else name
-            rng = generator(self.seed, self.event, drawn)
+            own = f"/{self.subnet}" if self.subnet and self.event else ""
+            step = f"@{self.step}" if self.step else ""
+            rng = generator(self.seed, self.event, f"{kernel.stream}{own}{step}")
             change = carry_out(plan, self.updater, kernel, rng, gradients.get(path))
             if change.fresh.any():
                 reset_slots(optimizer, kernel.mask, change.fresh)
-            overlaps[name] = change.overlap
+            overlaps[f"{path}{own}"] = change.overlap
         return overlaps
 
     def _plans(

@@ -141,6 +141,9 @@ class Mask(keras.layers.Layer):
         """The kernel's path, which identifies the mask everywhere."""
         return self.kernel.path
 
+    stream: str | None = None
+    """The name by which random numbers are drawn for it; None for the path of its kernel."""
+
     @property
     def running(self) -> tf.Tensor:
         """The mask of the sub-net that runs, a bool tensor of the kernel's shape."""
@@ -260,6 +263,11 @@ class Subnet:
     def kernel_path(self) -> str:
         """The kernel's path."""
         return self.mask.kernel_path
+
+    @property
+    def stream(self) -> str:
+        """The name by which random numbers are drawn for it."""
+        return self.mask.stream or self.mask.kernel_path
 
     @property
     def density(self) -> float:

@@ -15,9 +15,16 @@ _OVERRIDES = (
     "train_step",
     "test_step",
     "predict_step",
+    "compile",
     "fit",
     "evaluate",
     "predict",
+    "train_on_batch",
+    "test_on_batch",
+    "predict_on_batch",
+    "make_train_function",
+    "make_test_function",
+    "make_predict_function",
     "metrics",
 )
 
@@ -42,6 +49,13 @@ def check_class(model: keras.Model) -> None:
     lost = overrides(type(model))
     if not isinstance(model, (keras.Function, keras.Sequential)):
         lost = [name for name in lost if name != "call"]  # it is called as it is
+    if lost and isinstance(model, keras.Sequential):
+        raise ValueError(
+            "`model` must be of a class of keras.Model, not of keras.Sequential, where the class "
+            "overrides methods, which a model made of its layers would lose. Received: "
+            f"{type(model).__name__}, which overrides {', '.join(lost)}; derive it from "
+            f"keras.Model and build it as {type(model).__name__}(inputs, outputs)"
+        )
     if lost and any("__init__" in vars(one) for one in _own(type(model))):
         raise ValueError(
             "`model` must be of a class without its own `__init__` where the class overrides "

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator
 
 import keras
@@ -85,6 +86,40 @@ def name_kernels(model: keras.Model) -> None:
     """
     for name, place in kernel_places(model).items():
         name_masks(place.layer, name)
+    name_streams(model)
+
+
+def name_streams(model: keras.Model) -> None:
+    """Gives each mask the name by which random numbers are drawn for it.
+
+    It is the path of its kernel, but for the numbers that Keras puts behind the names of layers:
+    those depend on what else a process has made, and what is drawn must not.
+
+    Args:
+        model: a model whose kernels have their paths.
+    """
+    masks = find_masks(model)
+    names = numbered(part for mask in masks for part in mask.kernel_path.split("/"))
+    for mask in masks:
+        stream = "/".join(names[part] for part in mask.kernel_path.split("/"))
+        compat.set_untracked(mask, stream=stream)
+
+
+def numbered(names: Iterable[str]) -> dict[str, str]:
+    """Returns new names of layers, counted from the first of the model, not of the process.
+
+    Example:
+
+    >>> numbered(["conv", "dense_7", "dense_9", "dense_7"])
+    {'conv': 'conv', 'dense_7': 'dense', 'dense_9': 'dense_1'}
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    found = {}
+    for name in dict.fromkeys(names):
+        stem = re.sub(r"_\d+$", "", name)
+        found[name] = f"{stem}_{counts[stem]}" if counts[stem] else stem
+        counts[stem] += 1
+    return found
 
 
 def name_masks(layer: keras.layers.Layer, name: str) -> None:

@@ -47,7 +47,7 @@ def settle_by_size(subnet: Subnet, seed: int) -> None:
     """Drops one kernel to its final density, the smallest weights first."""
     by_size = Static()
     final = by_size.plan(Moment.SETTLE, 1.0, 1 - subnet.sparsity)
-    carry_out(final, by_size, subnet, generator(seed, 0, subnet.kernel_path))
+    carry_out(final, by_size, subnet, generator(seed, 0, subnet.stream))
 
 
 def warn_if_unsettled(model: keras.Model) -> None:

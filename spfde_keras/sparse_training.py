@@ -139,7 +139,6 @@ class SparseTraining(keras.callbacks.Callback):
         patterns = self.freezing.blocks if self.freezing else None
         self._booking = Booking(model, self.freezing, self._passes)
         self._blocks = find_blocks(model, patterns)
-        self._frozen_by_user = [mask for mask in self._masks if not mask.kernel.trainable]
         if not self._of_fit:
             self._freezer = Freezer(
                 self._blocks, self._planning.solved(self.freezing, self._blocks)
@@ -167,7 +166,8 @@ class SparseTraining(keras.callbacks.Callback):
         check_replicas(self.model, {})
         if self._changes_within:
             self._check_steps(steps)
-        masks = [mask for mask in self._masks if mask not in self._frozen_by_user]
+        frozen = self._frozen_by_user
+        masks = [mask for mask in self._masks if mask not in frozen]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `fit` says them
             check_start(self.updater, masks)
@@ -228,10 +228,10 @@ class SparseTraining(keras.callbacks.Callback):
         if epoch == 0:
             masks = self._masks_in(0, None)
             check_start(self.updater, masks)
-            for kernel in (one for mask in self._frozen_by_user for one in mask.subnets):
-                settle_by_size(kernel, self.seed)
             for subnet in range(self._subnets):
                 self._update(masks, subnet, 0.0, 0, Moment.START)
+        for kernel in (one for mask in self._frozen_by_user for one in mask.subnets):
+            settle_by_size(kernel, self.seed)
         monitor.start_epoch()
         self._booking.start_epoch()
         self._epoch, self._step = epoch, 0
@@ -367,12 +367,14 @@ class SparseTraining(keras.callbacks.Callback):
 
     def _masks_in(self, first: int, last: int | None) -> list[Mask]:
         """The masks in some blocks, without those whose kernels the user has frozen."""
-        blocks = range(self._freezer.blocks)[first:last]
-        return [
-            mask
-            for mask in self._masks
-            if mask not in self._frozen_by_user and self._freezer.block_of(mask) in blocks
-        ]
+        blocks, frozen = range(self._freezer.blocks)[first:last], self._frozen_by_user
+        masks = (mask for mask in self._masks if self._freezer.block_of(mask) in blocks)
+        return [mask for mask in masks if mask not in frozen]
+
+    @property
+    def _frozen_by_user(self) -> list[Mask]:
+        with self.model.as_set():
+            return [mask for mask in self._masks if not mask.kernel.trainable]
 
     def _update(
         self, masks: list[Mask], subnet: int, t: float, event: int, moment: Moment, step: int = 0

@@ -295,7 +295,9 @@ def _resolve_sparsity(sparsity: float | None, scheme: schemes.Scheme) -> float:
 
 
 def _sparse_model(graph: keras.Model, model: keras.Model) -> SparseModel:
-    return own_classes.sparse_class(model)(graph.input, graph.output, name=model.name)
+    made = own_classes.sparse_class(model)(graph.input, graph.output, name=model.name)
+    made.dtype_policy = model.dtype_policy  # by which `compile` scales the loss
+    return made
 
 
 def _shares(layer: keras.layers.Layer, per_kernel: dict[str, list[float]]) -> dict:
@@ -319,7 +321,7 @@ def _checked_initial(initial: Any) -> str | Scores | None:
 def _initialize(mask: Mask, initial: str | Scores, seed: int) -> None:
     if initial == "dense":
         return
-    rng = generator(seed, 0, mask.kernel_path)
+    rng = generator(seed, 0, mask.subnets[0].stream)
     if isinstance(initial, Mapping):
         scores = scores_of(initial, "initial", mask.kernel_path, mask.layout)
     elif initial == "random":

@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 
+from spfde_keras.schedules import reached
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.policies import SievePolicy
 from spfde_keras.timeline import Timeline
@@ -25,10 +26,23 @@ def warn_of_standstill(
     """
     if updater is not None and updater.stop > 0 and not _masks_change(timeline, updater):
         _warn("Masks", timeline, f"the updater's `stop`, {updater.stop:g}")
+    if updater is not None and updater.phase is not None:
+        _warn_of_long_intervals(timeline, type(updater).__name__, updater.phase)
     # With `data_stop=0` nothing is to be exchanged.
     exchanged = sieve is not None and sieve.queue.shape != (0,) and timeline.data_stop != 0
     if sieve is not None and exchanged and not _exchanges(timeline, sieve):
         _warn("The samples in training", timeline, _limits_of_data(timeline, sieve.policy))
+
+
+def _warn_of_long_intervals(timeline: Timeline, name: str, phase: float) -> None:
+    every = timeline.fraction(timeline.interval)
+    if timeline.update_steps is None and not reached(phase, every):
+        warnings.warn(
+            f"Updates of masks are {every:.2g} of training apart, and phases of {name} take "
+            f"{phase:g}: some are passed over. Give it a longer `phase`, or training more epochs"
+            + (", or a shorter `interval`." if timeline.interval > 1 else "."),
+            stacklevel=4,
+        )
 
 
 def warn_of_few_visits(timeline: Timeline, sieve: DataSieve) -> None:

@@ -49,6 +49,16 @@ class BuiltWithLoss(OwnLoss):
         super().__init__(*graph())
 
 
+class OwnSequential(keras.Sequential):
+    def train_step(self, data):
+        raise AssertionError
+
+
+class OwnCompile(keras.Model):
+    def compile(self, optimizer, **kwargs):
+        super().compile(optimizer, **kwargs | {"loss": "mae"})
+
+
 MAKERS = [wrap, lambda model: sparsify(model, 0.5)]
 
 
@@ -112,3 +122,17 @@ def test_a_kept_class_is_saved(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded) is type(made)
     np.testing.assert_array_equal(loaded(X), made(X))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_what_a_sequential_model_overrides_is_refused(make):
+    net = OwnSequential([keras.Input((8,)), layers.Dense(8), layers.Dense(8), layers.Dense(2)])
+    with pytest.raises(ValueError, match="not of keras.Sequential.* OwnSequential, which"):
+        make(net)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_an_own_compile_is_kept(make):
+    made = make(OwnCompile(*graph()))
+    made.compile("sgd", loss="mse")
+    assert made.loss == "mae"

@@ -11,7 +11,7 @@ from spfde_keras import AlternatingSparseTraining, DataSieve, SpFDE, sparsify, w
 from spfde_keras.sieve.policies import Circular, OneTime
 from spfde_keras.standstill import warn_of_few_visits, warn_of_standstill
 from spfde_keras.timeline import Timeline
-from spfde_keras.updaters import MESTEMS, SET, Magnitude, PruneAndRegrow, Static
+from spfde_keras.updaters import ACDC, MESTEMS, SET, Magnitude, PruneAndRegrow, Static
 
 
 def said(epochs, interval, updater=None, data_stop=None, policy=None):
@@ -142,3 +142,13 @@ def test_fit_says_so_of_an_interval_that_was_given(interval, lines):
         callback = SpFDE(12, "set", interval, sieve=sieve)
         model(0.5).fit(sieve.batches(8), epochs=12, verbose=0, shuffle=False, callbacks=[callback])
     assert sum("by one bit" in str(w.message) for w in caught) == lines
+
+
+def test_phases_that_no_update_meets_are_told():
+    (line,) = said(10, 1, ACDC())
+    assert line == (
+        "Updates of masks are 0.1 of training apart, and phases of ACDC take 0.05: some are passed "
+        "over. Give it a longer `phase`, or training more epochs."
+    )
+    assert said(40, 4, ACDC())[0].endswith("more epochs, or a shorter `interval`.")
+    assert said(20, 1, ACDC()) == said(10, 1, ACDC(phase=0.1)) == []

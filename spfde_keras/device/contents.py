@@ -28,10 +28,12 @@ class Stored:
         places: None if it is stored whole; otherwise int32 array (stored,), where in the flat
             kernel the weights are that are stored, at first in ascending order. Where masks grow
             there is room for more: its places are `nowhere`, behind the last weight.
+        changes: bool, whether masks change, so that a place can become `nowhere`.
     """
 
     variable: keras.Variable
     places: np.ndarray | None
+    changes: bool
 
     @property
     def name(self) -> str:
@@ -60,8 +62,8 @@ class Stored:
 
     @property
     def has_room(self) -> bool:
-        """Whether more can be stored than is."""
-        return self.places is not None and self.nowhere in self.places
+        """Whether `nowhere` is, or becomes, the place of what is stored for no weight."""
+        return self.places is not None and self.changes
 
     def stored(self, value: np.ndarray) -> np.ndarray:
         """Returns what is stored of a value of the variable's shape."""
@@ -158,7 +160,10 @@ def contents_of(model: keras.Model, parts: Parts, updater: Updater | None = None
     """
     prefix, tail = parts
     kernels = kernels_of(model)
-    stored = [Stored(v, _places(kernels.get(v.path), updater)) for v in tail.trainable_variables]
+    stored = [
+        Stored(v, _places(kernels.get(v.path), updater), updater is not None)
+        for v in tail.trainable_variables
+    ]
     changed = _changed_by_calls(tail)
     if own := [v.path for v in changed if v.trainable]:
         raise ValueError(

@@ -1,7 +1,7 @@
 """What an app does with a file that trains, in Python: the plan of `SpFDE`, on LiteRT."""
 
-import math
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -107,6 +107,12 @@ class Trainer:
             batches, "frozen_blocks", "active_samples" and, where masks change, "stayed", the
             share of weights that its boundary left.
         """
+        if self._steps:
+            warnings.warn(
+                f"Training starts over, after {self._steps} steps: masks, samples and frozen "
+                "blocks follow the plan from its beginning, a schedule of the rate goes on.",
+                stacklevel=2,
+            )
         history = []
         self._start()
         for epoch in range(self._callback.epochs):
@@ -162,7 +168,7 @@ class Trainer:
         details = self._app["train"].get_input_details()
         for name, value in (given | {"y": y}).items():
             array, shape = np.asarray(value), tuple(map(int, details[name]["shape"]))
-            if array.shape[:1] != shape[:1] or array.size != math.prod(shape):
+            if array.shape[:1] != shape[:1] or _long(array.shape[1:]) != _long(shape[1:]):
                 raise ValueError(
                     f"`data` must give batches of {shape[0]} samples: {name} of shape {shape}. "
                     f"Received: {array.shape}; batch with drop_remainder=True"
@@ -224,7 +230,7 @@ class Trainer:
 
     def _drawn(self, event: int, kernel: Subnet) -> np.ndarray:
         layout = kernel.layout
-        rng = generator(self._callback.seed, event, kernel.kernel_path)
+        rng = generator(self._callback.seed, event, kernel.stream)
         drawn = [each.random(layout.canonical_shape, np.float32) for each in (rng, *rng.spawn(1))]
         return np.concatenate([layout.from_canonical(numbers).ravel() for numbers in drawn])
 
@@ -294,6 +300,11 @@ class Trainer:
             f"first. Received: {path}; export it with samples={sieve.total}, "
             f"sieve={removed / sieve.total:g} and seed={sieve.seed}"
         )
+
+
+def _long(shape: Sequence[int]) -> list[int]:
+    """The axes that have more than one entry: labels may be columns, or not."""
+    return [size for size in shape if size != 1]
 
 
 def settings_for(model: keras.Model, callback: SpFDE) -> dict[str, Any]:

@@ -58,6 +58,9 @@ def in_float32(model: keras.Model) -> keras.Model:
     config = replaced(keras.saving.serialize_keras_object(model))
     twin = keras.saving.deserialize_keras_object(config, safe_mode=False)
     twin.set_weights(model.get_weights())
+    for layer in compat.all_layers(twin):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it normalizes by what is made of its weights here
     return twin
 
 

@@ -1,6 +1,6 @@
 """The samples on which a file is calibrated and checked."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -26,12 +26,21 @@ def random_samples(model: keras.Model) -> dict[str, np.ndarray]:
     """
     random = np.random.default_rng(0)
     return {
-        name: random.uniform(
-            high=1 if "float" in tensor.dtype else 2,
-            size=(VERIFICATION_SAMPLES, *tensor.shape[1:]),
-        ).astype(tensor.dtype)
+        name: drawn(random, tensor.dtype, (VERIFICATION_SAMPLES, *tensor.shape[1:]))
         for name, tensor in zip(input_names(model), model.inputs, strict=True)
     }
+
+
+def drawn(random: np.random.Generator, dtype: str, shape: Sequence[int]) -> np.ndarray:
+    """Returns random numbers for an input: floats from 0 to 1, integers and bools of 0 and 1.
+
+    Args:
+        random: the generator.
+        dtype: that of the input.
+        shape: samples first.
+    """
+    numbers = random.uniform(high=1 if "float" in dtype else 2, size=shape)
+    return numbers.astype("int64").astype(dtype) if "float" not in dtype else numbers.astype(dtype)
 
 
 def collect(model: keras.Model, data: Any) -> dict[str, np.ndarray]:

@@ -123,6 +123,12 @@ def evaluate_tflite(
     if np.isnan(outputs).any():
         raise ValueError(f"{path} must give numbers for `x`. Received: NaN among its outputs")
     if outputs.shape[-1] == 1:
+        if outputs.min() < 0 or outputs.max() > 1:
+            raise ValueError(
+                f"{path} must give probabilities where it has one output. Received: "
+                f"{outputs.max() if outputs.max() > 1 else outputs.min():.4g} among its outputs; "
+                "put a sigmoid behind a logit"
+            )
         predictions = outputs[..., 0] > 0.5
     else:
         predictions = outputs.argmax(-1)

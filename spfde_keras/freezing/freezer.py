@@ -21,7 +21,7 @@ class Freezer:
 
     A frozen block's layers are not trainable: no gradient is computed upstream of the first
     thawed block, and frozen BatchNormalization runs in inference mode. Layers that the user
-    had frozen before stay frozen.
+    freezes, before or during training, stay frozen.
 
     Args:
         blocks: list of lists of layers, front to back.
@@ -32,7 +32,7 @@ class Freezer:
         self.blocks = len(blocks)
         self.plan = plan
         self._layers = blocks
-        self._as_the_user_set_it = [[Trainability(layer) for layer in block] for block in blocks]
+        self._as_the_user_set_it: dict[int, list[Trainability]] = {}  # blocks that are frozen
         self._block_of = {
             mask.kernel_path: index
             for index, block in enumerate(blocks)
@@ -78,7 +78,7 @@ class Freezer:
         """Gives each block its learning rate; call it while everything is thawed."""
         # So that a later `fit` can undo what an interrupted one left frozen.
         model.freezer = self
-        if self.plan is not None:
+        if self.plan is not None and self.plan.frozen.any():
             variables = [
                 [variable for layer in block for variable in layer.trainable_variables]
                 for block in self._layers
@@ -125,11 +125,12 @@ class Freezer:
 
     def _set(self, frozen: int) -> None:
         self._frozen = frozen
-        for index, (layers, flags) in enumerate(
-            zip(self._layers, self._as_the_user_set_it, strict=True)
-        ):
-            for layer, before in zip(layers, flags, strict=True):
-                if index < frozen:
+        before = self._as_the_user_set_it
+        for index, layers in enumerate(self._layers):
+            if index < frozen and index not in before:
+                before[index] = [Trainability(layer) for layer in layers]
+                for layer in layers:
                     layer.trainable = False
-                else:
-                    before.restore()
+            elif index >= frozen and index in before:
+                for flags in before.pop(index):
+                    flags.restore()

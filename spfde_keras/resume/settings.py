@@ -1,6 +1,5 @@
 """What a run is made of beside its model: it must be the same where the run is resumed."""
 
-import collections
 import json
 import re
 import zlib
@@ -13,6 +12,7 @@ import tensorflow as tf
 
 from spfde_keras import compat
 from spfde_keras.masking import Mask
+from spfde_keras.places import numbered
 
 UNKNOWN = "unknown"
 """Stands for what cannot be told: it differs from nothing."""
@@ -130,7 +130,7 @@ def _model(model: keras.Model) -> Any:
         for layer in compat.all_layers(model)
         if id(layer) not in shown and not isinstance(layer, Mask)
     ]
-    return _plain(described, _numbered(described))
+    return _plain(described, numbered(_names(described)))
 
 
 def _in_graphs(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
@@ -160,17 +160,6 @@ def _described(describe: Callable[[], Any], otherwise: Any) -> Any:
         return describe()
     except Exception:  # of objects of the user's, which may not have thought of it
         return otherwise
-
-
-def _numbered(described: Any) -> dict[str, str]:
-    """New names of a model's layers, counted from the first of the model, not of the process."""
-    counts: collections.Counter[str] = collections.Counter()
-    names = {}
-    for name in dict.fromkeys(_names(described)):
-        stem = re.sub(r"_\d+$", "", name)
-        names[name] = f"{stem}_{counts[stem]}" if counts[stem] else stem
-        counts[stem] += 1
-    return names
 
 
 def _names(described: Any) -> Iterator[str]:

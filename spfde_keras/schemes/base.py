@@ -31,7 +31,10 @@ class Scheme(Configurable):
         """Raises ValueError, naming `path`, if the kernel cannot have `density` by this scheme."""
 
     def scores(self, elements: np.ndarray) -> np.ndarray:
-        """Returns each unit's importance: the L2 norm of its elements' importances."""
+        """Returns each unit's importance: the L2 norm of its elements' importances.
+
+        Importances below zero count against a unit, and rank it below all that have none.
+        """
         raise NotImplementedError
 
     def reduce(self, mask: np.ndarray) -> np.ndarray:
@@ -291,8 +294,18 @@ def top_within(
 
 
 def l2_norm(elements: np.ndarray, axis: tuple[int, ...]) -> np.ndarray:
-    """Returns the L2 norm of `elements` over `axis`."""
-    return np.sqrt(np.square(elements).sum(axis=axis))
+    """Returns the L2 norm of `elements` over `axis`; negative ones count against it."""
+    return root(squares(elements).sum(axis=axis))
+
+
+def squares(elements: np.ndarray) -> np.ndarray:
+    """Returns squares that have the signs of what they are of, as those below zero count less."""
+    return np.square(elements) if elements.min() >= 0 else elements * np.abs(elements)
+
+
+def root(sums: np.ndarray) -> np.ndarray:
+    """Returns the square roots of sums of `squares`, with their signs."""
+    return np.sqrt(sums) if sums.min() >= 0 else np.copysign(np.sqrt(np.abs(sums)), sums)
 
 
 class DoesNotFit(ValueError):

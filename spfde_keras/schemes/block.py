@@ -1,10 +1,12 @@
 """Neighbouring outputs and inputs at one kernel position are one unit."""
 
+from typing import Any
+
 import numpy as np
 
 from spfde_keras import checks
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import DoesNotFit, Scheme, Shape, register
+from spfde_keras.schemes.base import DoesNotFit, Scheme, Shape, register, root, squares
 
 
 @register("block", pattern="block:([0-9]+)")
@@ -50,10 +52,11 @@ class Block(Scheme):
                 )
 
     def scores(self, elements: np.ndarray) -> np.ndarray:
-        squares = np.square(elements)
-        # Adding strided slices is several times faster than summing over short axes.
-        by_output = sum(squares[:, :, j :: self.outputs] for j in range(self.outputs))
-        return np.sqrt(sum(by_output[:, i :: self.inputs] for i in range(self.inputs)))
+        squared = squares(elements)
+        # Adding strided slices is faster than summing over short axes.
+        by_output: Any = sum(squared[:, :, j :: self.outputs] for j in range(self.outputs))
+        sums: Any = sum(by_output[:, i :: self.inputs] for i in range(self.inputs))
+        return root(sums)
 
     def reduce(self, mask: np.ndarray) -> np.ndarray:
         return mask[:, :: self.inputs, :: self.outputs]

@@ -3,7 +3,16 @@
 import numpy as np
 
 from spfde_keras.layout import KernelLayout
-from spfde_keras.schemes.base import DoesNotFit, Scheme, Shape, register, top_along, top_within
+from spfde_keras.schemes.base import (
+    DoesNotFit,
+    Scheme,
+    Shape,
+    register,
+    root,
+    squares,
+    top_along,
+    top_within,
+)
 
 PATTERNS = np.array(
     [
@@ -80,7 +89,7 @@ class Pattern(Scheme):
             )
 
     def scores(self, elements: np.ndarray) -> np.ndarray:
-        return np.sqrt(np.tensordot(_patterns(len(elements)), np.square(elements), axes=1))
+        return root(np.tensordot(_patterns(len(elements)), squares(elements), axes=1))
 
     def reduce(self, mask: np.ndarray) -> np.ndarray:
         patterns = _patterns(len(mask))

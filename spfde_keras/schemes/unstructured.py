@@ -18,8 +18,7 @@ class Unstructured(Scheme):
     """
 
     def scores(self, elements: np.ndarray) -> np.ndarray:
-        # A copy of a large kernel only where it is needed.
-        return elements if elements.min() >= 0 else np.abs(elements)
+        return elements
 
     def reduce(self, mask: np.ndarray) -> np.ndarray:
         return mask

@@ -32,6 +32,7 @@ class ACDC(Updater):
 
     initial = "dense"
     follows_block = True
+    phase: float
 
     def __init__(self, warm_up: float = 0.1, phase: float = 0.05, stop: float = 0.85):
         self.stop = checks.number("stop", stop, above=0, most=1)

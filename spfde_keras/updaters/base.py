@@ -45,6 +45,9 @@ class Updater(Configurable):
         """
         raise NotImplementedError
 
+    phase: float | None = None
+    """Fraction of training that each of its phases takes; None if it has none."""
+
     def allocate(
         self, subnets: Sequence[Subnet], t: float, gradients: Mapping[str, np.ndarray]
     ) -> Sequence[float] | None:

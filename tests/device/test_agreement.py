@@ -97,6 +97,11 @@ def test_what_rounding_explains_is_no_error():
         got = agreement._error("w", np.array(found), expected, others, 0.0)
         assert got.unexplained == pytest.approx(error, abs=2e-6)
         assert got.rounding == pytest.approx(2e-6)
+    # A start that gives no number explains nothing.
+    unknown = agreement._error("w", expected + [5e-5, 0], expected, [*others, [np.nan, 0]], 0.0)
+    assert unknown.unexplained == pytest.approx(4.4e-5, abs=2e-6)
+    alone = agreement._error("w", expected + [1.0, 0], expected, [np.full(2, np.inf)], 0.0)
+    assert alone.unexplained == pytest.approx(1.0)
     of_nan = agreement._error("w", np.array([1.0, np.nan]), expected, others, 0.0)
     assert of_nan.unexplained == np.inf
 

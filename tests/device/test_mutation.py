@@ -10,6 +10,7 @@ from spfde_keras.device import shares
 from spfde_keras.device.contents import contents_of, kernels_of
 from spfde_keras.device.cutting import parts_of
 from spfde_keras.device.mutation import Mutable, Mutations
+from spfde_keras.masking import find_masks
 from spfde_keras.updaters import MESTEM, MESTEMS, SET, Moment, carry_out
 
 UPDATERS = [SET(0.3), MESTEM(mutation=0.25, lam=0.5), MESTEMS(bound=0.1, lam=0.5)]
@@ -24,10 +25,14 @@ def numbers(seed):
 class Case:
     """A kernel of 96 weights, a quarter of them kept, and what a file stores of it."""
 
-    def __init__(self, updater):
+    def __init__(self, updater, density=0.25):
         keras.utils.set_random_seed(0)
         layers = [keras.Input((8,)), keras.layers.Dense(12, use_bias=False, name="d")]
         self.model = spfde_keras.sparsify(keras.Sequential(layers, name="net"), 0.75, dense=())
+        ((kernel,),) = (mask.subnets for mask in find_masks(self.model))
+        rng = np.random.default_rng(0)
+        if density != 0.25:
+            kernel.initialize(rng.random((8, 12)), density, rng)
         contents = contents_of(self.model, parts_of(spfde_keras.densify(self.model), None), updater)
         (self.stored,), (self.kernel,) = contents.stored, kernels_of(self.model).values()
         self.mutations = Mutations(updater, [Mutable(self.stored, self.kernel, 0, {"slot": 0.5})])
@@ -117,3 +122,17 @@ def test_updaters_that_a_device_cannot_do_are_refused(name):
 
 def test_static_masks_change_nothing():
     assert shares.get(None) is None and shares.get("static") is None
+
+
+@pytest.mark.parametrize("updater", [MESTEMS(bound=0.1), SET(fraction=0.3)])
+def test_a_kernel_that_is_denser_than_it_is_to_be_can_shrink(updater):
+    """As of a state within a soft bound: what is stored for no weight has a place, too."""
+    case = Case(updater, density=0.75)
+    assert case.stored.size == round(0.75 * SIZE)
+    case.change(0.1, numbers(0), np.zeros((8, 12), "float32"))
+    weights, places = case.weights, case.read[case.stored.name_of_places]
+    assert case.stored.nowhere in np.asarray(places)
+    assert np.count_nonzero(case.mask) < 0.5 * SIZE
+    packed = np.asarray(case.stored.packed(tf.constant(weights), case.read))
+    assert packed.size == case.stored.size
+    np.testing.assert_array_equal(packed[np.asarray(places) == case.stored.nowhere], 0)

@@ -235,3 +235,19 @@ def test_other_files_are_refused(tmp_path):
     spfde_keras.export_tflite(model, path, tolerance=1e-3)
     with pytest.raises(ValueError, match="that `export_trainable_tflite` wrote"):
         Trainer(path, model, callback())
+
+
+def test_inputs_of_another_shape_are_refused(tmp_path):
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((4, 6, 3)), L.Flatten(), L.Dense(8), L.Dense(8), L.Dense(2)]
+    model = spfde_keras.sparsify(keras.Sequential(layers), 0.5)
+    model.compile("sgd", LOSS)
+    path = tmp_path / "trains.tflite"
+    spfde_keras.export_trainable_tflite(model, path, "sgd", LOSS, 4)
+    trainer = Trainer(path, model, spfde_keras.SpFDE(1, "static"))
+    x, y = np.zeros((4, 4, 6, 3), "float32"), np.zeros(4, "int32")
+    with pytest.raises(ValueError, match=r"x of shape \(4, 4, 6, 3\). Received: \(4, 3, 4, 6\)"):
+        trainer.fit([(x.transpose(0, 3, 1, 2), y)])
+    trainer.fit([(x, y)])
+    with pytest.warns(UserWarning, match="Training starts over, after 1 steps"):
+        trainer.fit([(x, y[:, None])])

@@ -94,6 +94,17 @@ def test_masks_are_folded_in(path, samples):
     )
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_what_normalization_has_learned_is_in_a_file_of_other_precision(tmp_path, policy):
+    norm = keras.layers.Normalization(dtype=policy)
+    norm.adapt(np.array([[2.0, -4.0], [6.0, 4.0]], "float32"))
+    dense = keras.layers.Dense(2, "softmax", kernel_initializer="identity", dtype=policy)
+    model = keras.Sequential([keras.Input((2,), dtype="float32"), norm, dense])
+    export_tflite(model, tmp_path / "norm.tflite")
+    found = run_tflite(tmp_path / "norm.tflite", [[6.0, -4.0]])
+    np.testing.assert_allclose(found, [[np.e / (np.e + 1 / np.e), 0.1192]], atol=0.01)
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_models_become_float32_files(path, samples, policy):
     keras.config.set_dtype_policy(policy)

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers
 
 from spfde_keras.export import export_tflite, run_tflite
-from spfde_keras.export.samples import CALIBRATION_SAMPLES, collect
+from spfde_keras.export.samples import CALIBRATION_SAMPLES, collect, random_samples
 
 
 def image_net():
@@ -101,3 +101,9 @@ def test_an_optional_input_can_be_left_out_of_the_file(tmp_path, no_kit):
     path = tmp_path / "model.tflite"
     export_tflite(model, path, representative_data=[A, None])
     np.testing.assert_allclose(run_tflite(path, {"a": 2 * A}), model([2 * A, None]), atol=1e-6)
+
+
+def test_random_bools_are_both():
+    model = keras.Sequential([keras.Input((16,), dtype="bool"), keras.layers.Lambda(lambda x: x)])
+    (found,) = random_samples(model).values()
+    assert found.dtype == bool and 0.2 < found.mean() < 0.8

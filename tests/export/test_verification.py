@@ -214,3 +214,12 @@ def test_files_run_apart_as_they_do_here(path):
                 apart.run(signature, {"pair": x})["output_0"],
                 here.run(signature, {"pair": x})["output_0"],
             )
+
+
+def test_a_logit_is_no_probability(tmp_path):
+    model = keras.Sequential([layers.Input((1,)), layers.Dense(1, kernel_initializer="ones")])
+    path = tmp_path / "logit.tflite"
+    export_tflite(model, path)
+    assert evaluate_tflite(path, [[0.75], [0.25]], [1, 1]) == 0.5
+    with pytest.raises(ValueError, match="must give probabilities .*: 4 among its .* a sigmoid"):
+        evaluate_tflite(path, [[4.0], [0.25]], [1, 0])

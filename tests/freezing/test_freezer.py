@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import pytest
 
+from spfde_keras import SpFDE
 from spfde_keras.freezing.blocks import find_blocks
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.freezing.plan import FreezePlan
+from spfde_keras.masking import find_masks
 from spfde_keras.sparsify import sparsify
 
 
@@ -86,3 +88,41 @@ def test_frozen_throughout(model):
     assert freezer.frozen_throughout(1, 4) == 1
     assert freezer.frozen_throughout(4, 9) == 2
     assert Freezer(find_blocks(model), None).frozen_throughout(0, 6) == 0
+
+
+class FreezesBack(keras.callbacks.Callback):
+    """As of a user: from the second epoch on."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            self.model.get_layer("back").trainable = False
+            self.model.make_train_function(force=True)
+            self.before = [w.numpy() for w in self.model.get_layer("back").variables]
+
+
+@pytest.mark.parametrize("updater", ["static", "set", "mest_ems"])
+@pytest.mark.parametrize("freeze", [None, 0.05])
+def test_what_the_user_freezes_in_training_stays_so(model, updater, freeze):
+    x, y = np.random.default_rng(0).normal(size=(2, 16, 6))
+    user = FreezesBack()
+    training = SpFDE(updater=updater, freeze=freeze)
+    model.fit(x, y[:, :2], epochs=8, verbose=0, callbacks=[training, user])
+    back = model.get_layer("back")
+    assert not back.trainable and model.get_layer("front").trainable
+    np.testing.assert_array_equal(back.bias, user.before[1])
+    (mask,) = find_masks(back)
+    kept = mask.read()[1][0]
+    np.testing.assert_array_equal(back.kernel.numpy()[kept], user.before[0][kept])
+    assert kept.mean() == 0.5  # settled, though its block had its bound open
+
+
+def test_rates_stay_where_nothing_freezes(model):
+    x, y = np.random.default_rng(0).normal(size=(2, 16, 6))
+    freezer = Freezer(find_blocks(model), FreezePlan([0, 0], 3))
+    freezer.begin(model)
+    before = model.get_layer("back").bias.numpy()
+    freezer.apply(model, 1)
+    model.train_on_batch(x, y[:, :2])
+    once = model.get_layer("back").bias.numpy() - before
+    assert np.abs(once).max() > 0
+    assert freezer._rate is None

@@ -11,10 +11,10 @@ RNG = np.random.default_rng(0)
 # Rows are inputs, columns outputs: groups run down the columns.
 ELEMENTS = np.array(
     [
-        [1, 9, 4, -1],
+        [1, 9, 4, 1],
         [2, 8, 3, 2],
-        [-4, 7, 2, -3],
-        [3, 1, -1, 0],
+        [4, 7, 2, 3],
+        [3, 1, 1, 0],
     ],
     np.float32,
 )[None]

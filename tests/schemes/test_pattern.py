@@ -43,9 +43,9 @@ def test_dictionary_has_distinct_patterns_of_the_centre_and_three_neighbours():
             [[0, 1, 5], [2, 1, 1], [0, 2, 0]],
             [[0, 1, 1], [0, 1, 1], [0, 0, 0]],
         ),
-        # Signs do not matter.
+        # The centre comes along.
         (
-            [[0, -4, 0], [-4, 0, 0], [0, -4, 0]],
+            [[0, 4, 0], [4, 0, 0], [0, 4, 0]],
             [[0, 1, 0], [1, 1, 0], [0, 1, 0]],
         ),
     ],

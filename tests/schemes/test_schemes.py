@@ -128,9 +128,23 @@ def test_units_of_equal_score_are_chosen_exactly_and_repeatably(name, layout):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_unit_scores_do_not_depend_on_signs_and_grow_with_their_elements(name):
+def test_unit_scores_have_signs_and_grow_with_their_elements(name):
     scheme = schemes.get(name)
     elements = np.random.default_rng(0).standard_normal(CONV.canonical_shape).astype(np.float32)
     scores = scheme.scores(elements)
     assert scores.dtype == np.float32
-    np.testing.assert_allclose(scheme.scores(-2 * elements), 2 * scores, rtol=1e-5)
+    np.testing.assert_allclose(scheme.scores(-2 * elements), -2 * scores, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["unstructured", "block", "pattern", "channel", "filter", "2:4"])
+def test_importances_below_zero_rank_lowest(name):
+    """As of GraSP, where it is better that some weights go."""
+    scheme = schemes.get(name)
+    elements = np.random.default_rng(0).random((9, 8, 8), np.float32) + 1
+    scores = scheme.scores(elements)
+    np.testing.assert_allclose(scheme.scores(-elements), -scores, rtol=1e-6)
+    worst = np.zeros(scores.shape, bool)
+    worst.flat[5] = True
+    signed = np.where(scheme.expand(worst, elements.shape), -10 * elements, elements)
+    found = scheme.scores(signed)
+    assert found.argmin() == 5 and found.flat[5] < 0 < found.max()

@@ -192,11 +192,11 @@ def test_rigl_grows_the_units_of_largest_gradient_norm(scheme):
     gradient = rng.standard_normal(subnet.layout.shape).astype(np.float32)
     updater, shape = updaters.RigL(fraction=0.5), subnet.layout.canonical_shape
     active = units_of(subnet)
-    scores = subnet.scheme.scores(subnet.layout.to_canonical(subnet.mask.read()[0]))
+    scores = subnet.scheme.scores(np.abs(subnet.layout.to_canonical(subnet.mask.read()[0])))
     drop_to = subnet.count(updater.densities(0.0, 1 - subnet.sparsity)[0])
     keep = subnet.scheme.select(np.where(active, scores, -np.inf), drop_to, shape, rng)
     mutate(updater, Moment.UPDATE, subnet, 0.0, rng, gradient)
-    claims = subnet.scheme.scores(subnet.layout.to_canonical(gradient))
+    claims = subnet.scheme.scores(np.abs(subnet.layout.to_canonical(gradient)))
     grown, units = units_of(subnet) & ~keep, units_of(subnet)
     assert units[keep].all()
     if scheme in ("unstructured", "block", "channel", "filter"):
