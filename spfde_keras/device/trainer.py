@@ -333,8 +333,7 @@ def settings_for(model: keras.Model, callback: SpFDE) -> dict[str, Any]:
     plan, sieve = _checked_plan(callback).plan, callback.sieve
     shares.get(callback.updater)
     trained = [any(x.trainable_variables for x in block) for block in callback.blocks]
-    first = trained.index(True) if any(trained) else 0
-    stages = 0 if plan is None else max(0, int(plan.frozen.max()) - first)
+    stages = 0 if plan is None else max(0, int(plan.frozen.max()) - _first(trained))
     found = {"stages": stages, "updater": callback.updater}
     if sieve is None:
         return found | {"samples": 0, "sieve": 0.0, "exchange": 1.0, "seed": 0}
@@ -370,7 +369,21 @@ def _checked_plan(callback: SpFDE) -> Freezer:
             "`callback` must change masks at boundaries alone. Received: "
             f"update_steps={callback.timeline.update_steps}"
         )
+    # A file numbers the blocks that train; the plan numbers all.
+    trained = [any(layer.trainable_variables for layer in block) for block in callback.blocks]
+    behind = trained[_first(trained) :]
+    if callback.freezer.plan is not None and not all(behind):
+        frozen = callback.blocks[_first(trained) + behind.index(False)]
+        raise ValueError(
+            "`model` must train all blocks behind the first one that it trains, where a callback "
+            f"freezes them in turn. Received: a model in which {frozen[0].name!r} is frozen"
+        )
     return callback.freezer
+
+
+def _first(trained: Sequence[bool]) -> int:
+    """The first block that is trained."""
+    return list(trained).index(True) if any(trained) else 0
 
 
 def _checked_policy(sieve: DataSieve) -> Circular:

@@ -251,3 +251,13 @@ def test_inputs_of_another_shape_are_refused(tmp_path):
     trainer.fit([(x, y)])
     with pytest.warns(UserWarning, match="Training starts over, after 1 steps"):
         trainer.fit([(x, y[:, None])])
+
+
+def test_a_block_that_the_user_has_frozen_in_the_middle_is_refused():
+    model = compiled()
+    model.get_layer("b").trainable = False
+    model.compile(sgd(), LOSS)
+    with pytest.raises(ValueError, match="`model` must train all blocks behind .* 'b' is frozen"):
+        spfde_keras.device.settings_for(model, callback())
+    settings = spfde_keras.device.settings_for(model, callback(freeze=None))
+    assert settings["stages"] == 0
