@@ -1,6 +1,7 @@
 """How much each layer keeps."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,8 +82,9 @@ class ERK(Distribution):
         # Their total is piecewise linear in the scale, with a knot wherever a kernel is clipped.
         knots = np.sort(np.concatenate([least / sums, sizes / sums]))
         totals = [kept(knot).sum() for knot in knots]
-        scale = np.interp((1 - sparsity) * sizes.sum(), totals, knots)
-        return dict(zip(layouts, (1 - kept(scale) / sizes).tolist(), strict=True))
+        found = kept(np.interp((1 - sparsity) * sizes.sum(), totals, knots))
+        _warn_of_least(found, sizes, sparsity)
+        return dict(zip(layouts, (1 - found / sizes).tolist(), strict=True))
 
 
 @register("per_layer")
@@ -148,8 +150,20 @@ class ByScores(Distribution):
         sizes = np.array([layout.size for layout in layouts.values()], float)
         # At least one weight for each output, so that no layer is left without a path.
         least = [layout.canonical_shape[2] for layout in layouts.values()]
-        kept = divide(found, (1 - sparsity) * sizes.sum(), least)
+        kept = np.asarray(divide(found, (1 - sparsity) * sizes.sum(), least))
+        _warn_of_least(kept, sizes, sparsity)
         return dict(zip(layouts, (1 - kept / sizes).tolist(), strict=True))
+
+
+def _warn_of_least(kept: np.ndarray, sizes: np.ndarray, sparsity: float) -> None:
+    """Warns where a weight for each output is more than there should be."""
+    found = 1 - kept.sum() / sizes.sum()
+    if found < sparsity - 0.002:
+        warnings.warn(
+            "With a distribution that is not uniform, kernels keep at least a weight for each "
+            f"output: {found:.4g} of the weights can go, not {sparsity:g}.",
+            stacklevel=4,
+        )
 
 
 def _checked(name: str, sparsities: Any) -> dict[str, float]:

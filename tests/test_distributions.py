@@ -1,11 +1,12 @@
 import json
+import warnings
 
 import keras
 import numpy as np
 import pytest
 
 from spfde_keras import distributions
-from spfde_keras.distributions import ERK, PerLayer, Uniform
+from spfde_keras.distributions import ERK, ByScores, PerLayer, Uniform
 from spfde_keras.layout import KernelLayout
 
 
@@ -154,3 +155,13 @@ def test_get_refuses_unknown_identifiers(identifier):
         match="`distribution` must be a Distribution, .*'erk', 'uniform' or a dictionary",
     ):
         distributions.get(identifier)
+
+
+@pytest.mark.parametrize("distribute", [ERK(), ByScores({"a": np.ones((8, 16))})])
+def test_more_weights_than_were_asked_for_are_told(distribute):
+    layouts = {"a": KernelLayout((8, 16), spatial=(), inputs=(0,), outputs=(1,))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert distribute(layouts, 0.875) == {"a": 0.875}
+    with pytest.warns(UserWarning, match="output: 0.875 of the weights can go, not 0.98"):
+        assert distribute(layouts, 0.98) == {"a": 0.875}
