@@ -58,6 +58,11 @@ class Tensor:
         """Number of elements, of a sparse tensor zeros included."""
         return math.prod(self.shape)
 
+    @property
+    def entries(self) -> int:
+        """Number of elements that are stored, of a type that holds weights."""
+        return self.stored.size // np.dtype(self.type.lower()).itemsize
+
     def integers(self) -> tuple[int, ...]:
         """Returns the parameters of an operator; nothing if the tensor holds none."""
         if self.type not in ("INT32", "INT64") or self.stored.size > 8 * _MOST_PARAMETERS:

@@ -65,13 +65,10 @@ def _graph_report(graph: Graph) -> GraphReport:
     safe = not any(finding.hazard for finding in found.problems)
     dense = sparse = 0
     for place, operator, weights in kernels:
-        size = graph.tensors[operator.inputs[1]].size
+        kernel = graph.tensors[operator.inputs[1]]
         flops = _FLOPS_PER_MAC * _positions(graph, operator)
-        # LiteRT's own kernel multiplies a fully connected layer's weights as they are stored.
-        skips = place in found.sparse or graph.tensors[operator.inputs[1]].sparsity is not None
-        nonzeros = weights.nonzeros if skips else None
-        dense += flops * size
-        sparse += flops * (size if nonzeros is None else nonzeros)
+        dense += flops * kernel.size
+        sparse += flops * _multiplied(kernel, weights, place in found.sparse)
     return GraphReport(
         name=graph.name,
         sparse_on_arm64=bool(found.sparse) and safe,
@@ -87,6 +84,16 @@ def _graph_report(graph: Graph) -> GraphReport:
         flops_sparse=sparse,
         inputs=tuple((graph.tensors[i].name, graph.tensors[i].shape) for i in graph.inputs),
     )
+
+
+def _multiplied(kernel: Tensor, weights: Tensor, skips: bool) -> int:
+    """How many weights of a kernel are multiplied, once each."""
+    if weights.nonzeros is None:
+        return kernel.size
+    if kernel.sparsity is not None:
+        # LiteRT's own kernel multiplies whole blocks, as they are stored.
+        return kernel.entries
+    return weights.nonzeros if skips else kernel.size
 
 
 def _has_kernel(operator: Operator, constants: dict[int, Tensor]) -> bool:

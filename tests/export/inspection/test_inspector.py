@@ -177,3 +177,17 @@ def test_json_holds_what_is_promised(written):
     assert report["problems"][0].keys() >= {"operator", "place", "why", "fix"}
     assert report["problems"] == report["graphs"][0]["problems"]
     assert report["bytes"] == path.stat().st_size
+
+
+def test_flops_of_a_dense_layer_are_those_of_the_blocks_that_are_stored(tmp_path):
+    """Of one weight in each block, the other three are multiplied, too."""
+    model = keras.Sequential([keras.Input((256,)), layers.Dense(256, use_bias=False)])
+    kernel = np.zeros((256, 256), "float32")
+    kernel[::32] = 1
+    model.layers[0].kernel.assign(kernel)
+    export_tflite(model, tmp_path / "sparse.tflite")
+    (graph,) = inspect_tflite(tmp_path / "sparse.tflite").graphs
+    (weights,) = graph.weights
+    assert weights.stored == "sparse 1x4" and weights.sparsity == 31 / 32
+    assert graph.flops_dense == 2 * 256 * 256
+    assert graph.flops_sparse == 2 * 4 * 8 * 256
