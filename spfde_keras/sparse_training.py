@@ -132,6 +132,7 @@ class SparseTraining(keras.callbacks.Callback):
             self.timeline = dataclasses.replace(self.timeline, masks_stop=0.0)
         self._subnets = max(1, len(model.subnets))
         self._step = 0
+        self._resting: list[Mask] = []  # frozen by the user, and settled
         if not model.optimizer.built:
             # For all variables: an optimizer that does not know a block cannot train it later.
             with model.replicas.strategy.scope():
@@ -230,8 +231,11 @@ class SparseTraining(keras.callbacks.Callback):
             check_start(self.updater, masks)
             for subnet in range(self._subnets):
                 self._update(masks, subnet, 0.0, 0, Moment.START)
-        for kernel in (one for mask in self._frozen_by_user for one in mask.subnets):
-            settle_by_size(kernel, self.seed)
+        frozen = self._frozen_by_user
+        for mask in frozen:
+            for kernel in mask.subnets if mask not in self._resting else ():
+                settle_by_size(kernel, self.seed)
+        self._resting = frozen
         monitor.start_epoch()
         self._booking.start_epoch()
         self._epoch, self._step = epoch, 0
