@@ -28,7 +28,7 @@ from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.epochs import SieveEpochs
 from spfde_keras.sieve.suitable import check_model as check_sieved
 from spfde_keras.sparsity_summary import model_sparsity, subnet_sparsities, target_sparsities
-from spfde_keras.standstill import warn_of_few_visits, warn_of_standstill
+from spfde_keras.standstill import warn_of_few_units, warn_of_few_visits, warn_of_standstill
 from spfde_keras.starting import check_start
 from spfde_keras.suitable import check_follows, check_model, check_steps, check_update_steps
 from spfde_keras.timeline import Timeline, usual_interval
@@ -211,6 +211,9 @@ class SparseTraining(keras.callbacks.Callback):
         if self._changes_within:
             self._check_steps(self._steps())
         warn_of_standstill(self.timeline, self.updater if self._masks else None, self.sieve)
+        if self._masks:
+            kernels = [kernel for mask in self._masks for kernel in mask.subnets]
+            warn_of_few_units(self.timeline, self.updater, kernels)
         if self.sieve is not None and self._interval is not None:
             warn_of_few_visits(self.timeline, self.sieve)
         self._attach()

@@ -2,7 +2,9 @@
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 
+from spfde_keras.masking import Subnet
 from spfde_keras.schedules import reached
 from spfde_keras.sieve.data_sieve import DataSieve
 from spfde_keras.sieve.policies import SievePolicy
@@ -32,6 +34,47 @@ def warn_of_standstill(
     exchanged = sieve is not None and sieve.queue.shape != (0,) and timeline.data_stop != 0
     if sieve is not None and exchanged and not _exchanges(timeline, sieve):
         _warn("The samples in training", timeline, _limits_of_data(timeline, sieve.policy))
+
+
+def warn_of_few_units(timeline: Timeline, updater: Updater, subnets: Sequence[Subnet]) -> None:
+    """Warns of kernels of so few units that no update changes their masks.
+
+    Args:
+        timeline: of the training.
+        updater: how masks change.
+        subnets: the masked kernels.
+    """
+    times = [timeline.fraction(done) for done in _updates(timeline)]
+    if not updater.stop or not times or not _masks_change(timeline, updater):
+        return  # which is meant, or told already
+    still = [kernel for kernel in subnets if not _exchanged(updater, kernel, times)]
+    if still:
+        first = still[0]
+        units = first.scheme.units(first.layout)
+        warnings.warn(
+            f"Masks of {len(still)} of {len(subnets)} kernels never change, such as that of "
+            f"{first.kernel_path!r}: by scheme {first.scheme} it has {units} units, and an update "
+            "exchanges less than one. Give the updater a larger share, or use finer units.",
+            stacklevel=4,
+        )
+
+
+def _exchanged(updater: Updater, kernel: Subnet, times: Sequence[float]) -> bool:
+    """Whether there is an update that changes how many units are kept, or which."""
+    density = 1 - kernel.sparsity
+    start = updater.plan(Moment.START, 0.0, density).density
+    before = kernel.count(density if start is None else start)
+    for t in times:
+        plan = updater.plan(Moment.UPDATE, t, density)
+        for share in (plan.drop_to, plan.grow_to):
+            if share is not None and kernel.count(share) != before:
+                return True
+    return False
+
+
+def _updates(timeline: Timeline) -> list[float]:
+    """When masks change in training, in epochs done."""
+    return [*filter(timeline.masks_change, timeline.boundaries), *timeline.within]
 
 
 def _warn_of_long_intervals(timeline: Timeline, name: str, phase: float) -> None:
@@ -99,7 +142,7 @@ def _masks_change(timeline: Timeline, updater: Updater) -> bool:
         plan.drop_to not in (None, at_first) or plan.grow_to not in (None, plan.drop_to)
         for plan in (
             updater.plan(Moment.UPDATE, timeline.fraction(done), _DENSITY)
-            for done in (*filter(timeline.masks_change, timeline.boundaries), *timeline.within)
+            for done in _updates(timeline)
         )
     )
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from spfde_keras import AlternatingSparseTraining, DataSieve, SpFDE, sparsify, wrap
+from spfde_keras.masking import find_masks
 from spfde_keras.sieve.policies import Circular, OneTime
-from spfde_keras.standstill import warn_of_few_visits, warn_of_standstill
+from spfde_keras.standstill import warn_of_few_units, warn_of_few_visits, warn_of_standstill
 from spfde_keras.timeline import Timeline
 from spfde_keras.updaters import ACDC, MESTEMS, SET, Magnitude, PruneAndRegrow, Static
 
@@ -152,3 +153,19 @@ def test_phases_that_no_update_meets_are_told():
     )
     assert said(40, 4, ACDC())[0].endswith("more epochs, or a shorter `interval`.")
     assert said(20, 1, ACDC()) == said(10, 1, ACDC(phase=0.1)) == []
+
+
+@pytest.mark.parametrize("scheme", ["filter", "channel", "unstructured"])
+def test_units_too_few_to_exchange_one_are_told(scheme):
+    net = [keras.layers.Conv2D(size, 3, name=f"of{size}") for size in (16, 64, 32)]
+    model = sparsify(keras.Sequential([keras.Input((9, 9, 16)), *net]), 0.9, scheme, dense=())
+    kernels = [mask.subnets[0] for mask in find_masks(model)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_few_units(Timeline(8, 1, 0.75), MESTEMS(), kernels)
+        warn_of_few_units(Timeline(8, 1, 0.75), SET(0.9), kernels)
+        warn_of_few_units(Timeline(8, 1, 0.75), Static(), kernels)
+    said = [str(one.message).partition(": by")[0] for one in caught]
+    few = {"filter": 1, "channel": 2, "unstructured": 0}[scheme]
+    told = f"Masks of {few} of 3 kernels never change, such as that of 'of16/kernel'"
+    assert said == [told] * bool(few)
