@@ -22,7 +22,7 @@ from benchmarks import report
 from benchmarks.evidence import ROOT
 from benchmarks.evidence_tables import EQUAL, METHODS, TABLES, Found, read
 
-NAMES = ("evidence.md", "benchmarks.md", "schemes.md", "architectures.md")
+NAMES = ("evidence.md", "benchmarks.md", "schemes.md", "architectures.md", "reliability.md")
 PAGES = tuple(ROOT / "docs" / name for name in NAMES)
 PICTURE = ROOT / "docs" / "results.png"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -104,33 +104,35 @@ def draw(found: Mapping[str, Found], path: Path) -> None:
     marks += [(label, f"{name}_90", "tab:blue") for label, name in METHODS.items()]
     marks += [(label, name, "tab:red") for label, name in EQUAL if label.startswith("SpFDE")]
     marks += [(label, name, "tab:cyan") for label, name in EQUAL if label.startswith("EM&S")]
+    shown = [mark for mark in marks if mark[1] in found]
     figure = Figure(figsize=(11, 4.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    *panels, key = figure.subplots(1, 3, width_ratios=(4, 4, 2))
+    key.axis("off")
     for axes, cost, label in zip(
         panels,
         ("seconds", "flops"),
         ("seconds of training, 2 CPU cores", "training FLOPs"),
         strict=True,
     ):
-        shown = [mark for mark in marks if mark[1] in found]
-        shown = [mark for mark in shown if cost != "seconds" or found[mark[1]].is_timed]
-        for number, (name, run, colour) in enumerate(shown):
+        for number, (_, run, colour) in enumerate(shown, 1):
+            if cost == "seconds" and not found[run].is_timed:
+                continue
             at, values = getattr(found[run], cost), found[run].accuracies[:, 0]
             mean = values.mean()
             spread = [[mean - values.min()], [values.max() - mean]]
             axes.errorbar(at, mean, spread, fmt="o", color=colour, capsize=3)
-            axes.annotate(
-                name.replace("EM&S, fewer epochs, ", "EM&S of the "),
-                (at, mean),
-                (5, -11 if number % 2 else 4),  # above and below by turns: some are neighbours
-                textcoords="offset points",
-                fontsize=7,
-            )
+            # Above and below by turns: some are neighbours.
+            place = (4, -10 if number % 2 else 3)
+            axes.annotate(str(number), (at, mean), place, textcoords="offset points", fontsize=8)
         axes.set_xscale("log")
         axes.margins(x=0.2)
+        axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else "")
         axes.set_xlabel(label)
         axes.grid(alpha=0.3, which="both")
     panels[0].set_ylabel("test accuracy, %")
+    for number, (name, _, colour) in enumerate(shown, 1):
+        line = f"{number}  {name.replace('EM&S, fewer epochs, ', 'EM&S of the ')}"
+        key.text(0, 1 - number / (len(shown) + 1), line, color=colour, fontsize=8)
     FigureCanvasAgg(figure).print_png(path)
 
 
