@@ -135,16 +135,37 @@ class Contents:
     @property
     def about(self) -> Any:
         """What two models have in common where one can take the state of the other."""
-        # No names: Keras counts them up in each session.
-        kinds = [
-            type(layer).__name__ for part in self.parts if part is not None for layer in part.layers
-        ]
+        layers = [layer for part in self.parts if part is not None for layer in part.layers]
+        kinds = [_described(layer) for layer in layers]
         shapes = [value.shape for value in self.initial.values()]
         inputs = [x.shape for part in self.parts if part is not None for x in part.inputs]
         updater = (
             None if self.updater is None else keras.saving.serialize_keras_object(self.updater)
         )
         return [kinds, shapes, inputs, updater, [hash_of(value) for _, value in self.constants]]
+
+
+def _described(layer: keras.layers.Layer) -> Any:
+    """What a layer computes, in words; of a layer that cannot say it, its class."""
+    try:
+        return _without_names(keras.saving.serialize_keras_object(layer))
+    except Exception:  # of a class of the user's, which need not have thought of it
+        return type(layer).__name__
+
+
+def _without_names(config: Any) -> Any:
+    """A configuration without names, which Keras counts up in each session, and first values."""
+    if isinstance(config, Mapping):
+        return {
+            key: _without_names(value)
+            for key, value in config.items()
+            if key not in _PASSED_OVER and not key.endswith("initializer")
+        }
+    return [_without_names(one) for one in config] if isinstance(config, list) else config
+
+
+_OF_GRAPHS = ("keras_history", "input_layers", "output_layers")  # which name layers
+_PASSED_OVER = ("name", "trainable", "build_config", "shared_object_id", *_OF_GRAPHS)
 
 
 def contents_of(model: keras.Model, parts: Parts, updater: Updater | None = None) -> Contents:

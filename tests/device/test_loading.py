@@ -7,7 +7,7 @@ import pytest
 import spfde_keras
 from spfde_keras.device.contents import contents_of
 from spfde_keras.device.cutting import parts_of
-from spfde_keras.device.state import State
+from spfde_keras.device.state import State, marks
 from tests.device.nets import batches, small_cnn
 
 
@@ -99,3 +99,25 @@ def test_statistics_come_back():
     state = State(values, contents.about, {}, None).save()["state"].numpy()
     spfde_keras.load_device_state(model, state)
     np.testing.assert_array_equal(model.get_layer("batch_normalization").moving_mean, [1, 2, 3])
+
+
+def mark(**options):
+    """What tells a model from others; layers have other names each time."""
+    settings = {"padding": "same", "activation": "relu", "epsilon": 1e-3} | options
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.Input((8, 8, 4)),
+        keras.layers.Conv2D(4, 3, padding=settings["padding"], activation=settings["activation"]),
+        keras.layers.BatchNormalization(epsilon=settings["epsilon"]),
+        keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]),
+    ]
+    model = spfde_keras.wrap(keras.Sequential(layers))
+    parts = parts_of(spfde_keras.densify(model), None)
+    return marks(contents_of(model, parts).about).tolist()
+
+
+def test_a_model_that_computes_something_else_is_another_one():
+    first = mark()
+    assert mark() == first
+    for options in ({"activation": "tanh"}, {"padding": "valid"}, {"epsilon": 0.1}):
+        assert mark(**options) != first
