@@ -157,6 +157,7 @@ def nets(folder):
     """A net that runs sparse rightly, and the two that are known to go wrong on phones."""
     spoiled = {"right": {}, "same": {"depthwise_padding": "same"}, "keepdims": {"keepdims": True}}
     for name, how in spoiled.items():
+        keras.utils.set_random_seed(0)  # by some weights the hazards hardly show
         models = {"serving_default": spfde_keras.densify(net(**how))}
         # `export_tflite` refuses the last two.
         content = convert_models(models, "float32", True, {"image": np.ones((1, 32, 32, 3), "f")})
