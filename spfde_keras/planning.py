@@ -7,6 +7,7 @@ import keras
 
 from spfde_keras.cost.model import ModelCost
 from spfde_keras.cost.plan import TrainingPlan
+from spfde_keras.freezing.blocks import first_trained
 from spfde_keras.freezing.plan import FreezePlan, Freezing
 from spfde_keras.masking import Mask
 from spfde_keras.sieve.data_sieve import DataSieve
@@ -79,6 +80,4 @@ class Planning:
         if freezing is None:
             return None
         # Front blocks that the user has frozen save nothing more, and take no turn of their own.
-        trained = [any(layer.trainable_variables for layer in block) for block in blocks]
-        first = trained.index(True) if any(trained) else 0
-        return self.plan(self.samples(), batch_size=1).solve(freezing, first)
+        return self.plan(self.samples(), batch_size=1).solve(freezing, first_trained(blocks))

@@ -15,6 +15,7 @@ from spfde_keras.device.app import App, staged
 from spfde_keras.device.contents import Contents, contents_of, kernels_of
 from spfde_keras.device.cutting import check_cut, parts_of
 from spfde_keras.device.state import is_of
+from spfde_keras.freezing.blocks import first_trained, which_train
 from spfde_keras.freezing.freezer import Freezer
 from spfde_keras.freezing.learning_rate import inner_optimizer
 from spfde_keras.masking import Subnet
@@ -332,8 +333,8 @@ def settings_for(model: keras.Model, callback: SpFDE) -> dict[str, Any]:
     callback.set_model(model)
     plan, sieve = _checked_plan(callback).plan, callback.sieve
     shares.get(callback.updater)
-    trained = [any(x.trainable_variables for x in block) for block in callback.blocks]
-    stages = 0 if plan is None else max(0, int(plan.frozen.max()) - _first(trained))
+    first = first_trained(callback.blocks)
+    stages = 0 if plan is None else max(0, int(plan.frozen.max()) - first)
     found = {"stages": stages, "updater": callback.updater}
     if sieve is None:
         return found | {"samples": 0, "sieve": 0.0, "exchange": 1.0, "seed": 0}
@@ -370,20 +371,15 @@ def _checked_plan(callback: SpFDE) -> Freezer:
             f"update_steps={callback.timeline.update_steps}"
         )
     # A file numbers the blocks that train; the plan numbers all.
-    trained = [any(layer.trainable_variables for layer in block) for block in callback.blocks]
-    behind = trained[_first(trained) :]
-    if callback.freezer.plan is not None and not all(behind):
-        frozen = callback.blocks[_first(trained) + behind.index(False)]
+    behind = callback.blocks[first_trained(callback.blocks) :]
+    trained = which_train(behind)
+    if callback.freezer.plan is not None and not all(trained):
+        frozen = behind[trained.index(False)]
         raise ValueError(
             "`model` must train all blocks behind the first one that it trains, where a callback "
             f"freezes them in turn. Received: a model in which {frozen[0].name!r} is frozen"
         )
     return callback.freezer
-
-
-def _first(trained: Sequence[bool]) -> int:
-    """The first block that is trained."""
-    return list(trained).index(True) if any(trained) else 0
 
 
 def _checked_policy(sieve: DataSieve) -> Circular:

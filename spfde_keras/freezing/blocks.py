@@ -186,3 +186,14 @@ def _check_order(graph: Graph, indices: dict[int, int]) -> None:
             )
         here = (own, call.path) if known else before
         latest.update((id(x), here) for x in call.outputs)
+
+
+def which_train(blocks: Sequence[Sequence[keras.layers.Layer]]) -> list[bool]:
+    """Returns which blocks train, whole or in part; the others the user has frozen."""
+    return [any(layer.trainable_variables for layer in block) for block in blocks]
+
+
+def first_trained(blocks: Sequence[Sequence[keras.layers.Layer]]) -> int:
+    """Returns the index of the first block that trains; 0 if none does."""
+    trained = which_train(blocks)
+    return trained.index(True) if any(trained) else 0

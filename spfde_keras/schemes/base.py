@@ -33,7 +33,7 @@ class Scheme(Configurable):
     def scores(self, elements: np.ndarray) -> np.ndarray:
         """Returns each unit's importance: the L2 norm of its elements' importances.
 
-        Importances below zero count against a unit, and rank it below all that have none.
+        Importances below zero count against a unit.
         """
         raise NotImplementedError
 

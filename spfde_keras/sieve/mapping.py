@@ -59,8 +59,7 @@ def past_ids(
                 return None
             return getattr(tf.data.Dataset, name)(parent, *args, **kwargs)
 
-        parts = lambda *worker: derived(share(*worker))  # noqa: E731
-        return past_ids(derived(dataset), told, parts, chosen, most)
+        return past_ids(derived(dataset), told, lambda *w: derived(share(*w)), chosen, most)
 
     def mapped(function: Callable, *args: Any, **kwargs: Any) -> tf.data.Dataset:
         told()
